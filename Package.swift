@@ -1,0 +1,56 @@
+// swift-tools-version: 6.1
+import PackageDescription
+
+let strict: [SwiftSetting] = [
+    .enableUpcomingFeature("ExistentialAny"),
+    .enableUpcomingFeature("InternalImportsByDefault"),
+    .enableUpcomingFeature("MemberImportVisibility"),
+]
+
+let package = Package(
+    name: "fastnat",
+    products: [
+        .executable(name: "fastnat", targets: ["CLI"])
+    ],
+    dependencies: [
+        .package(url: "https://github.com/apple/swift-argument-parser", from: "1.5.0")
+    ],
+    targets: [
+        .systemLibrary(name: "CLibbpf", pkgConfig: "libbpf", providers: [.apt(["libbpf-dev"])]),
+        .systemLibrary(name: "CMnl", pkgConfig: "libmnl", providers: [.apt(["libmnl-dev"])]),
+        .target(name: "CLinux"),
+        .target(name: "CDatapath"),
+
+        .target(name: "Addresses", dependencies: ["CLinux"], swiftSettings: strict),
+        .target(name: "Netlink", dependencies: ["Addresses", "CLinux", "CMnl"], swiftSettings: strict),
+        .target(name: "BPF", dependencies: ["CLibbpf", "CLinux"], swiftSettings: strict),
+        .target(
+            name: "FastNAT",
+            dependencies: ["Addresses", "BPF", "CDatapath", "CLinux", "Netlink"],
+            swiftSettings: strict),
+        .executableTarget(
+            name: "CLI",
+            dependencies: [
+                "Addresses", "FastNAT",
+                .product(name: "ArgumentParser", package: "swift-argument-parser"),
+            ],
+            swiftSettings: strict),
+        .target(
+            name: "FastNATTesting",
+            dependencies: ["Addresses", "CLinux"],
+            swiftSettings: strict),
+
+        .testTarget(
+            name: "FastNATTests",
+            dependencies: ["Addresses", "FastNAT", "FastNATTesting", "Netlink"],
+            swiftSettings: strict),
+        .testTarget(
+            name: "DatapathTests",
+            dependencies: ["Addresses", "BPF", "FastNAT", "FastNATTesting"],
+            swiftSettings: strict),
+        .testTarget(
+            name: "EndToEndTests",
+            dependencies: ["Addresses", "CLI", "FastNATTesting"],
+            swiftSettings: strict),
+    ]
+)
