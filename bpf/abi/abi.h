@@ -1,0 +1,13 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR MIT */
+/* Everything that the kernel programs and the loader share: layouts and limits, no functions, no maps. */
+#ifndef FASTNAT_ABI_H
+#define FASTNAT_ABI_H
+
+#include "address.h"
+#include "flow.h"
+#include "limits.h"
+#include "mapping.h"
+#include "reasons.h"
+#include "settings.h"
+
+#endif

@@ -1,0 +1,92 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR MIT */
+/* A flow: one record for both directions, found through one index entry for each. */
+#ifndef FASTNAT_ABI_FLOW_H
+#define FASTNAT_ABI_FLOW_H
+
+#include "address.h"
+#include "limits.h"
+
+enum direction {
+	DIRECTION_ORIGINAL = 0, /* client to published port */
+	DIRECTION_REPLY = 1,    /* target to client */
+};
+
+enum flow_phase {
+	FLOW_DEAD = 0,      /* free, being made or being deleted: nobody but its maker touches the record */
+	FLOW_HALF_OPEN = 1, /* seen from one side (UDP), or its TCP handshake is not complete */
+	FLOW_OPEN = 2,
+};
+
+/* What one direction has carried so far (struct flow_half.seen). */
+enum flow_seen {
+	SEEN_SYN = 1 << 0,
+	SEEN_ACK = 1 << 1,
+	SEEN_FIN = 1 << 2,
+	SEEN_RST = 1 << 3,
+	SEEN_ANY = 1 << 4,
+	SEEN_OPEN = 1 << 5, /* this direction knows that the flow is open and asks no more */
+};
+
+enum next_hop_flag {
+	NEXT_HOP_RESOLVED = 1 << 0, /* the MAC addresses are valid */
+	NEXT_HOP_XDP = 1 << 1,      /* the output takes frames redirected from XDP */
+};
+
+/* Where packets of one direction leave the host. Guarded by `sequence` (odd while it is written). */
+struct next_hop {
+	__u32 ifindex; /* 0 before the first packet */
+	__u32 sequence;
+	__u8 destination_mac[6];
+	__u8 source_mac[6];
+	__u16 mtu; /* bytes, IP header and payload */
+	__u16 flags; /* enum next_hop_flag */
+};
+
+/* One direction. The first 64 bytes are read by both directions and seldom written; the rest is written by this direction
+ * alone, so that two CPUs that carry one direction each share no written cache line. */
+struct flow_half {
+	struct tuple tuple; /* of the packets of this direction as they arrive */
+	struct next_hop next_hop;
+	__u64 last_seen; /* CLOCK_MONOTONIC, ns, up to LAST_SEEN_GRANULARITY late */
+	__u64 packets;
+	__u64 bytes;       /* IP packets with their headers */
+	__u32 refreshed;   /* when the next hop was last looked up: CLOCK_MONOTONIC in units of 2^20 ns */
+	__u32 seen;        /* enum flow_seen */
+	__u32 mapping_id;
+	__u16 address_delta; /* one's complement sum to add to a checksum for the changed addresses */
+	__u16 port_delta;    /* the same for the changed ports */
+};
+
+struct flow_life {
+	__u64 created; /* CLOCK_MONOTONIC, ns */
+	__u32 phase;   /* enum flow_phase; changed by atomic exchange alone: who turns it to FLOW_DEAD deletes */
+	__u32 generation; /* counts the uses of this slot */
+	__u64 zero;
+};
+
+struct flow {
+	struct flow_half original;
+	struct flow_life life;
+	struct flow_half reply;
+	__u64 zero[3];
+};
+
+/* A bucket of the index. An entry, host byte order: bits 63-32 hash tag, 31 used, 30 direction, 29-24 generation, 23-0 slot. */
+struct flow_bucket {
+	__u64 entries[BUCKET_ENTRIES];
+};
+
+/* How many flows there are, written by the datapath on creation and deletion, and what the sweep has done. */
+struct flow_gauges {
+	__u64 flows;
+	__u64 half_open; /* of them */
+	__u64 sweep_steps;
+	__u64 longest_sweep_step; /* ns */
+};
+
+_Static_assert(sizeof(struct next_hop) == 24, "struct tuple and struct next_hop fill one cache line");
+_Static_assert(sizeof(struct flow_half) == 104, "struct flow_half");
+_Static_assert(sizeof(struct flow) == 256, "a flow is four cache lines");
+_Static_assert(sizeof(struct flow_bucket) == 64, "a bucket is one cache line");
+
+#endif

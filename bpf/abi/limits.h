@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR MIT */
+/* Sizes that the kernel programs and the loader share. */
+#ifndef FASTNAT_ABI_LIMITS_H
+#define FASTNAT_ABI_LIMITS_H
+
+#include <linux/types.h>
+
+enum limit {
+	/* Layout version of everything in abi/. A loader reuses pinned maps only when it is equal. */
+	ABI_VERSION = 1,
+	/* A flow's slot is a 24-bit number in an index entry. */
+	MAX_FLOWS_LIMIT = 1 << 24,
+	DEFAULT_MAX_FLOWS = 1 << 18,
+	/* The loader gives half-open flows a quarter of the table. */
+	HALF_OPEN_SHARE = 4,
+	MAX_MAPPINGS = 1 << 14,
+	MAX_RANGE_OWNERS = 1 << 10,
+	MAX_ALLOWED_PREFIXES = 1 << 16,
+	MAX_XDP_OUTPUTS = 1 << 12,
+	/* Entries of one index bucket: eight of 8 bytes fill one cache line. */
+	BUCKET_ENTRIES = 8,
+	/* Flow slots of one word of the allocation bitmap. */
+	SLOTS_PER_WORD = 64,
+};
+
+#endif

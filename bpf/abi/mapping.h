@@ -1,0 +1,64 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR MIT */
+/* Port mappings: what the loader writes and the datapath reads. */
+#ifndef FASTNAT_ABI_MAPPING_H
+#define FASTNAT_ABI_MAPPING_H
+
+#include "address.h"
+
+/* The first published port of a mapping. `address` all zero (::) or ::ffff:0.0.0.0 means any local address of the family. */
+struct mapping_key {
+	struct address address;
+	__be16 port;
+	__u8 protocol;
+	__u8 zero;
+};
+
+enum mapping_flag {
+	MAPPING_RESTRICTED = 1 << 0,  /* only sources in mapping_sources may connect */
+	MAPPING_SINGLE_TARGET = 1 << 1, /* every port of the range goes to target_port */
+};
+
+struct mapping {
+	struct address target;
+	__be16 port_end;    /* last published port; equal to the key's for a single port */
+	__be16 target_port; /* of the first published port */
+	__u32 id;           /* index into mapping_counters; the loader gives it out */
+	__u32 flags;        /* enum mapping_flag */
+	__u32 zero;
+};
+
+/* Owner of port ranges: an address (or any) and a protocol. */
+struct range_key {
+	struct address address;
+	__u8 protocol;
+	__u8 zero[3];
+};
+
+/* The first ports of the ranges of one owner, one bit a port (host byte order, bit p % 64 of word p / 64), and which words
+ * are not empty. The last set bit at or below a port is the one range that can hold it: ranges do not overlap. */
+struct range_starts {
+	__u64 summary[16];
+	__u64 words[1024];
+};
+
+/* Key of mapping_sources (longest prefix match). prefix_length counts the 32 bits of mapping_id. */
+struct source_key {
+	__u32 prefix_length;
+	__be32 mapping_id; /* big endian: the trie compares bytes from the first on */
+	struct address source;
+};
+
+/* Per CPU. flows of a mapping = opened - closed, summed over the CPUs. */
+struct mapping_counters {
+	__u64 packets; /* both directions */
+	__u64 bytes;   /* IP packets with their headers */
+	__u64 opened;
+	__u64 closed;
+};
+
+_Static_assert(sizeof(struct mapping_key) == 20, "struct mapping_key");
+_Static_assert(sizeof(struct mapping) == 32, "struct mapping");
+_Static_assert(sizeof(struct range_key) == 20, "struct range_key");
+_Static_assert(sizeof(struct source_key) == 24, "struct source_key");
+
+#endif

@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR MIT */
+/* Why a packet was not forwarded: one list for the counter's number, its name and its text. */
+#ifndef FASTNAT_ABI_REASONS_H
+#define FASTNAT_ABI_REASONS_H
+
+/* X(identifier, name, dropped, text): `dropped` 1 means the packet was dropped, 0 that it went on up the stack untouched. */
+#define FASTNAT_REASONS(X) \
+	X(MALFORMED, malformed, 0, "header truncated, inconsistent or of a wrong length") \
+	X(FRAGMENT, fragment, 0, "IP fragment") \
+	X(NOT_ALLOWED, not_allowed, 0, "source not in the mapping's --allow list") \
+	X(NOT_LOCAL, not_local, 0, "port is published, but the destination is not an address of this host") \
+	X(MARTIAN_SOURCE, martian_source, 1, "source address that no host may send from") \
+	X(TTL_EXPIRED, ttl_expired, 1, "TTL or hop limit used up") \
+	X(TOO_BIG, too_big, 1, "longer than the MTU of the way to its next hop") \
+	X(NO_ROUTE, no_route, 1, "no route to the target or client, or forwarding is off") \
+	X(TABLE_FULL, table_full, 1, "the flow table is full") \
+	X(HALF_OPEN_FULL, half_open_full, 1, "too many half-open flows, and none found to give way") \
+	X(NO_FREE_PORT, no_free_port, 1, "no free source port towards the target") \
+	X(FLOW_RACE, flow_race, 1, "two CPUs made the same flow at once, or it went while the packet was handled") \
+	X(CHECKSUM_UPDATE, checksum_update, 1, "the kernel refused a checksum update")
+
+#define FASTNAT_REASON_ENUM(identifier, name, dropped, text) REASON_##identifier,
+
+enum reason {
+	FASTNAT_REASONS(FASTNAT_REASON_ENUM) REASON_COUNT,
+	REASON_NONE = REASON_COUNT,
+};
+
+#endif

@@ -1,0 +1,47 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR MIT */
+/* What the loader tells the datapath. */
+#ifndef FASTNAT_ABI_SETTINGS_H
+#define FASTNAT_ABI_SETTINGS_H
+
+#include <linux/types.h>
+
+/* Seconds without a packet after which a flow ends. */
+struct timeouts {
+	__u32 tcp_half_open;
+	__u32 tcp_open;
+	__u32 tcp_closing;
+	__u32 udp;
+};
+
+/* Changed while packets flow; one element of the map `settings`. */
+struct settings {
+	struct timeouts timeouts;
+	__u32 max_flows;
+	__u32 max_half_open;
+	__u32 has_addressed_mappings; /* any mapping with a host address */
+	__u32 has_ranges;             /* any mapping of more than one port */
+	__u32 abi_version;            /* ABI_VERSION of the loader that made the maps */
+	__u32 zero;
+	__u64 hash_seed;
+};
+
+/* Load-time constants of a program (read-only data). They follow from the maps, so every program on one set of maps has the
+ * same. */
+struct layout {
+	__u64 hash_seed;
+	__u32 bucket_mask;    /* buckets of flow_index - 1; a power of two less one */
+	__u32 slot_word_mask; /* words of flow_slots - 1; a power of two less one */
+};
+
+/* Input of the syscall program that deletes flows: those of one mapping, or all. */
+struct flush_request {
+	__u32 mapping_id;
+	__u32 protocol; /* 0: every protocol */
+	__u32 all;      /* not 0: every mapping */
+	__u32 deleted;  /* out */
+};
+
+_Static_assert(sizeof(struct settings) == 48, "struct settings");
+_Static_assert(sizeof(struct layout) == 16, "struct layout");
+
+#endif

@@ -1,0 +1,60 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR MIT */
+/* The programs that the loader attaches or runs. What they do is in pipeline.h. */
+#include "pipeline.h"
+
+char LICENSE[] SEC("license") = "Dual MIT/GPL";
+
+static __always_inline int tc_run(struct __sk_buff *skb, enum side side)
+{
+	struct packet packet = {.side = side};
+	enum verdict verdict;
+
+	tc_packet_init(&packet, skb);
+	verdict = pipeline(&packet);
+	if (packet.reason != REASON_NONE)
+		reason_count(packet.reason);
+	return tc_action(&packet, verdict);
+}
+
+/* Ingress of an uplink: packets from clients. */
+SEC("tc")
+int fastnat_uplink(struct __sk_buff *skb)
+{
+	return tc_run(skb, SIDE_UPLINK);
+}
+
+/* Ingress of a device towards containers: their replies. */
+SEC("tc")
+int fastnat_container(struct __sk_buff *skb)
+{
+	return tc_run(skb, SIDE_CONTAINER);
+}
+
+/* An uplink before there is a socket buffer: known flows alone. What it passes, fastnat_uplink sees (and counts). */
+SEC("xdp.frags")
+int fastnat_xdp(struct xdp_md *frame)
+{
+	struct packet packet = {.side = SIDE_UPLINK};
+	enum verdict verdict;
+
+	xdp_packet_init(&packet, frame);
+	verdict = pipeline(&packet);
+	if (verdict == VERDICT_DROP)
+		reason_count(packet.reason);
+	return xdp_action(&packet, verdict);
+}
+
+/* Run once by the loader: starts the sweep of idle flows. Nothing is attached. */
+SEC("tc")
+int fastnat_arm_sweep(struct __sk_buff *skb)
+{
+	return sweep_arm();
+}
+
+/* Run by the loader: deletes flows. */
+SEC("syscall")
+int fastnat_flush(struct flush_request *request)
+{
+	flush(request);
+	return 0;
+}

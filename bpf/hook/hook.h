@@ -1,0 +1,55 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR MIT */
+/* One interface to both hooks. packet->hook is constant at each entry point, so only one branch is left of each function. */
+#ifndef FASTNAT_HOOK_HOOK_H
+#define FASTNAT_HOOK_HOOK_H
+
+#include "tc.h"
+#include "xdp.h"
+
+static __always_inline bool packet_is_for_host(struct packet *packet)
+{
+	return packet->hook == HOOK_XDP || tc_packet_is_for_host(packet);
+}
+
+/* Bytes of the whole frame. `wanted` is what the caller needs to be there: XDP asks the kernel for the length of a frame in
+ * several buffers only when the first one is shorter. */
+static __always_inline __u32 packet_frame_length(struct packet *packet, __u32 wanted)
+{
+	if (packet->hook == HOOK_TC)
+		return ((struct __sk_buff *)packet->context)->len;
+	if (packet->data_end - packet->data >= wanted)
+		return packet->data_end - packet->data;
+	return bpf_xdp_get_buff_len(packet->context);
+}
+
+static __always_inline bool packet_is_gso(struct packet *packet)
+{
+	return packet->hook == HOOK_TC && ((struct __sk_buff *)packet->context)->gso_size;
+}
+
+/* Bytes of the longest IP packet that reaches the wire. */
+static __always_inline __u32 packet_wire_length(struct packet *packet)
+{
+	return packet->hook == HOOK_TC ? tc_packet_wire_length(packet) : packet->ip_length;
+}
+
+static __always_inline __u32 packet_interface(struct packet *packet)
+{
+	if (packet->hook == HOOK_TC)
+		return ((struct __sk_buff *)packet->context)->ifindex;
+	return ((struct xdp_md *)packet->context)->ingress_ifindex;
+}
+
+static __always_inline enum verdict packet_drop(struct packet *packet, enum reason reason)
+{
+	packet->reason = reason;
+	return VERDICT_DROP;
+}
+
+static __always_inline enum verdict packet_pass(struct packet *packet, enum reason reason)
+{
+	packet->reason = reason;
+	return VERDICT_PASS;
+}
+
+#endif

@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR MIT */
+/* One packet at either hook: the first argument of nearly everything. */
+#ifndef FASTNAT_HOOK_PACKET_H
+#define FASTNAT_HOOK_PACKET_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <linux/bpf.h>
+#include <linux/types.h>
+#include <bpf/bpf_endian.h>
+#include <bpf/bpf_helpers.h>
+
+#include "../abi/abi.h"
+
+enum hook {
+	HOOK_XDP,
+	HOOK_TC,
+};
+
+/* Which side of the host a program is attached to. */
+enum side {
+	SIDE_UPLINK,    /* packets from clients: may make flows */
+	SIDE_CONTAINER, /* packets from containers: known flows alone */
+};
+
+/* What becomes of a packet. Values of their own: each hook translates them (hook/). */
+enum verdict {
+	VERDICT_PASS, /* not ours: untouched, up the stack, the next program runs */
+	VERDICT_DROP,
+	VERDICT_REDIRECTED, /* packet->action holds what the redirect helper returned */
+};
+
+/* `hook` and `side` are constants at each entry point, so branches on them fold away. The compiler keeps the rest in
+ * registers or on the stack: every function that takes a packet is inlined, or its pointers are refetched. */
+struct packet {
+	void *context; /* struct __sk_buff or struct xdp_md; only hook/ looks inside */
+	void *data;
+	void *data_end;
+	enum hook hook;
+	enum side side;
+	enum reason reason; /* why the verdict is not VERDICT_REDIRECTED, when there is a countable one */
+	int action;
+	/* Set by packet_parse (net/parse.h). */
+	struct tuple tuple;
+	__u32 transport_offset; /* from the start of the frame */
+	__u32 ip_length;        /* bytes of the IP packet with its headers; all segments of a GSO packet */
+	__u32 headers_length;   /* bytes of the IP and transport headers */
+	__u8 tcp_flags;  /* as on the wire, 0 for other protocols */
+	bool is_ipv4;
+	bool udp_without_checksum;
+};
+
+#endif

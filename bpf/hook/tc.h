@@ -1,0 +1,85 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR MIT */
+/* All that is peculiar to TC: socket buffers, their checksum states, and redirects out of them. */
+#ifndef FASTNAT_HOOK_TC_H
+#define FASTNAT_HOOK_TC_H
+
+#include <linux/pkt_cls.h>
+
+#include "packet.h"
+
+/* TCX_NEXT and TC_ACT_UNSPEC: the next program, or the stack, goes on with the packet. */
+#define TC_NEXT (-1)
+
+/* Linux 6.16: the checksum of the skb must not follow an IPv6 address that the transport checksum makes up for. */
+#ifndef BPF_F_IPV6
+#define BPF_F_IPV6 (1ULL << 7)
+#endif
+
+/* Headers that must be linear: Ethernet, an IPv4 header with all options, TCP. */
+#define TC_LINEAR_BYTES (14 + 60 + 20)
+
+static __always_inline void tc_packet_fetch(struct packet *packet)
+{
+	struct __sk_buff *skb = packet->context;
+
+	packet->data = (void *)(long)skb->data;
+	packet->data_end = (void *)(long)skb->data_end;
+}
+
+static __always_inline void tc_packet_init(struct packet *packet, struct __sk_buff *skb)
+{
+	packet->context = skb;
+	packet->hook = HOOK_TC;
+	tc_packet_fetch(packet);
+	if (packet->data + TC_LINEAR_BYTES > packet->data_end && skb->len > packet->data_end - packet->data) {
+		bpf_skb_pull_data(skb, skb->len < TC_LINEAR_BYTES ? skb->len : TC_LINEAR_BYTES);
+		tc_packet_fetch(packet);
+	}
+}
+
+/* Frames that the host would not take as its own, or that carry a VLAN tag, are left alone. */
+static __always_inline bool tc_packet_is_for_host(struct packet *packet)
+{
+	struct __sk_buff *skb = packet->context;
+
+	return skb->pkt_type == 0 /* PACKET_HOST */ && !skb->vlan_present;
+}
+
+/* Bytes of the longest IP packet that leaves when this one is segmented. */
+static __always_inline __u32 tc_packet_wire_length(struct packet *packet)
+{
+	struct __sk_buff *skb = packet->context;
+
+	return skb->gso_size ? skb->gso_size + packet->headers_length : packet->ip_length;
+}
+
+/* Moves the transport checksum by two one's complement sums: `addresses` belongs to the pseudo header, so it also counts
+ * where the checksum is still to be completed by the sender's device (CHECKSUM_PARTIAL); `ports` does not. Invalidates
+ * packet->data. */
+static __always_inline bool tc_checksum_update(struct packet *packet, __u32 offset, __u32 addresses, __u32 ports,
+					       __u64 flags)
+{
+	__u64 pseudo = flags | BPF_F_PSEUDO_HDR;
+	long error = bpf_l4_csum_replace(packet->context, offset, 0, addresses,
+					 packet->is_ipv4 ? pseudo : pseudo | BPF_F_IPV6);
+
+	if (error && !packet->is_ipv4) /* a kernel before BPF_F_IPV6 */
+		error = bpf_l4_csum_replace(packet->context, offset, 0, addresses, pseudo);
+	if (!error && ports)
+		error = bpf_l4_csum_replace(packet->context, offset, 0, ports, flags);
+	return !error;
+}
+
+static __always_inline int tc_action(struct packet *packet, enum verdict verdict)
+{
+	switch (verdict) {
+	case VERDICT_REDIRECTED:
+		return packet->action;
+	case VERDICT_DROP:
+		return TC_ACT_SHOT;
+	default:
+		return TC_NEXT;
+	}
+}
+
+#endif

@@ -1,0 +1,67 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR MIT */
+/* Which records of `flows` are in use: a bitmap that any CPU allocates from and frees to, without a lock. */
+#ifndef FASTNAT_NAT_FLOW_SLOTS_H
+#define FASTNAT_NAT_FLOW_SLOTS_H
+
+#include "flow_index.h"
+
+/* How many words (of 64 slots) one allocation looks at before it calls the table full: a bound on the cost of a packet. */
+#define SLOT_PROBE_WORDS 32
+/* CPUs begin to look this many words apart. */
+#define SLOT_CPU_STRIDE 61
+
+#define SLOT_NONE 0xffffffffU
+
+/* 0 to 63; `word` is not 0. */
+static __always_inline __u32 bit_lowest(__u64 word)
+{
+	__u32 bit = 0;
+
+	if (!(word & 0xffffffff))
+		bit += 32, word >>= 32;
+	if (!(word & 0xffff))
+		bit += 16, word >>= 16;
+	if (!(word & 0xff))
+		bit += 8, word >>= 8;
+	if (!(word & 0xf))
+		bit += 4, word >>= 4;
+	if (!(word & 0x3))
+		bit += 2, word >>= 2;
+	return bit + !(word & 1);
+}
+
+__noinline __u32 flow_slot_allocate(void)
+{
+	__u32 *cursor = map_only_element(&slot_cursors);
+	__u32 stride = bpf_get_smp_processor_id() * SLOT_CPU_STRIDE;
+
+	if (!cursor)
+		return SLOT_NONE;
+	for (int i = 0; i < SLOT_PROBE_WORDS; i++) {
+		__u32 number = (*cursor + stride) & layout.slot_word_mask;
+		__u64 *word = bpf_map_lookup_elem(&flow_slots, &number);
+		__u64 taken, bit;
+
+		if (!word)
+			return SLOT_NONE;
+		taken = READ_ONCE(*word);
+		if (taken != ~0ULL) {
+			bit = bit_lowest(~taken);
+			if (!(__sync_fetch_and_or(word, 1ULL << bit) & 1ULL << bit))
+				return number * SLOTS_PER_WORD + bit;
+		}
+		(*cursor)++;
+	}
+	return SLOT_NONE;
+}
+
+static __always_inline void flow_slot_free(__u32 slot)
+{
+	__u32 number = slot / SLOTS_PER_WORD;
+	__u64 *word = bpf_map_lookup_elem(&flow_slots, &number);
+
+	if (word)
+		__sync_fetch_and_and(word, ~(1ULL << (slot % SLOTS_PER_WORD)));
+}
+
+#endif

@@ -1,0 +1,142 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR MIT */
+/* Which mapping a packet's destination falls into. Asked for the first packet of a flow only. */
+#ifndef FASTNAT_NAT_MAPPING_H
+#define FASTNAT_NAT_MAPPING_H
+
+#include "next_hop.h"
+
+struct mapping_match {
+	struct mapping *mapping;
+	__u16 first_port; /* host byte order */
+	bool any_address;
+};
+
+/* 0 to 63; `word` is not 0. */
+static __always_inline __u32 bit_highest(__u64 word)
+{
+	__u32 bit = 0;
+
+	if (word >> 32)
+		bit += 32, word >>= 32;
+	if (word >> 16)
+		bit += 16, word >>= 16;
+	if (word >> 8)
+		bit += 8, word >>= 8;
+	if (word >> 4)
+		bit += 4, word >>= 4;
+	if (word >> 2)
+		bit += 2, word >>= 2;
+	return bit + (word >> 1);
+}
+
+/* Bits 0 to `bit` set. */
+static __always_inline __u64 bits_up_to(__u32 bit)
+{
+	return ~0ULL >> (63 - (bit & 63));
+}
+
+/* The last port at or below `port` where a range begins, or -1. */
+__noinline int range_start_find(const struct range_key *key, __u32 port)
+{
+	struct range_starts *starts = key ? bpf_map_lookup_elem(&mapping_ranges, key) : NULL;
+	__u32 word = port / 64;
+	__u64 bits;
+
+	if (!starts || word > 1023)
+		return -1;
+	bits = starts->words[word] & bits_up_to(port);
+	if (bits)
+		return word * 64 + bit_highest(bits);
+	if (!word)
+		return -1;
+	word--;
+	bits = bits_up_to(word);
+	for (int below = 0; below < 16; below++) {
+		__u32 group = word / 64 - below;
+		__u64 summary;
+
+		if (group > 15)
+			return -1;
+		summary = starts->summary[group] & bits;
+		if (summary) {
+			word = group * 64 + bit_highest(summary);
+			if (word > 1023)
+				return -1;
+			bits = starts->words[word];
+			return bits ? word * 64 + bit_highest(bits) : -1;
+		}
+		bits = ~0ULL;
+	}
+	return -1;
+}
+
+static __always_inline bool mapping_find_range(struct mapping_key *key, struct mapping_match *match)
+{
+	struct range_key owner = {.address = key->address, .protocol = key->protocol};
+	__u16 port = bpf_ntohs(key->port);
+	int first = range_start_find(&owner, port);
+	struct mapping *mapping;
+
+	if (first < 0)
+		return false;
+	key->port = bpf_htons(first);
+	mapping = bpf_map_lookup_elem(&mappings, key);
+	key->port = bpf_htons(port);
+	if (!mapping || port > bpf_ntohs(mapping->port_end))
+		return false;
+	match->mapping = mapping;
+	match->first_port = first;
+	return true;
+}
+
+static __always_inline bool mapping_find_for(struct mapping_key *key, bool has_ranges, struct mapping_match *match)
+{
+	struct mapping *mapping = bpf_map_lookup_elem(&mappings, key);
+
+	if (mapping) {
+		match->mapping = mapping;
+		match->first_port = bpf_ntohs(key->port);
+		return true;
+	}
+	return has_ranges && mapping_find_range(key, match);
+}
+
+/* A mapping with the packet's destination address beats one for any local address. */
+static __always_inline bool mapping_find(const struct packet *packet, struct mapping_match *match)
+{
+	struct settings *current = map_only_element(&settings);
+	struct mapping_key key = {
+		.address = packet->tuple.destination,
+		.port = packet->tuple.destination_port,
+		.protocol = packet->tuple.protocol,
+	};
+
+	if (!current)
+		return false;
+	match->any_address = false;
+	if (current->has_addressed_mappings && mapping_find_for(&key, current->has_ranges, match))
+		return true;
+	match->any_address = true;
+	address_set_any(&key.address, packet->is_ipv4);
+	return mapping_find_for(&key, current->has_ranges, match);
+}
+
+static __always_inline bool mapping_allows(const struct mapping *mapping, const struct address *source)
+{
+	struct source_key key = {
+		.prefix_length = 32 + 128,
+		.mapping_id = bpf_htonl(mapping->id),
+		.source = *source,
+	};
+
+	return !(mapping->flags & MAPPING_RESTRICTED) || bpf_map_lookup_elem(&mapping_sources, &key);
+}
+
+static __always_inline __be16 mapping_target_port(const struct mapping_match *match, __be16 port)
+{
+	if (match->mapping->flags & MAPPING_SINGLE_TARGET)
+		return match->mapping->target_port;
+	return bpf_htons(bpf_ntohs(match->mapping->target_port) + bpf_ntohs(port) - match->first_port);
+}
+
+#endif

@@ -1,0 +1,146 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR MIT */
+/* All maps and load-time constants. Sizes that are 1 here are set by the loader before the maps are made. */
+#ifndef FASTNAT_NAT_MAPS_H
+#define FASTNAT_NAT_MAPS_H
+
+#include "../net/rewrite.h"
+
+/* Set by the loader from the maps' sizes and the settings' seed. */
+const volatile struct layout layout;
+
+/* hash → up to eight entries that name a flow and a direction. Written by the datapath, lock-free (flow_index.h). Full: both
+ * buckets of a tuple are; the flow is not made (REASON_TABLE_FULL). */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct flow_bucket);
+} flow_index SEC(".maps");
+
+/* slot → flow. Written and freed by the datapath; read by the loader through mmap. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct flow);
+} flows SEC(".maps");
+
+/* Which slots are taken, one bit each. Written by atomic or/and (flow_slots.h). */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, __u64);
+} flow_slots SEC(".maps");
+
+/* One element: where a CPU looks for a free slot next. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, __u32);
+} slot_cursors SEC(".maps");
+
+/* One element: how many flows there are. Atomic adds, on creation, opening and deletion alone. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct flow_gauges);
+} flow_gauges SEC(".maps");
+
+/* One element, written by the loader. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct settings);
+} settings SEC(".maps");
+
+/* address or any, first port, protocol → mapping. Written by the loader; full: the loader refuses. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, MAX_MAPPINGS);
+	__type(key, struct mapping_key);
+	__type(value, struct mapping);
+} mappings SEC(".maps");
+
+/* address or any, protocol → where its ranges begin. Written by the loader. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, MAX_RANGE_OWNERS);
+	__type(key, struct range_key);
+	__type(value, struct range_starts);
+} mapping_ranges SEC(".maps");
+
+/* mapping, source prefix → nothing: who may connect to a restricted mapping. Written by the loader. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, MAX_ALLOWED_PREFIXES);
+	__type(key, struct source_key);
+	__type(value, __u8);
+} mapping_sources SEC(".maps");
+
+/* mapping id → counters of this CPU. Zeroed by the loader when it gives out the id. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, MAX_MAPPINGS);
+	__type(key, __u32);
+	__type(value, struct mapping_counters);
+} mapping_counters SEC(".maps");
+
+/* enum reason → packets that were not forwarded for it, on this CPU. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, REASON_COUNT);
+	__type(key, __u32);
+	__type(value, __u64);
+} reason_counters SEC(".maps");
+
+/* ifindex → itself: devices that take frames redirected from XDP. Written by the loader, which knows how to find out; the
+ * kernel removes a device that goes. */
+struct {
+	__uint(type, BPF_MAP_TYPE_DEVMAP_HASH);
+	__uint(max_entries, MAX_XDP_OUTPUTS);
+	__type(key, __u32);
+	__type(value, __u32);
+} xdp_outputs SEC(".maps");
+
+struct sweep {
+	struct bpf_timer timer;
+	__u32 cursor; /* word of flow_slots where the next step begins */
+};
+
+/* One element: the timer that ends idle flows (sweep.h). Lives as long as the map is pinned. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct sweep);
+} sweeps SEC(".maps");
+
+static __always_inline void *map_only_element(void *map)
+{
+	__u32 zero = 0;
+
+	return bpf_map_lookup_elem(map, &zero);
+}
+
+static __always_inline void reason_count(enum reason reason)
+{
+	__u32 index = reason;
+	__u64 *counter;
+
+	if (index >= REASON_COUNT)
+		return;
+	counter = bpf_map_lookup_elem(&reason_counters, &index);
+	if (counter)
+		(*counter)++;
+}
+
+#endif

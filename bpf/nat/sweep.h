@@ -1,0 +1,128 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR MIT */
+/* Ends idle flows from a kernel timer, with no process in user space. The table is swept in steps that are short (a softirq
+ * holds its CPU) and far apart. */
+#ifndef FASTNAT_NAT_SWEEP_H
+#define FASTNAT_NAT_SWEEP_H
+
+#include "mapping.h"
+
+/* One step looks at this many words of the slot bitmap at most, and at the flows of so many words that are not empty: 2,048
+ * flows, about 0.2 ms. */
+#define SWEEP_WORDS 4096
+#define SWEEP_OCCUPIED_WORDS 32
+#define SWEEP_STEP_NS (4 * 1000 * 1000ULL)
+#define SWEEP_PAUSE_NS (1000 * 1000 * 1000ULL)
+
+#define CLOCK_MONOTONIC 1
+#define NS_PER_SECOND (1000 * 1000 * 1000ULL)
+
+struct sweep_step {
+	__u64 now;
+	struct timeouts timeouts;
+	__u32 word;     /* to look at next */
+	__u32 occupied; /* words with flows in them, so far */
+	__u64 bits;     /* of the current word */
+	bool flushes;   /* not a sweep: ends what `request` says, idle or not, and all words in one step */
+	struct flush_request request;
+};
+
+static __always_inline __u32 flow_timeout(const struct flow *flow, const struct timeouts *timeouts)
+{
+	if (flow->original.tuple.protocol != IPPROTO_TCP)
+		return timeouts->udp;
+	if (flow_is_closing(flow))
+		return timeouts->tcp_closing;
+	return flow->life.phase == FLOW_OPEN ? timeouts->tcp_open : timeouts->tcp_half_open;
+}
+
+static __always_inline bool flow_is_idle(const struct flow *flow, const struct sweep_step *step)
+{
+	__u64 last = flow->original.last_seen > flow->reply.last_seen ? flow->original.last_seen : flow->reply.last_seen;
+
+	return READ_ONCE(flow->life.phase) != FLOW_DEAD && step->now > last &&
+	       step->now - last > flow_timeout(flow, &step->timeouts) * NS_PER_SECOND;
+}
+
+static __always_inline bool flush_wants(const struct flush_request *request, const struct flow *flow)
+{
+	return (request->all || flow->original.mapping_id == request->mapping_id) &&
+	       (!request->protocol || flow->original.tuple.protocol == request->protocol);
+}
+
+static int sweep_slot(__u32 index, struct sweep_step *step)
+{
+	__u32 slot = step->word * SLOTS_PER_WORD + (index & 63);
+	struct flow *flow;
+
+	if (!(step->bits >> (index & 63) & 1))
+		return 0;
+	flow = bpf_map_lookup_elem(&flows, &slot);
+	if (!flow || !(step->flushes ? flush_wants(&step->request, flow) : flow_is_idle(flow, step)))
+		return 0;
+	if (!flow_delete(slot))
+		step->request.deleted++;
+	return 0;
+}
+
+static int sweep_word(__u32 index, struct sweep_step *step)
+{
+	__u64 *word = bpf_map_lookup_elem(&flow_slots, &step->word);
+
+	if (!word) /* past the end */
+		return 1;
+	step->bits = READ_ONCE(*word);
+	if (step->bits) {
+		if (step->occupied++ >= SWEEP_OCCUPIED_WORDS && !step->flushes)
+			return 1;
+		bpf_loop(SLOTS_PER_WORD, sweep_slot, step, 0);
+	}
+	step->word++;
+	return 0;
+}
+
+static int sweep_timer(void *map, __u32 *key, struct sweep *sweep)
+{
+	struct sweep_step step = {.now = bpf_ktime_get_ns(), .word = sweep->cursor};
+	struct flow_gauges *gauges = map_only_element(&flow_gauges);
+	struct settings *current = map_only_element(&settings);
+	__u64 took;
+
+	if (!current || !gauges)
+		return 0;
+	step.timeouts = current->timeouts;
+	bpf_loop(SWEEP_WORDS, sweep_word, &step, 0);
+	took = bpf_ktime_get_ns() - step.now;
+	if (took > gauges->longest_sweep_step)
+		gauges->longest_sweep_step = took;
+	gauges->sweep_steps++;
+	sweep->cursor = step.word > layout.slot_word_mask ? 0 : step.word;
+	bpf_timer_start(&sweep->timer, sweep->cursor ? SWEEP_STEP_NS : SWEEP_PAUSE_NS, 0);
+	return 0;
+}
+
+/* Starts the timer, or points a running one at this program's code. */
+static __always_inline int sweep_arm(void)
+{
+	struct sweep *sweep = map_only_element(&sweeps);
+
+	if (!sweep)
+		return -1;
+	bpf_timer_init(&sweep->timer, &sweeps, CLOCK_MONOTONIC); /* -EBUSY: it is already */
+	if (bpf_timer_set_callback(&sweep->timer, sweep_timer))
+		return -1;
+	return bpf_timer_start(&sweep->timer, SWEEP_STEP_NS, 0);
+}
+
+/* Ends the flows that `request` asks for, all in one go: it runs in the context of a process, which can be preempted. */
+static __always_inline void flush(struct flush_request *request)
+{
+	struct sweep_step step = {
+		.flushes = true,
+		.request = {.mapping_id = request->mapping_id, .protocol = request->protocol, .all = request->all},
+	};
+
+	bpf_loop(layout.slot_word_mask + 1, sweep_word, &step, 0);
+	request->deleted = step.request.deleted;
+}
+
+#endif

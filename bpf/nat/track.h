@@ -1,0 +1,90 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR MIT */
+/* What a packet says about the state of its flow.
+ *
+ * Each direction collects what it has carried in its own half (enum flow_seen); a flow's state follows from the two. So no
+ * state machine is shared between CPUs, and a packet of an open flow that is no FIN or RST writes nothing here. */
+#ifndef FASTNAT_NAT_TRACK_H
+#define FASTNAT_NAT_TRACK_H
+
+#include "flow.h"
+
+/* RFC 7857, section 2: after a FIN from both sides, or a RST, the transitory timeout holds. A FIN from one side leaves the
+ * other free to send for as long as it likes (half-closed, RFC 9293, 3.6). */
+static __always_inline bool flow_is_closing(const struct flow *flow)
+{
+	__u32 original = READ_ONCE(flow->original.seen), reply = READ_ONCE(flow->reply.seen);
+
+	return (original | reply) & SEEN_RST || original & reply & SEEN_FIN;
+}
+
+/* A new connection on the addresses and ports of one that has ended (RFC 9293, 3.6.1: TIME-WAIT assassination by SYN). */
+static __always_inline bool flow_is_reused(const struct flow *flow, const struct packet *packet, enum direction direction)
+{
+	return direction == DIRECTION_ORIGINAL && (packet->tcp_flags & (TCP_SYN | TCP_ACK | TCP_RST)) == TCP_SYN &&
+	       flow_is_closing(flow);
+}
+
+static __always_inline __u32 packet_seen(const struct packet *packet)
+{
+	__u32 seen = SEEN_ANY;
+
+	if (packet->tuple.protocol != IPPROTO_TCP)
+		return seen;
+	if (packet->tcp_flags & TCP_SYN)
+		seen |= SEEN_SYN;
+	else if (packet->tcp_flags & TCP_ACK)
+		seen |= SEEN_ACK;
+	if (packet->tcp_flags & TCP_FIN)
+		seen |= SEEN_FIN;
+	if (packet->tcp_flags & TCP_RST)
+		seen |= SEEN_RST;
+	return seen;
+}
+
+/* UDP is open once both sides have sent; TCP once the client has acknowledged the server's SYN. */
+static __always_inline bool flow_may_open(const struct flow *flow, const struct packet *packet, enum direction direction)
+{
+	if (packet->tuple.protocol != IPPROTO_TCP)
+		return READ_ONCE((direction == DIRECTION_REPLY ? &flow->original : &flow->reply)->seen);
+	return READ_ONCE(flow->reply.seen) & SEEN_SYN && READ_ONCE(flow->original.seen) & SEEN_ACK;
+}
+
+static __always_inline void flow_try_open(struct flow *flow, struct flow_half *half)
+{
+	struct flow_gauges *gauges = map_only_element(&flow_gauges);
+	__u32 phase = __sync_val_compare_and_swap(&flow->life.phase, FLOW_HALF_OPEN, FLOW_OPEN);
+
+	if (phase == FLOW_HALF_OPEN && gauges)
+		__sync_fetch_and_add(&gauges->half_open, -1);
+	if (phase != FLOW_DEAD)
+		__sync_fetch_and_or(&half->seen, SEEN_OPEN);
+}
+
+static __always_inline void flow_track(struct flow *flow, struct flow_half *half, const struct packet *packet,
+				       enum direction direction)
+{
+	__u32 seen = READ_ONCE(half->seen), now = packet_seen(packet);
+
+	if ((seen & now) != now)
+		__sync_fetch_and_or(&half->seen, now);
+	if (!(seen & SEEN_OPEN) && flow_may_open(flow, packet, direction))
+		flow_try_open(flow, half);
+}
+
+/* The counters of a half are plain adds: exact as long as one CPU carries a direction, as receive queues have it. Those of
+ * the mapping are per CPU and always exact. */
+static __always_inline void flow_account(struct flow_half *half, const struct packet *packet, __u64 now)
+{
+	struct mapping_counters *counters = mapping_counters_of(half->mapping_id);
+
+	if (now - half->last_seen >= LAST_SEEN_GRANULARITY)
+		half->last_seen = now;
+	half->packets++;
+	half->bytes += packet->ip_length;
+	if (counters) {
+		counters->packets++;
+		counters->bytes += packet->ip_length;
+	}
+}
+
+#endif

@@ -1,0 +1,73 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR MIT */
+/* Predicates and conversions of addresses and tuples. */
+#ifndef FASTNAT_NET_ADDRESS_H
+#define FASTNAT_NET_ADDRESS_H
+
+#include "headers.h"
+
+#define MAPPED_PREFIX bpf_htonl(0xffff)
+
+static __always_inline void address_set_ipv4(struct address *address, __be32 ipv4)
+{
+	address->words[0] = 0;
+	address->words[1] = 0;
+	address->words[2] = MAPPED_PREFIX;
+	address->words[3] = ipv4;
+}
+
+static __always_inline void address_set_ipv6(struct address *address, const struct in6_addr *ipv6)
+{
+	__builtin_memcpy(address->words, ipv6, sizeof(address->words));
+}
+
+static __always_inline bool address_is_ipv4(const struct address *address)
+{
+	return !address->words[0] && !address->words[1] && address->words[2] == MAPPED_PREFIX;
+}
+
+/* Any local address of the family of `address`, as mapping keys write it. */
+static __always_inline void address_set_any(struct address *any, bool is_ipv4)
+{
+	any->words[0] = 0;
+	any->words[1] = 0;
+	any->words[2] = is_ipv4 ? MAPPED_PREFIX : 0;
+	any->words[3] = 0;
+}
+
+/* Sources that a router drops (RFC 1812, 5.3.7; RFC 4291, 2.5): unspecified, loopback, multicast, limited broadcast. Since a
+ * redirect bypasses the stack, its check is ours. Link-local IPv6 sources are not forwarded either (RFC 4291, 2.5.6). */
+static __always_inline bool address_is_martian_source(const struct address *address)
+{
+	__u32 first = bpf_ntohl(address->words[0]);
+	__u32 last = bpf_ntohl(address->words[3]);
+
+	if (address_is_ipv4(address))
+		return last >> 24 == 0 || last >> 24 == 127 || last >> 28 == 0xe || last == 0xffffffff;
+	if (first >> 24 == 0xff || first >> 22 == 0xfe80 >> 6)
+		return true;
+	return !address->words[0] && !address->words[1] && !address->words[2];
+}
+
+static __always_inline bool tuple_equal(const struct tuple *left, const struct tuple *right)
+{
+	const __u64 *a = (const void *)left, *b = (const void *)right;
+
+	return !((a[0] ^ b[0]) | (a[1] ^ b[1]) | (a[2] ^ b[2]) | (a[3] ^ b[3]) | (a[4] ^ b[4]));
+}
+
+/* A keyed multiply-and-fold hash. Its seed is random for each set of maps, so that nobody outside can aim at one bucket. */
+static __always_inline __u64 tuple_hash(const struct tuple *tuple, __u64 seed)
+{
+	const __u64 *words = (const void *)tuple;
+	__u64 hash = seed;
+
+#pragma unroll
+	for (int i = 0; i < 5; i++) {
+		hash = (hash ^ words[i]) * 0x9e3779b97f4a7c15ULL;
+		hash ^= hash >> 32;
+	}
+	hash *= 0xd6e8feb86659fd93ULL;
+	return hash ^ hash >> 29;
+}
+
+#endif

@@ -1,0 +1,132 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR MIT */
+/* Writes a translation into a packet: addresses, ports, TTL, checksums and, where known, the Ethernet addresses. */
+#ifndef FASTNAT_NET_REWRITE_H
+#define FASTNAT_NET_REWRITE_H
+
+#include "checksum.h"
+
+/* What to write. Copied out of a flow, so that a flow that changes meanwhile cannot tear it. */
+struct rewrite {
+	struct address source;
+	struct address destination;
+	__be16 source_port;
+	__be16 destination_port;
+	__u16 address_delta;
+	__u16 port_delta;
+	struct next_hop next_hop;
+};
+
+/* A transport header begins at most 74 bytes into the frame. The barrier keeps the compiler from dropping the mask, which the
+ * verifier needs to see. */
+static __always_inline void *packet_transport(struct packet *packet)
+{
+	__u32 offset = packet->transport_offset;
+
+	asm volatile("" : "+r"(offset));
+	return packet->data + (offset & 0x7f);
+}
+
+static __always_inline bool rewrite_ethernet(struct packet *packet, const struct next_hop *next_hop)
+{
+	struct ethhdr *ethernet = packet->data;
+
+	if ((void *)(ethernet + 1) > packet->data_end)
+		return false;
+	__builtin_memcpy(ethernet->h_dest, next_hop->destination_mac, ETH_ALEN);
+	__builtin_memcpy(ethernet->h_source, next_hop->source_mac, ETH_ALEN);
+	return true;
+}
+
+static __always_inline bool rewrite_network(struct packet *packet, const struct rewrite *rewrite)
+{
+	if (packet->is_ipv4) {
+		struct iphdr *ip = packet->data + ETH_HLEN;
+
+		if ((void *)(ip + 1) > packet->data_end)
+			return false;
+		ip->ttl--;
+		ip->saddr = rewrite->source.words[3];
+		ip->daddr = rewrite->destination.words[3];
+		ip->check = checksum_apply(
+			ip->check, checksum_fold((__u64)rewrite->address_delta + (__u16)~bpf_htons(0x0100)));
+	} else {
+		struct ipv6hdr *ip = packet->data + ETH_HLEN;
+
+		if ((void *)(ip + 1) > packet->data_end)
+			return false;
+		ip->hop_limit--;
+		__builtin_memcpy(&ip->saddr, &rewrite->source, sizeof(ip->saddr));
+		__builtin_memcpy(&ip->daddr, &rewrite->destination, sizeof(ip->daddr));
+	}
+	return true;
+}
+
+static __always_inline bool rewrite_ports(struct packet *packet, const struct rewrite *rewrite)
+{
+	struct udphdr *transport = packet_transport(packet); /* TCP's ports stand in the same place */
+
+	if ((void *)(transport + 1) > packet->data_end)
+		return false;
+	transport->source = rewrite->source_port;
+	transport->dest = rewrite->destination_port;
+	return true;
+}
+
+static __always_inline bool rewrite_checksum_xdp(struct packet *packet, const struct rewrite *rewrite)
+{
+	__u16 delta = checksum_fold((__u64)rewrite->address_delta + rewrite->port_delta);
+	void *transport = packet_transport(packet);
+
+	if (packet->tuple.protocol == IPPROTO_TCP) {
+		struct tcphdr *tcp = transport;
+
+		if ((void *)(tcp + 1) > packet->data_end)
+			return false;
+		tcp->check = checksum_apply(tcp->check, delta);
+	} else if (!packet->udp_without_checksum) {
+		struct udphdr *udp = transport;
+
+		if ((void *)(udp + 1) > packet->data_end)
+			return false;
+		udp->check = checksum_apply(udp->check, delta);
+		if (!udp->check) /* RFC 768: a sum of zero is sent as all ones, zero means none */
+			udp->check = 0xffff;
+	}
+	return true;
+}
+
+static __always_inline bool rewrite_checksum(struct packet *packet, const struct rewrite *rewrite)
+{
+	if (packet->hook == HOOK_XDP)
+		return rewrite_checksum_xdp(packet, rewrite);
+	if (packet->tuple.protocol == IPPROTO_TCP)
+		return tc_checksum_update(packet, packet->transport_offset + TCP_CHECKSUM_OFFSET,
+					  rewrite->address_delta, rewrite->port_delta, 0);
+	return packet->udp_without_checksum ||
+	       tc_checksum_update(packet, packet->transport_offset + UDP_CHECKSUM_OFFSET, rewrite->address_delta,
+				  rewrite->port_delta, BPF_F_MARK_MANGLED_0);
+}
+
+/* At XDP, true when the transport checksum is for somebody behind us to complete: TC must take the packet. */
+static __always_inline bool packet_checksum_is_partial(struct packet *packet)
+{
+	void *transport = packet_transport(packet);
+
+	if (packet->tuple.protocol == IPPROTO_TCP) {
+		struct tcphdr *tcp = transport;
+
+		return (void *)(tcp + 1) > packet->data_end || checksum_is_partial(packet, tcp->check);
+	}
+	struct udphdr *udp = transport;
+
+	return (void *)(udp + 1) > packet->data_end || checksum_is_partial(packet, udp->check);
+}
+
+/* false: the packet is now half rewritten and must be dropped. */
+static __always_inline bool packet_rewrite(struct packet *packet, const struct rewrite *rewrite)
+{
+	return rewrite_ethernet(packet, &rewrite->next_hop) && rewrite_network(packet, rewrite) &&
+	       rewrite_ports(packet, rewrite) && rewrite_checksum(packet, rewrite);
+}
+
+#endif
