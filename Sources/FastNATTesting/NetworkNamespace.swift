@@ -19,13 +19,19 @@ public final class NetworkNamespace: Sendable {
 
     private let isOpen = Mutex(true)
 
-    /// Creates a namespace whose random name contains `label`, with `lo` up and no duplicate address detection.
+    /// Creates a namespace whose random name contains `label`, with `lo` up.
     public init(_ label: String = "ns") throws(TestingError) {
         name = Cleanup.uniqueName(label)
         clinux_cleanup_add_path("/run/netns/\(name)")
         try ChildProcess(["ip", "netns", "add", name]).wait().check()
-        try setSystemControl("net.ipv6.conf.default.accept_dad", "0")
-        try setSystemControl("net.ipv6.conf.all.accept_dad", "0")
+        // Interfaces copy the defaults when they are made: no tentative addresses, no solicitations, no source checks.
+        for (key, value) in [
+            ("ipv6/conf/%/accept_dad", "0"), ("ipv6/conf/%/accept_ra", "0"), ("ipv4/conf/%/rp_filter", "0"),
+        ] {
+            for scope in ["all", "default"] {
+                try setSystemControl("net/" + key.replacing("%", with: scope), value)
+            }
+        }
         try command(["ip", "link", "set", "lo", "up"])
     }
 
