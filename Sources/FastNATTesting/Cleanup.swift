@@ -26,10 +26,15 @@ enum Cleanup {
         install()
         mkdir(directory, 0o755)
         sweep()
-        let token = randomHex(digits: 6)
-        let path = "\(directory)/\(token).lock"
-        if lock(path, flags: O_CREAT) != nil { clinux_cleanup_add_path(path) }
-        return token
+        // Again if a sweep of somebody else's took the file between its making and its locking.
+        for _ in 0..<10 {
+            let token = randomHex(digits: 6)
+            let path = "\(directory)/\(token).lock"
+            guard lock(path, flags: O_CREAT | O_EXCL) != nil else { continue }
+            clinux_cleanup_add_path(path)
+            return token
+        }
+        return randomHex(digits: 6)
     }
 
     /// Takes the lock of a token, which then lasts as long as the descriptor that is returned, or this process.

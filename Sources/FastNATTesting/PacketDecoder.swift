@@ -30,11 +30,7 @@ extension PacketView {
         add(prefix + "ip.tos", "0x" + hex(header[1], digits: 2))
         add(prefix + "ip.length", total)
         add(prefix + "ip.id", header.u16(4))
-        add(
-            prefix + "ip.flags",
-            [place & 0x8000 != 0 ? "R" : "", place & 0x4000 != 0 ? "DF" : "", place & 0x2000 != 0 ? "MF" : ""].filter {
-                !$0.isEmpty
-            }.joined(separator: "|"))
+        add(prefix + "ip.flags", fragmentFlags(place))
         add(prefix + "ip.offset", place & 0x1fff)
         add(prefix + "ip.ttl", header[8])
         add(prefix + "ip.protocol", header[9])
@@ -179,4 +175,10 @@ extension PacketView {
         if context.prefix.isEmpty { note("\(name): truncated") }
         addPayload(cursor.rest, prefix: context.prefix)
     }
+}
+
+/// Such as "DF" or "MF".
+private func fragmentFlags(_ place: UInt16) -> String {
+    let flags: [(UInt16, String)] = [(0x8000, "reserved"), (0x4000, "DF"), (0x2000, "MF")]
+    return flags.filter { place & $0.0 != 0 }.map(\.1).joined(separator: "|")
 }

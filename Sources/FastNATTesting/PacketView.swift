@@ -15,7 +15,7 @@ public struct PacketView: Sendable, CustomStringConvertible {
 
     /// The fields in the order of the wire.
     public private(set) var fields: [Field] = []
-    /// What cannot be decoded or is not as it should be, checksums first; empty for a sound packet.
+    /// What cannot be decoded or is not as it should be, such as a checksum; empty for a sound packet.
     public private(set) var problems: [String] = []
     /// The frame.
     public let bytes: [UInt8]

@@ -54,7 +54,7 @@ enum Script {
             Server(("::", int(sys.argv[1])), Handler).serve_forever()
             """
 
-    /// Two sockets, since an IPv6 one that also serves IPv4 would answer from the wrong family's source address rules.
+    /// One socket for each family, so that neither family depends on bindv6only.
     static func udp(reply: String) -> String {
         prelude + """
             ready = selectors.DefaultSelector()
