@@ -37,7 +37,7 @@ let package = Package(
             swiftSettings: strict),
         .target(
             name: "FastNATTesting",
-            dependencies: ["Addresses", "CLinux"],
+            dependencies: ["CLinux"],
             swiftSettings: strict),
 
         .testTarget(

@@ -1,0 +1,4 @@
+/* Umbrella of the C that Swift cannot call by itself; each header says why it exists. */
+#pragma once
+
+#include "namespace_shims.h"

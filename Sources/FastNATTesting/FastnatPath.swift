@@ -1,0 +1,67 @@
+import Foundation
+
+/// fastnat itself, through its command line.
+public struct FastnatPath: PublishingPath {
+    /// The hook.
+    public enum Mode: String, Sendable, CaseIterable {
+        /// XDP.
+        case xdp
+        /// TC.
+        case tc
+    }
+
+    /// Such as `fastnat-xdp`.
+    public var name: String { "fastnat-\(mode.rawValue)" }
+
+    private let host: NetworkNamespace
+    private let uplinks: [String]
+    private let binary: String
+    private let mode: Mode
+
+    /// Publishes in the host of this topology, on all its uplinks.
+    public init(_ topology: Topology, mode: Mode, binary: String = Self.defaultBinary) {
+        host = topology.host
+        uplinks = topology.uplinks
+        self.binary = binary
+        self.mode = mode
+    }
+
+    /// FASTNAT_BINARY from the environment, or the package's debug build.
+    public static var defaultBinary: String {
+        if let path = ProcessInfo.processInfo.environment["FASTNAT_BINARY"] { return path }
+        let root = URL(filePath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
+        return root.deletingLastPathComponent().appending(path: ".build/debug/fastnat").path
+    }
+
+    /// Loads and attaches the datapath.
+    public func start() throws(TestingError) {
+        try run(["load"] + uplinks.flatMap { ["--iface", $0] } + ["--mode", mode.rawValue])
+    }
+
+    /// `fastnat map add`.
+    public func publish(
+        _ port: UInt16, to container: Packet.Endpoint, _ transport: TransportProtocol
+    ) throws(TestingError) {
+        try run(["map", "add", key(port, transport), container.description])
+    }
+
+    /// `fastnat map rm`.
+    public func unpublish(
+        _ port: UInt16, to container: Packet.Endpoint, _ transport: TransportProtocol
+    ) throws(TestingError) {
+        try run(["map", "rm", key(port, transport)])
+    }
+
+    /// Detaches the datapath.
+    public func stop() throws(TestingError) { try run(["unload"]) }
+
+    /// Runs the command line in the host's namespace.
+    @discardableResult
+    public func run(_ arguments: [String], check: Bool = true) throws(TestingError) -> CommandResult {
+        try host.command([binary] + arguments, check: check)
+    }
+
+    private func key(_ port: UInt16, _ transport: TransportProtocol) -> String {
+        transport == .tcp ? "\(port)" : "\(port)/\(transport.rawValue)"
+    }
+}

@@ -1,0 +1,94 @@
+extension Packet {
+    /// TCP's flags.
+    public struct TCPFlags: OptionSet, Sendable, Hashable, CustomStringConvertible {
+        /// The flags' byte.
+        public let rawValue: UInt8
+        /// From the flags' byte.
+        public init(rawValue: UInt8) { self.rawValue = rawValue }
+
+        /// FIN.
+        public static let fin = TCPFlags(rawValue: 0x01)
+        /// SYN.
+        public static let syn = TCPFlags(rawValue: 0x02)
+        /// RST.
+        public static let rst = TCPFlags(rawValue: 0x04)
+        /// PSH.
+        public static let psh = TCPFlags(rawValue: 0x08)
+        /// ACK.
+        public static let ack = TCPFlags(rawValue: 0x10)
+        /// URG.
+        public static let urg = TCPFlags(rawValue: 0x20)
+        /// ECE.
+        public static let ece = TCPFlags(rawValue: 0x40)
+        /// CWR.
+        public static let cwr = TCPFlags(rawValue: 0x80)
+
+        /// Such as "syn|ack".
+        public var description: String {
+            let names = ["fin", "syn", "rst", "psh", "ack", "urg", "ece", "cwr"]
+            let set = names.indices.filter { rawValue >> $0 & 1 == 1 }.map { names[$0] }
+            return set.isEmpty ? "none" : set.joined(separator: "|")
+        }
+    }
+
+    /// The TCP header.
+    public struct TCP: Sendable, Hashable {
+        /// Where from.
+        public var sourcePort: UInt16
+        /// Where to.
+        public var destinationPort: UInt16
+        /// The sequence number.
+        public var sequence: UInt32 = 1_000
+        /// The acknowledgement number.
+        public var acknowledgement: UInt32 = 0
+        /// The flags.
+        public var flags: TCPFlags = .ack
+        /// The window, unscaled.
+        public var window: UInt16 = 65_535
+        /// The urgent pointer.
+        public var urgentPointer: UInt16 = 0
+        /// Raw options, padded with zeros (end of options) to a multiple of 4.
+        public var options: [UInt8] = []
+        /// The checksum.
+        public var checksum = Checksum.correct
+
+        /// The maximum segment size option.
+        public static func maximumSegmentSize(_ size: UInt16) -> [UInt8] { [2, 4] + size.networkBytes }
+    }
+
+    /// The UDP header.
+    public struct UDP: Sendable, Hashable {
+        /// Where from.
+        public var sourcePort: UInt16
+        /// Where to.
+        public var destinationPort: UInt16
+        /// Added to the right length.
+        public var lengthDelta = 0
+        /// The checksum; a correct one that comes to 0 is written as 0xffff.
+        public var checksum = Checksum.correct
+    }
+
+    /// The first 8 bytes of ICMPv4 or ICMPv6: the network header says which.
+    public struct ICMP: Sendable, Hashable {
+        /// The type.
+        public var type: UInt8
+        /// The code.
+        public var code: UInt8 = 0
+        /// The second word: identifier and sequence number of an echo, MTU or zero of an error.
+        public var rest: UInt32 = 0
+        /// The checksum.
+        public var checksum = Checksum.correct
+
+        /// The upper half of the second word: an echo's identifier.
+        public var identifier: UInt16 {
+            get { UInt16(truncatingIfNeeded: rest >> 16) }
+            set { rest = UInt32(newValue) << 16 | rest & 0xffff }
+        }
+
+        /// The lower half of the second word: an echo's sequence number, ICMPv4's next-hop MTU.
+        public var sequence: UInt16 {
+            get { UInt16(truncatingIfNeeded: rest) }
+            set { rest = rest & 0xffff_0000 | UInt32(newValue) }
+        }
+    }
+}
