@@ -59,7 +59,7 @@ static __always_inline enum verdict forward_xdp(struct packet *packet, const str
 	if (!next_hop_read(&half->next_hop, &rewrite.next_hop) || !flow_reference_holds(reference))
 		return VERDICT_PASS;
 	if (!packet_rewrite(packet, &rewrite))
-		return packet_drop(packet, REASON_CHECKSUM_UPDATE);
+		return packet_refuse(packet, REASON_CHECKSUM_UPDATE);
 	flow_track(reference->flow, half, packet, direction);
 	flow_account(half, packet, now);
 	packet->action = bpf_redirect_map(&xdp_outputs, rewrite.next_hop.ifindex, XDP_DROP);
@@ -84,22 +84,22 @@ static __always_inline enum verdict forward_tc(struct packet *packet, const stru
 	rewrite_from_flow(&rewrite, half, flow_half(reference->flow, !direction));
 	cached = cached && next_hop_read(&half->next_hop, &rewrite.next_hop);
 	if (!flow_reference_holds(reference))
-		return packet_drop(packet, REASON_FLOW_RACE);
+		return packet_refuse(packet, REASON_FLOW_RACE);
 	if (packet_ttl_is_used_up(packet))
-		return packet_drop(packet, REASON_TTL_EXPIRED);
+		return packet_refuse(packet, REASON_TTL_EXPIRED);
 	if (!cached) {
-		if (!route_find(packet, &rewrite, &route))
-			return packet_drop(packet, REASON_NO_ROUTE);
+		if (route_find(packet->context, &rewrite, &route))
+			return packet_refuse(packet, REASON_NO_ROUTE);
 		next_hop_copy(&rewrite.next_hop, &route.next_hop);
 		next_hop_store(&half->next_hop, &route.next_hop, reference);
 		half->refreshed = now >> 20;
 	}
 	if (packet_wire_length(packet) > rewrite.next_hop.mtu)
-		return packet_drop(packet, REASON_TOO_BIG);
+		return packet_refuse(packet, REASON_TOO_BIG);
 	flow_track(reference->flow, half, packet, direction);
 	flow_account(half, packet, now);
 	if (!packet_rewrite(packet, &rewrite))
-		return packet_drop(packet, REASON_CHECKSUM_UPDATE);
+		return packet_refuse(packet, REASON_CHECKSUM_UPDATE);
 	if (!cached)
 		return redirect_to_neighbour(packet, &route);
 	packet->action = bpf_redirect(rewrite.next_hop.ifindex, 0);
@@ -115,60 +115,24 @@ static __always_inline enum verdict forward(struct packet *packet, const struct 
 	return forward_tc(packet, reference, now);
 }
 
-/* Whether this packet may begin a flow through `match`, as verdict and reason. */
-static __always_inline bool may_begin(struct packet *packet, const struct mapping_match *match, enum verdict *verdict)
-{
-	if (match->any_address && !address_is_local(packet, &packet->tuple.destination)) {
-		*verdict = packet_pass(packet, REASON_NOT_LOCAL);
-		return false;
-	}
-	if (!mapping_allows(match->mapping, &packet->tuple.source)) {
-		*verdict = packet_pass(packet, REASON_NOT_ALLOWED);
-		return false;
-	}
-	if (address_is_martian_source(&packet->tuple.source)) {
-		*verdict = packet_drop(packet, REASON_MARTIAN_SOURCE);
-		return false;
-	}
-	return true;
-}
-
-static __always_inline bool flow_request_set(struct flow_request *request, struct packet *packet,
-					     const struct mapping_match *match)
+/* For a packet of no known flow: begins one, where a mapping says so. A TCP packet from the middle of a connection is not ours:
+ * whoever carried it goes on. REASON_NONE, or what keeps the packet from being forwarded. */
+static __always_inline enum reason begin(struct packet *packet)
 {
 	struct ethhdr *ethernet = packet->data;
-
-	if ((void *)(ethernet + 1) > packet->data_end)
-		return false;
-	__builtin_memset(request, 0, sizeof(*request));
-	__builtin_memcpy(request->uplink_mac, ethernet->h_dest, ETH_ALEN);
-	request->original = packet->tuple;
-	request->target = match->mapping->target;
-	request->target_port = mapping_target_port(match, packet->tuple.destination_port);
-	request->mapping_id = match->mapping->id;
-	return true;
-}
-
-/* Makes the flow that a packet of no known flow begins, or says in `verdict` what becomes of it. A TCP packet from the middle of
- * a connection is not ours: whoever carried it goes on. */
-static __always_inline bool begin_flow(struct packet *packet, enum verdict *verdict)
-{
 	struct flow_request request;
-	struct mapping_match match;
-	enum reason reason;
+	int reason;
 
-	*verdict = VERDICT_PASS;
 	if (packet->tuple.protocol == IPPROTO_TCP && (packet->tcp_flags & (TCP_SYN | TCP_ACK | TCP_RST)) != TCP_SYN)
-		return false;
-	if (!mapping_find(packet, &match) || !may_begin(packet, &match, verdict))
-		return false;
-	if (!flow_request_set(&request, packet, &match))
-		return false;
-	reason = flow_create(&request);
-	if (reason == REASON_NONE || reason == REASON_FLOW_RACE) /* another CPU was faster: its flow is as good */
-		return true;
-	*verdict = packet_drop(packet, reason);
-	return false;
+		return REASON_UNPUBLISHED;
+	if ((void *)(ethernet + 1) > packet->data_end)
+		return REASON_MALFORMED;
+	__builtin_memset(&request, 0, sizeof(request));
+	__builtin_memcpy(request.uplink_mac, ethernet->h_dest, ETH_ALEN);
+	request.original = packet->tuple;
+	reason = flow_begin(packet->context, &request);
+	/* In a race, another CPU was faster: its flow is as good. */
+	return reason == REASON_FLOW_RACE ? REASON_NONE : reason;
 }
 
 static __always_inline bool flow_find_current(struct packet *packet, struct flow_reference *reference)
@@ -184,14 +148,14 @@ static __always_inline bool flow_find_current(struct packet *packet, struct flow
 static __always_inline enum verdict pipeline(struct packet *packet)
 {
 	struct flow_reference reference;
-	enum verdict verdict;
+	enum reason reason;
 
 	packet->reason = REASON_NONE;
 	switch (packet_parse(packet)) {
 	case PARSE_MALFORMED:
-		return packet_pass(packet, REASON_MALFORMED);
+		return packet_refuse(packet, REASON_MALFORMED);
 	case PARSE_FRAGMENT:
-		return packet_pass(packet, REASON_FRAGMENT);
+		return packet_refuse(packet, REASON_FRAGMENT);
 	case PARSE_FOREIGN:
 		return VERDICT_PASS;
 	case PARSE_OK:
@@ -202,10 +166,11 @@ static __always_inline enum verdict pipeline(struct packet *packet)
 	if (!flow_find_current(packet, &reference)) {
 		if (packet->hook == HOOK_XDP || packet->side == SIDE_CONTAINER)
 			return VERDICT_PASS;
-		if (!begin_flow(packet, &verdict))
-			return verdict;
+		reason = begin(packet);
+		if (reason != REASON_NONE)
+			return packet_refuse(packet, reason);
 		if (!flow_find(&packet->tuple, &reference))
-			return packet_drop(packet, REASON_FLOW_RACE);
+			return packet_refuse(packet, REASON_FLOW_RACE);
 	}
 	return forward(packet, &reference);
 }

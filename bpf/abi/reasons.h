@@ -23,7 +23,9 @@
 
 enum reason {
 	FASTNAT_REASONS(FASTNAT_REASON_ENUM) REASON_COUNT,
+	/* Not counted: */
 	REASON_NONE = REASON_COUNT,
+	REASON_UNPUBLISHED,
 };
 
 #endif

@@ -33,23 +33,13 @@ static __always_inline __u32 packet_wire_length(struct packet *packet)
 	return packet->hook == HOOK_TC ? tc_packet_wire_length(packet) : packet->ip_length;
 }
 
-static __always_inline __u32 packet_interface(struct packet *packet)
-{
-	if (packet->hook == HOOK_TC)
-		return ((struct __sk_buff *)packet->context)->ifindex;
-	return ((struct xdp_md *)packet->context)->ingress_ifindex;
-}
+#define REASON_DROP_BIT(identifier, name, dropped, text) (dropped) << REASON_##identifier |
 
-static __always_inline enum verdict packet_drop(struct packet *packet, enum reason reason)
+/* What the list of reasons (abi/reasons.h) says of a packet that is not forwarded. */
+static __always_inline enum verdict packet_refuse(struct packet *packet, enum reason reason)
 {
 	packet->reason = reason;
-	return VERDICT_DROP;
-}
-
-static __always_inline enum verdict packet_pass(struct packet *packet, enum reason reason)
-{
-	packet->reason = reason;
-	return VERDICT_PASS;
+	return (FASTNAT_REASONS(REASON_DROP_BIT) 0) >> reason & 1 ? VERDICT_DROP : VERDICT_PASS;
 }
 
 #endif

@@ -48,7 +48,7 @@ __noinline int flow_delete(__u32 slot)
 
 /* Makes room for a half-open flow by ending another one, taken at random: under a flood every half-open flow has the same
  * chance, and open flows are never touched. */
-__noinline int flow_evict_half_open(void)
+static __always_inline int flow_evict_half_open(void)
 {
 	__u32 slots = (layout.slot_word_mask + 1) * SLOTS_PER_WORD;
 
@@ -119,10 +119,11 @@ static __always_inline __be16 source_port_random(void)
 
 /* Enters the reply half. One client with one source port may come to two published ports of one target; the second flow
  * gets another source port, or its replies could not be told apart. */
-static __noinline enum reason flow_insert_reply(struct flow *flow, __u32 slot, __u64 *inserted)
+static __always_inline enum reason flow_insert_reply(struct flow *flow, __u32 slot, __u64 *inserted)
 {
 	struct tuple *tuple = &flow->reply.tuple;
 
+#pragma clang loop unroll(disable)
 	for (int i = 0; i < SOURCE_PORT_TRIES; i++) {
 		__u64 hash = tuple_hash(tuple, layout.hash_seed);
 		__u64 entry = entry_make(hash, slot, DIRECTION_REPLY, flow->life.generation);
@@ -158,12 +159,14 @@ static __always_inline enum reason flow_insert(struct flow *flow, __u32 slot)
 	return result == INSERT_FULL ? REASON_TABLE_FULL : REASON_FLOW_RACE;
 }
 
+/* A packet that may begin a flow, and where its mapping sends it. */
 struct flow_request {
 	struct tuple original;
 	struct address target;
+	__u8 uplink_mac[6]; /* that the packet was sent to */
 	__be16 target_port;
-	__u8 uplink_mac[6]; /* that the client's packets are sent to */
 	__u32 mapping_id;
+	__u32 zero;
 };
 
 static __always_inline void flow_fill(struct flow *flow, const struct flow_request *request)
@@ -190,7 +193,7 @@ static __always_inline bool flow_is_being_written(const struct flow *flow)
 }
 
 /* REASON_NONE: the flow can be found; REASON_FLOW_RACE: as a rule it can, another CPU has made it. */
-__noinline int flow_create(const struct flow_request *request)
+static __noinline int flow_create(const struct flow_request *request)
 {
 	struct mapping_counters *counters;
 	enum reason reason;

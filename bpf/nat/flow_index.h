@@ -130,16 +130,18 @@ static __always_inline __u32 bucket_count(struct flow_bucket *bucket)
 	return count;
 }
 
-static __always_inline bool bucket_claim(struct flow_bucket *bucket, __u64 entry)
+static __always_inline __u64 *bucket_claim(struct flow_bucket *bucket, __u64 entry)
 {
+#pragma clang loop unroll(disable)
 	for (int i = 0; i < BUCKET_ENTRIES; i++)
 		if (!READ_ONCE(bucket->entries[i]) && !__sync_val_compare_and_swap(&bucket->entries[i], 0, entry))
-			return true;
-	return false;
+			return &bucket->entries[bucket_position(i)];
+	return NULL;
 }
 
 static __always_inline bool bucket_remove(struct flow_bucket *bucket, __u64 entry)
 {
+#pragma clang loop unroll(disable)
 	for (int i = 0; i < BUCKET_ENTRIES; i++)
 		if (READ_ONCE(bucket->entries[i]) == entry)
 			return __sync_val_compare_and_swap(&bucket->entries[i], entry, 0) == entry;
@@ -160,6 +162,7 @@ __noinline int flow_index_insert(const struct tuple *tuple, __u64 hash, __u64 en
 {
 	struct flow_bucket *first = bucket_first(hash), *second = bucket_second(hash);
 	struct flow_reference other;
+	__u64 *position;
 
 	if (!tuple || !first || !second)
 		return INSERT_FULL;
@@ -172,10 +175,11 @@ __noinline int flow_index_insert(const struct tuple *tuple, __u64 hash, __u64 en
 		first = second;
 		second = swap;
 	}
-	if (!bucket_claim(first, entry) && !bucket_claim(second, entry))
+	position = bucket_claim(first, entry) ?: bucket_claim(second, entry);
+	if (!position)
 		return INSERT_FULL;
 	if (flow_find_except(tuple, hash, entry, &other)) {
-		flow_index_remove(hash, entry);
+		__sync_val_compare_and_swap(position, entry, 0);
 		return INSERT_EXISTS;
 	}
 	return INSERT_DONE;

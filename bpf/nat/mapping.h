@@ -102,13 +102,13 @@ static __always_inline bool mapping_find_for(struct mapping_key *key, bool has_r
 }
 
 /* A mapping with the packet's destination address beats one for any local address. */
-static __always_inline bool mapping_find(const struct packet *packet, struct mapping_match *match)
+static __always_inline bool mapping_find(const struct tuple *tuple, struct mapping_match *match)
 {
 	struct settings *current = map_only_element(&settings);
 	struct mapping_key key = {
-		.address = packet->tuple.destination,
-		.port = packet->tuple.destination_port,
-		.protocol = packet->tuple.protocol,
+		.address = tuple->destination,
+		.port = tuple->destination_port,
+		.protocol = tuple->protocol,
 	};
 
 	if (!current)
@@ -117,7 +117,7 @@ static __always_inline bool mapping_find(const struct packet *packet, struct map
 	if (current->has_addressed_mappings && mapping_find_for(&key, current->has_ranges, match))
 		return true;
 	match->any_address = true;
-	address_set_any(&key.address, packet->is_ipv4);
+	address_set_any(&key.address, address_is_ipv4(&tuple->destination));
 	return mapping_find_for(&key, current->has_ranges, match);
 }
 
@@ -137,6 +137,37 @@ static __always_inline __be16 mapping_target_port(const struct mapping_match *ma
 	if (match->mapping->flags & MAPPING_SINGLE_TARGET)
 		return match->mapping->target_port;
 	return bpf_htons(bpf_ntohs(match->mapping->target_port) + bpf_ntohs(port) - match->first_port);
+}
+
+/* Why a packet that falls into `match` may not begin a flow, or REASON_NONE. */
+static __always_inline enum reason mapping_refuses(struct __sk_buff *skb, const struct mapping_match *match,
+						   const struct flow_request *request)
+{
+	if (match->any_address && !route_is_local(skb, &request->original))
+		return REASON_NOT_LOCAL;
+	if (!mapping_allows(match->mapping, &request->original.source))
+		return REASON_NOT_ALLOWED;
+	if (address_is_martian_source(&request->original.source))
+		return REASON_MARTIAN_SOURCE;
+	return REASON_NONE;
+}
+
+/* Makes the flow that a packet of no known flow begins. REASON_NONE: it can be found now; REASON_UNPUBLISHED: the packet is none
+ * of ours. */
+__noinline int flow_begin(struct __sk_buff *skb, struct flow_request *request)
+{
+	struct mapping_match match;
+	enum reason reason;
+
+	if (!request || !mapping_find(&request->original, &match))
+		return REASON_UNPUBLISHED;
+	reason = mapping_refuses(skb, &match, request);
+	if (reason != REASON_NONE)
+		return reason;
+	request->target = match.mapping->target;
+	request->target_port = mapping_target_port(&match, request->original.destination_port);
+	request->mapping_id = match.mapping->id;
+	return flow_create(request);
 }
 
 #endif

@@ -18,9 +18,13 @@ struct route {
 	struct bpf_redir_neigh neighbour;
 };
 
-static __always_inline void fib_set_addresses(struct bpf_fib_lookup *fib, const struct address *source,
-					      const struct address *destination)
+/* What the kernel's routes say of a packet that came in where `skb` did: BPF_FIB_LKUP_RET_*. */
+static __always_inline long fib_find(struct __sk_buff *skb, struct bpf_fib_lookup *fib, const struct address *source,
+				     const struct address *destination)
 {
+	__builtin_memset(fib, 0, sizeof(*fib));
+	fib->ifindex = skb->ifindex;
+	fib->tot_len = 1; /* not 0: asks for the route's MTU */
 	if (address_is_ipv4(destination)) {
 		fib->family = FAMILY_IPV4;
 		fib->ipv4_src = source->words[3];
@@ -30,27 +34,17 @@ static __always_inline void fib_set_addresses(struct bpf_fib_lookup *fib, const 
 		__builtin_memcpy(fib->ipv6_src, source->words, sizeof(fib->ipv6_src));
 		__builtin_memcpy(fib->ipv6_dst, destination->words, sizeof(fib->ipv6_dst));
 	}
+	return bpf_fib_lookup(skb, fib, sizeof(*fib), 0);
 }
 
-/* What the kernel's routes say of a packet that came in on `ifindex`: an enum of bpf_fib_lookup (BPF_FIB_LKUP_RET_*). */
-static __always_inline long fib_find(struct packet *packet, struct bpf_fib_lookup *fib, const struct address *source,
-				     const struct address *destination)
-{
-	__builtin_memset(fib, 0, sizeof(*fib));
-	fib->ifindex = packet_interface(packet);
-	fib->l4_protocol = packet->tuple.protocol;
-	fib->tot_len = 1; /* not 0: asks for the route's MTU */
-	fib_set_addresses(fib, source, destination);
-	return bpf_fib_lookup(packet->context, fib, sizeof(*fib), 0);
-}
-
-/* The kernel has one answer for "to this host" and for "no route at all", and this takes the latter for the former: on a host
- * with neither a default route nor forwarding to speak of. Broadcast and multicast have been passed before. */
-static __always_inline bool address_is_local(struct packet *packet, const struct address *address)
+/* Whether the destination is an address of this host, for a packet that is neither broadcast nor multicast. The kernel has one
+ * answer for "to this host" and for "no route at all", so the latter is taken for the former: on a host without a default
+ * route, for an address it has no way to. */
+__noinline int route_is_local(struct __sk_buff *skb, const struct tuple *tuple)
 {
 	struct bpf_fib_lookup fib;
 
-	return fib_find(packet, &fib, &packet->tuple.source, address) == BPF_FIB_LKUP_RET_NOT_FWDED;
+	return tuple && fib_find(skb, &fib, &tuple->source, &tuple->destination) == BPF_FIB_LKUP_RET_NOT_FWDED;
 }
 
 static __always_inline void route_set_neighbour(struct route *route, const struct bpf_fib_lookup *fib)
@@ -62,14 +56,19 @@ static __always_inline void route_set_neighbour(struct route *route, const struc
 		__builtin_memcpy(route->neighbour.ipv6_nh, fib->ipv6_dst, sizeof(route->neighbour.ipv6_nh));
 }
 
-static __always_inline bool route_find(struct packet *packet, const struct rewrite *rewrite, struct route *route)
+/* 0, or -1 where there is no route or forwarding is off. Without a neighbour yet, the route has no NEXT_HOP_RESOLVED. */
+__noinline int route_find(struct __sk_buff *skb, const struct rewrite *rewrite, struct route *route)
 {
 	struct bpf_fib_lookup fib;
-	long result = fib_find(packet, &fib, &rewrite->source, &rewrite->destination);
-	__u32 output = fib.ifindex;
+	__u32 output;
+	long result;
 
+	if (!rewrite || !route)
+		return -1;
+	result = fib_find(skb, &fib, &rewrite->source, &rewrite->destination);
 	if (result != BPF_FIB_LKUP_RET_SUCCESS && result != BPF_FIB_LKUP_RET_NO_NEIGH)
-		return false;
+		return -1;
+	output = fib.ifindex;
 	__builtin_memset(route, 0, sizeof(*route));
 	route->next_hop.ifindex = output;
 	route->next_hop.mtu = fib.mtu_result;
@@ -81,7 +80,7 @@ static __always_inline bool route_find(struct packet *packet, const struct rewri
 		if (bpf_map_lookup_elem(&xdp_outputs, &output))
 			route->next_hop.flags |= NEXT_HOP_XDP;
 	}
-	return true;
+	return 0;
 }
 
 /* Copies everything but the sequence, which is the record's own. */
