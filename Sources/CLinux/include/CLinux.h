@@ -2,3 +2,4 @@
 #pragma once
 
 #include "namespace_shims.h"
+#include "netlink_headers.h"

@@ -1,0 +1,83 @@
+public import Addresses
+
+/// Why a mapping, or a part of one, was refused. Its description is one sentence that also says what to do.
+public enum MappingError: Error, Hashable, Sendable {
+    /// An address or network in the mapping is wrong.
+    case invalidAddress(AddressError)
+    /// A text is no port or range of ports.
+    case invalidPorts(String, problem: String)
+    /// Port 0 was given, which is no port on the wire.
+    case portZero(String)
+    /// A range ends before it begins.
+    case reversedPorts(first: UInt16, last: UInt16)
+    /// The protocol is none that we know.
+    case unknownProtocol(String)
+    /// A text has not the form of a listen part, a target, or a whole mapping.
+    case malformed(Part, text: String, problem: String)
+    /// The address cannot be listened on.
+    case unusableListenAddress(IPAddress, kind: String)
+    /// Packets cannot be forwarded to the address.
+    case unusableTargetAddress(IPAddress, kind: String)
+    /// The ranges of a listen part and its target have different lengths.
+    case rangeLengthMismatch(listen: PortRange, target: PortRange)
+    /// The listen part and the target are of different address families.
+    case familyMismatch(listen: IPFamily, target: IPFamily)
+    /// An allowed network is of another family than the mapping, so it could never match.
+    case allowFamilyMismatch(IPPrefix, mapping: IPFamily)
+    /// The mapping is for SCTP.
+    case sctpUnsupported
+    /// Two mappings claim the same port.
+    case overlap(PortMapping, with: PortMapping)
+
+    /// What a malformed text should have been.
+    public enum Part: String, Sendable, Hashable {
+        /// `[HOSTIP:]PORT[-END][/PROTOCOL]`
+        case listen = "[HOSTIP:]PORT[-END][/tcp|/udp|/sctp]"
+        /// `IP:PORT[-END]`
+        case target = "IP:PORT[-END]"
+        /// `LISTEN TARGET [allow=CIDR[,CIDR…]]`
+        case mapping = "LISTEN TARGET [allow=CIDR,…]"
+    }
+}
+
+extension MappingError: CustomStringConvertible {
+    /// One sentence without a final stop: what is wrong, and what to write instead.
+    public var description: String {
+        switch self {
+        case .invalidAddress(let error):
+            return error.description
+        case .invalidPorts(let text, let problem):
+            return "\(quoted(text)): \(problem); write a port from 1 to 65535 or a range like 8000-8099"
+        case .portZero(let text):
+            return "\(quoted(text)): port 0 is not a port; write a port from 1 to 65535"
+        case .reversedPorts(let first, let last):
+            return "the range \(first)-\(last) ends before it begins; write \(last)-\(first)"
+        case .unknownProtocol(let text):
+            return "\(quoted(text)) is not a protocol that can be mapped; write tcp or udp"
+        case .malformed(let part, let text, let problem):
+            return "\(quoted(text)): \(problem); write \(part.rawValue)"
+        case .unusableListenAddress(let address, let kind):
+            return "cannot listen on the \(kind) address \(address); give a host's address, or leave it out for all"
+        case .unusableTargetAddress(let address, let kind):
+            return "cannot forward to the \(kind) address \(address); give the container's own address"
+        case .rangeLengthMismatch(let listen, let target):
+            return "\(listen) is \(listen.count) ports but the target's \(target) is \(target.count); "
+                + "give ranges of the same length or a single target port"
+        case .familyMismatch(let listen, let target):
+            return "an \(listen) address cannot be mapped to an \(target) target; give both in the same family"
+        case .allowFamilyMismatch(let prefix, let family):
+            return "the allowed network \(prefix) can never match in an \(family) mapping; "
+                + "give \(family) networks only"
+        case .sctpUnsupported:
+            return "SCTP cannot be mapped yet: its CRC32c covers the ports, so changing one means reading the whole "
+                + "packet again, which the datapath does not do; map tcp or udp"
+        case .overlap(let mapping, let other):
+            return "\"\(mapping)\" claims ports that \"\(other)\" already has; remove one or change its ports"
+        }
+    }
+
+    private func quoted(_ text: String) -> String {
+        let longest = 80
+        return (text.utf8.count > longest ? text.prefix(longest) + "…" : text[...]).debugDescription
+    }
+}

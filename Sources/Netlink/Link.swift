@@ -1,0 +1,100 @@
+public import Addresses
+internal import CLinux
+internal import CMnl
+internal import Glibc
+
+/// A network interface.
+public struct Link: Sendable, Hashable {
+    /// The interface's number in its namespace, 1 or more.
+    public let index: UInt32
+    /// The interface's name.
+    public let name: String
+    /// The driver of a virtual interface, such as `bridge`, `veth`, `bond` or `vlan`; nil for a physical one and `lo`.
+    public let kind: String?
+    /// The index of the bridge, bond or VRF that it is a port of.
+    public let masterIndex: UInt32?
+    /// The index of the interface that it is on, in this namespace: a VLAN's device or a veth's other end.
+    public let parentIndex: UInt32?
+    /// The hardware address, when it is 48 bits.
+    public let mac: MACAddress?
+    /// The largest packet without the link header, in bytes.
+    public let mtu: UInt32
+    /// Whether it is switched on (`IFF_UP`); a carrier is another matter.
+    public let isUp: Bool
+    /// Whether it is the loopback interface.
+    public let isLoopback: Bool
+    /// What link headers look like, `ARPHRD_*` of `<net/if_arp.h>`.
+    public let hardwareType: UInt16
+
+    /// Whether packets have Ethernet headers.
+    public var isEthernet: Bool { Int32(hardwareType) == ARPHRD_ETHER }
+}
+
+extension Link {
+    /// The interface that an `RTM_NEWLINK` message describes.
+    fileprivate init?(_ message: Message) {
+        guard let header = message.payload(as: ifinfomsg.self) else { return nil }
+        let attributes = message.attributes(after: ifinfomsg.self, upTo: IFLA_LINK_NETNSID)
+        guard let name = attributes.string(IFLA_IFNAME), let mtu = attributes.uint32(IFLA_MTU) else { return nil }
+        let parent = attributes.contains(IFLA_LINK_NETNSID) ? nil : attributes.uint32(IFLA_LINK)
+        self.index = UInt32(truncatingIfNeeded: header.ifi_index)
+        self.name = name
+        self.kind = attributes.nested(IFLA_LINKINFO, upTo: IFLA_INFO_KIND).string(IFLA_INFO_KIND)
+        self.masterIndex = attributes.uint32(IFLA_MASTER)
+        self.parentIndex = parent == 0 ? nil : parent
+        self.mac = attributes.bytes(IFLA_ADDRESS).flatMap { MACAddress(bytes: $0) }
+        self.mtu = mtu
+        self.isUp = header.ifi_flags & UInt32(IFF_UP) != 0
+        self.isLoopback = header.ifi_flags & UInt32(IFF_LOOPBACK) != 0
+        self.hardwareType = header.ifi_type
+    }
+}
+
+extension NetlinkSocket<RouteBus> {
+    /// The interface with this index.
+    ///
+    /// - Throws: `.noInterface` when the namespace has none.
+    public mutating func link(index: UInt32) throws(NetlinkError) -> Link {
+        var header = ifinfomsg()
+        guard index != 0, let number = Int32(exactly: index) else { throw .noInterface("index \(index)") }
+        header.ifi_index = number
+        return try link("index \(index)", header) { _ in }
+    }
+
+    /// The interface with this name, or with this alternative name.
+    ///
+    /// - Throws: `.noInterface` when the namespace has none.
+    public mutating func link(name: String) throws(NetlinkError) -> Link {
+        let length = name.utf8.count
+        guard length > 0, !name.utf8.contains(0) else {
+            throw .noInterface(name.debugDescription)
+        }
+        return try link(name, ifinfomsg()) { request in
+            request.put(length < Int(IFNAMSIZ) ? IFLA_IFNAME : IFLA_ALT_IFNAME, name)
+        }
+    }
+
+    private mutating func link(
+        _ interface: String, _ header: ifinfomsg, _ attributes: (Request) -> Void
+    ) throws(NetlinkError) -> Link {
+        do throws(NetlinkError) {
+            return try get("look up the interface \(interface)", type: RTM_GETLINK, header: header) { request in
+                attributes(request)
+                request.put(IFLA_EXT_MASK, UInt32(RTEXT_FILTER_SKIP_STATS))
+            } parse: { message in
+                Link(message)
+            }
+        } catch .system(_, let code) where code == ENODEV || code == ERANGE {
+            throw .noInterface(interface)
+        }
+    }
+
+    /// All interfaces of the namespace, in the order of their indices.
+    public mutating func links() throws(NetlinkError) -> [Link] {
+        try dump("list the interfaces", type: RTM_GETLINK, header: ifinfomsg()) { request in
+            request.put(IFLA_EXT_MASK, UInt32(RTEXT_FILTER_SKIP_STATS))
+        } parse: { message in
+            Link(message)
+        }.sorted { $0.index < $1.index }
+    }
+}
