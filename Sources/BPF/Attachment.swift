@@ -1,0 +1,133 @@
+internal import CLibbpf
+internal import Glibc
+
+/// A place in the network stack that runs our programs.
+public enum AttachPoint: Hashable, Sendable {
+    /// The driver, before there is a socket buffer (native XDP).
+    case xdp
+    /// TC ingress through a tcx link (Linux 6.6).
+    case tcxIngress
+
+    /// Numbers of `enum bpf_attach_type`; Debian 12's headers end before tcx.
+    fileprivate var type: bpf_attach_type {
+        switch self {
+        case .xdp: BPF_XDP
+        case .tcxIngress: bpf_attach_type(rawValue: 46)
+        }
+    }
+}
+
+/// A BPF link: an attachment that lives as long as a descriptor or a pin of it.
+public struct BPFLink: ~Copyable {
+    /// The link itself.
+    public let descriptor: Descriptor
+
+    /// Takes over a link's descriptor.
+    public init(_ descriptor: consuming Descriptor) {
+        self.descriptor = descriptor
+    }
+
+    /// Attaches a program to an interface. EBUSY at XDP: another program is there. EINVAL at tcx: the kernel has none.
+    public init(
+        program: borrowing Descriptor, interfaceIndex: UInt32, at point: AttachPoint
+    ) throws(BPFError) {
+        var options = bpf_link_create_opts()
+        options.sz = MemoryLayout<bpf_link_create_opts>.size
+        options.flags = point == .xdp ? UInt32(1 << 2) : 0  // XDP_FLAGS_DRV_MODE: native or nothing
+        let number = bpf_link_create(program.number, Int32(interfaceIndex), point.type, &options)
+        descriptor = Descriptor(owning: try check(number, "attach a program"))
+    }
+
+    /// Puts another program in the place of the present one, at once for every packet.
+    public func replaceProgram(with program: borrowing Descriptor) throws(BPFError) {
+        try check(bpf_link_update(descriptor.number, program.number, nil), "replace an attached program")
+    }
+
+    /// The interface, or nil when it has gone.
+    public func interfaceIndex() throws(BPFError) -> UInt32? {
+        var info = bpf_link_info()
+        var size = UInt32(MemoryLayout<bpf_link_info>.size)
+        try check(bpf_obj_get_info_by_fd(descriptor.number, &info, &size), "inspect a link")
+        // For a tcx link too: its ifindex stands where that of an XDP link does (linux/bpf.h, struct bpf_link_info).
+        return info.xdp.ifindex == 0 ? nil : info.xdp.ifindex
+    }
+
+    /// Detaches now, whoever else holds the link.
+    public func detach() throws(BPFError) {
+        try check(bpf_link_detach(descriptor.number), "detach a program")
+    }
+}
+
+/// A classifier program at the ingress of a clsact queueing discipline: TC before tcx. It outlives its loader.
+public struct ClsactFilter: Sendable {
+    /// The interface.
+    public let interfaceIndex: UInt32
+    /// Identify our filter among others; first in order.
+    private static let handle: UInt32 = 0xfa57
+    private static let priority: UInt32 = 1
+
+    /// Names the filter; attaches nothing.
+    public init(interfaceIndex: UInt32) {
+        self.interfaceIndex = interfaceIndex
+    }
+
+    private func hook(_ point: bpf_tc_attach_point) -> bpf_tc_hook {
+        var hook = bpf_tc_hook()
+        hook.sz = MemoryLayout<bpf_tc_hook>.size
+        hook.ifindex = Int32(interfaceIndex)
+        hook.attach_point = point
+        return hook
+    }
+
+    private func options() -> bpf_tc_opts {
+        var options = bpf_tc_opts()
+        options.sz = MemoryLayout<bpf_tc_opts>.size
+        options.handle = Self.handle
+        options.priority = Self.priority
+        return options
+    }
+
+    /// Makes the queueing discipline; false when there was one.
+    public func createQueueingDiscipline() throws(BPFError) -> Bool {
+        var hook = hook(BPF_TC_INGRESS)
+        let result = bpf_tc_hook_create(&hook)
+        if result == -EEXIST { return false }
+        try check(result, "add a clsact queueing discipline")
+        return true
+    }
+
+    /// Removes the queueing discipline with every filter on it.
+    public func destroyQueueingDiscipline() throws(BPFError) {
+        var hook = hook(bpf_tc_attach_point(rawValue: BPF_TC_INGRESS.rawValue | BPF_TC_EGRESS.rawValue))
+        let result = bpf_tc_hook_destroy(&hook)
+        if result != -ENOENT && result != -EINVAL && result != -ENODEV {
+            try check(result, "remove a clsact queueing discipline")
+        }
+    }
+
+    /// Attaches the program, in the place of an earlier one of ours.
+    public func attach(_ program: borrowing Descriptor) throws(BPFError) {
+        var hook = hook(BPF_TC_INGRESS)
+        var options = options()
+        options.prog_fd = program.number
+        options.flags = BPF_TC_F_REPLACE.rawValue
+        try check(bpf_tc_attach(&hook, &options), "attach a program to clsact")
+    }
+
+    /// Detaches our program; silent when there is none.
+    public func detach() throws(BPFError) {
+        var hook = hook(BPF_TC_INGRESS)
+        var options = options()
+        let result = bpf_tc_detach(&hook, &options)
+        if result != -ENOENT && result != -EINVAL && result != -ENODEV {
+            try check(result, "detach a program from clsact")
+        }
+    }
+
+    /// Whether our program is attached.
+    public func isAttached() -> Bool {
+        var hook = hook(BPF_TC_INGRESS)
+        var options = options()
+        return bpf_tc_query(&hook, &options) == 0
+    }
+}

@@ -1,0 +1,109 @@
+internal import CLibbpf
+internal import Glibc
+
+/// A compiled BPF object before the kernel has seen it: sizes and constants can still be set.
+public struct ObjectImage: ~Copyable {
+    private let object: OpaquePointer
+    private let log: UnsafeMutableBufferPointer<CChar>
+
+    /// Opens an ELF image in memory. `name` appears in messages only.
+    public init(_ image: UnsafeRawBufferPointer, name: String) throws(BPFError) {
+        libbpf_set_print(nil)  // its talk goes to stderr; ours is in the errors
+        // Large enough for the log of any of our programs on success or failure; untouched pages cost nothing.
+        log = .allocate(capacity: 8 << 20)
+        log[0] = 0
+        var options = bpf_object_open_opts()
+        options.sz = MemoryLayout<bpf_object_open_opts>.size
+        options.kernel_log_buf = log.baseAddress
+        options.kernel_log_size = log.count
+        let opened = name.withCString { name in
+            options.object_name = name
+            return bpf_object__open_mem(image.baseAddress, image.count, &options)
+        }
+        guard let opened else {
+            let code = errno
+            log.deallocate()
+            throw BPFError("read the BPF object \(name)", result: -code)
+        }
+        object = opened
+    }
+
+    private func map(_ name: String) throws(BPFError) -> OpaquePointer {
+        guard let map = bpf_object__find_map_by_name(object, name) else {
+            throw BPFError("find the map \(name) in the BPF object", result: -ENOENT)
+        }
+        return map
+    }
+
+    /// Sets how many entries a map will have.
+    public mutating func setCapacity(of name: String, _ entries: UInt32) throws(BPFError) {
+        try check(bpf_map__set_max_entries(try map(name), entries), "size the map \(name)")
+    }
+
+    /// Uses an existing map in place of a new one.
+    public mutating func reuse(_ descriptor: borrowing Descriptor, as name: String) throws(BPFError) {
+        try check(bpf_map__reuse_fd(try map(name), descriptor.number), "reuse the map \(name)")
+    }
+
+    /// Sets the read-only data: all of it, as one value.
+    public mutating func setConstants<Constants: BitwiseCopyable>(_ constants: Constants) throws(BPFError) {
+        guard let map = (try? self.map(".rodata")) ?? (try? self.map("datapath.rodata")) else {
+            throw BPFError("find the constants of the BPF object", result: -ENOENT)
+        }
+        var constants = constants
+        try check(
+            bpf_map__set_initial_value(map, &constants, MemoryLayout<Constants>.size),
+            "set the constants of the programs")
+    }
+
+    /// Makes the maps that are not reused, and has the kernel verify and load every program.
+    public consuming func load() throws(BPFError) -> LoadedObject {
+        let (object, log) = (object, log)
+        discard self
+        defer { log.deallocate() }
+        let result = bpf_object__load(object)
+        guard result == 0 else {
+            let text = log.baseAddress.map { String(cString: $0) } ?? ""
+            bpf_object__close(object)
+            throw BPFError("load the BPF programs", result: result, verifierLog: text.isEmpty ? nil : text)
+        }
+        return LoadedObject(taking: object)
+    }
+
+    deinit {
+        log.deallocate()
+        bpf_object__close(object)
+    }
+}
+
+/// A BPF object in the kernel. Its programs and maps live as long as it does, or something else holds them.
+public struct LoadedObject: ~Copyable {
+    private let object: OpaquePointer
+
+    fileprivate init(taking object: OpaquePointer) {
+        self.object = object
+    }
+
+    /// A descriptor of a program, by its function's name.
+    public func program(_ name: String) throws(BPFError) -> Descriptor {
+        let program = bpf_object__find_program_by_name(object, name)
+        return try duplicate(program.map { bpf_program__fd($0) } ?? -ENOENT, "the program \(name)")
+    }
+
+    /// A descriptor of a map, by its name.
+    public func map(_ name: String) throws(BPFError) -> Descriptor {
+        let map = bpf_object__find_map_by_name(object, name)
+        return try duplicate(map.map { bpf_map__fd($0) } ?? -ENOENT, "the map \(name)")
+    }
+
+    private func duplicate(_ number: Int32, _ what: String) throws(BPFError) -> Descriptor {
+        try check(number, "find \(what) in the BPF object")
+        let copy = fcntl(number, F_DUPFD_CLOEXEC, 3)
+        guard copy >= 0 else { throw BPFError("open \(what)", result: -errno) }
+        return Descriptor(owning: copy)
+    }
+
+    deinit {
+        bpf_object__close(object)
+    }
+}

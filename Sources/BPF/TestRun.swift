@@ -1,0 +1,63 @@
+internal import CLibbpf
+internal import Glibc
+
+/// What a program did with a packet in a test run.
+public struct TestRunResult: Sendable {
+    /// What it returned: a TC or XDP action.
+    public let action: UInt32
+    /// The packet afterwards.
+    public let packet: [UInt8]
+    /// Mean time of one run, ns.
+    public let duration: UInt32
+}
+
+extension Descriptor {
+    /// Runs a TC or XDP program on a packet that it did not arrive with (`BPF_PROG_TEST_RUN`).
+    ///
+    /// The packet seems to arrive at the loopback device of the calling thread's network namespace, or, at TC, at
+    /// `interfaceIndex`.
+    public func testRun(
+        _ packet: [UInt8], interfaceIndex: UInt32? = nil, gsoSize: UInt32 = 0, repeat count: Int32 = 1
+    ) throws(BPFError) -> TestRunResult {
+        var context = __sk_buff()
+        context.ifindex = interfaceIndex ?? 0
+        context.gso_size = gsoSize
+        var output = [UInt8](repeating: 0, count: packet.count + 256)
+        var options = bpf_test_run_opts()
+        options.sz = MemoryLayout<bpf_test_run_opts>.size
+        options.repeat = count
+        let result = packet.withUnsafeBytes { input in
+            output.withUnsafeMutableBytes { output in
+                withUnsafeMutablePointer(to: &context) { context in
+                    options.data_in = input.baseAddress
+                    options.data_size_in = UInt32(input.count)
+                    options.data_out = output.baseAddress
+                    options.data_size_out = UInt32(output.count)
+                    if interfaceIndex != nil || gsoSize != 0 {
+                        options.ctx_in = UnsafeRawPointer(context)
+                        options.ctx_size_in = UInt32(MemoryLayout<__sk_buff>.size)
+                    }
+                    return bpf_prog_test_run_opts(number, &options)
+                }
+            }
+        }
+        try check(result, "run a program on a packet")
+        return TestRunResult(
+            action: options.retval, packet: Array(output.prefix(Int(options.data_size_out))),
+            duration: options.duration)
+    }
+
+    /// Runs a syscall program on `argument`, which it may change.
+    @discardableResult
+    public func run<Argument: BitwiseCopyable>(_ argument: inout Argument) throws(BPFError) -> UInt32 {
+        var options = bpf_test_run_opts()
+        options.sz = MemoryLayout<bpf_test_run_opts>.size
+        let result = withUnsafeMutablePointer(to: &argument) { argument in
+            options.ctx_in = UnsafeRawPointer(argument)
+            options.ctx_size_in = UInt32(MemoryLayout<Argument>.size)
+            return bpf_prog_test_run_opts(number, &options)
+        }
+        try check(result, "run a program")
+        return options.retval
+    }
+}

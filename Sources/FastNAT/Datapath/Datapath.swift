@@ -1,0 +1,163 @@
+internal import BPF
+internal import CDatapath
+
+/// A loaded datapath: its maps and the programs that Swift runs itself.
+///
+/// `LoadedDatapath` opens the one of this network namespace; tests make one that is attached nowhere.
+public struct Datapath: ~Copyable {
+    let maps: DatapathMaps
+    let flushProgram: Descriptor
+
+    init(maps: consuming DatapathMaps, flushProgram: consuming Descriptor) {
+        self.maps = maps
+        self.flushProgram = flushProgram
+    }
+
+    /// All mappings with their counters, sorted by protocol, port and address.
+    public func mappings() throws(FastNATError) -> [InstalledMapping] {
+        try translating {
+            try maps.mappingEntries().map { entry in
+                let counters = try maps.counters(of: entry.value.id)
+                return InstalledMapping(
+                    mapping: entry.mapping, packets: counters.packets, bytes: counters.bytes,
+                    flows: Int(clamping: Int64(bitPattern: counters.opened &- counters.closed)), id: entry.value.id)
+            }
+        }
+    }
+
+    /// Adds mappings: all of them, or none. Throws `.overlap` when one claims a port of another, new or present.
+    public func addMappings(_ new: [PortMapping]) throws(FastNATError) {
+        try translating {
+            let present = try maps.mappingEntries()
+            try Self.refuseOverlaps(new, with: present.map(\.mapping))
+            try maps.insert(new, beside: present)
+        }
+    }
+
+    private static func refuseOverlaps(_ new: [PortMapping], with present: [PortMapping]) throws(FastNATError) {
+        let index = OverlapIndex(present)
+        for mapping in new {
+            if let other = index.overlap(with: mapping) { throw .overlap(mapping, with: other) }
+        }
+        let sorted = new.sorted { $0.listen.ports.first < $1.listen.ports.first }
+        for (index, mapping) in sorted.enumerated() {
+            for other in sorted[(index + 1)...].prefix(while: { $0.listen.ports.first <= mapping.listen.ports.last })
+            where mapping.overlaps(other) {
+                throw .overlap(other, with: mapping)
+            }
+        }
+    }
+
+    /// Removes mappings. Their TCP connections drain; their UDP flows end, so that none outlives its target.
+    public func removeMappings(_ listens: [Listen]) throws(FastNATError) {
+        try translating {
+            let present = try maps.mappingEntries()
+            let doomed = try listens.flatMap { listen throws(FastNATError) in
+                let matches = present.filter { $0.mapping.listen.isSame(as: listen) }
+                guard !matches.isEmpty else { throw .noMapping(listen) }
+                return matches
+            }
+            try remove(doomed)
+        }
+    }
+
+    /// Removes every mapping, as `removeMappings` does.
+    public func removeAllMappings() throws(FastNATError) {
+        try translating { try remove(try maps.mappingEntries()) }
+    }
+
+    private func remove(_ doomed: [DatapathMaps.MappingEntry]) throws {
+        for entry in doomed {
+            try maps.remove(entry.key, entry.value.id, entry.mapping)
+            if entry.mapping.listen.transport != .tcp { _ = try flush(mapping: entry.value.id) }
+        }
+        try maps.noteKinds(of: try maps.mappingEntries().map(\.mapping))
+    }
+
+    /// The flows that live now.
+    public func flows() throws(FastNATError) -> [Flow] {
+        try translating { try maps.currentFlows() }
+    }
+
+    /// How many flows there are and can be.
+    public func flowCount() throws(FastNATError) -> FlowCount {
+        try translating {
+            let gauges = try maps.gauges.value(0) ?? flow_gauges()
+            let settings = try maps.currentSettings()
+            return FlowCount(
+                flows: Int(gauges.flows), limit: Int(settings.max_flows), halfOpen: Int(gauges.half_open),
+                halfOpenLimit: Int(settings.max_half_open), sweepSteps: gauges.sweep_steps,
+                longestSweepStep: gauges.longest_sweep_step)
+        }
+    }
+
+    /// Ends the flows of one mapping, or all. Returns how many there were.
+    public func flushFlows(of listen: Listen? = nil) throws(FastNATError) -> Int {
+        try translating {
+            guard let listen else { return try flush(mapping: nil) }
+            let entries = try maps.mappingEntries().filter { $0.mapping.listen.isSame(as: listen) }
+            guard !entries.isEmpty else { throw FastNATError.noMapping(listen) }
+            return try entries.reduce(0) { try $0 + flush(mapping: $1.value.id) }
+        }
+    }
+
+    private func flush(mapping: UInt32?) throws(BPFError) -> Int {
+        var request = flush_request(mapping_id: mapping ?? 0, protocol: 0, all: mapping == nil ? 1 : 0, deleted: 0)
+        try flushProgram.run(&request)
+        return Int(request.deleted)
+    }
+
+    /// Packets that were not forwarded, by reason, over all CPUs.
+    public func reasonCounts() throws(FastNATError) -> [ReasonCount] {
+        try translating {
+            try (0..<REASON_COUNT.rawValue).map { number in
+                ReasonCount(
+                    name: String(cString: fastnat_reason_name(number)),
+                    text: String(cString: fastnat_reason_text(number)),
+                    isDrop: fastnat_reason_drops(number) != 0,
+                    packets: try maps.reasonCounters.values(number).reduce(0, +))
+            }
+        }
+    }
+
+    /// The timeouts in force.
+    public func timeouts() throws(FastNATError) -> Timeouts {
+        try translating { Timeouts(try maps.currentSettings().timeouts) }
+    }
+}
+
+/// How full the table of flows is.
+public struct FlowCount: Sendable, Hashable {
+    /// Flows that live now.
+    public let flows: Int
+    /// How many there can be.
+    public let limit: Int
+    /// Those of them that are half-open: TCP before the handshake is complete, UDP before a reply.
+    public let halfOpen: Int
+    /// How many half-open ones there can be; beyond it, new ones take the place of old ones.
+    public let halfOpenLimit: Int
+    /// Steps that the sweep of idle flows has made.
+    public let sweepSteps: UInt64
+    /// The longest of them, ns.
+    public let longestSweepStep: UInt64
+}
+
+/// How many packets were not forwarded for one reason.
+public struct ReasonCount: Sendable, Hashable {
+    /// The reason as printed, such as `ttl_expired`.
+    public let name: String
+    /// What it means.
+    public let text: String
+    /// Whether the packets were dropped; otherwise they went up the stack untouched.
+    public let isDrop: Bool
+    /// Packets since the load.
+    public let packets: UInt64
+}
+
+extension Listen {
+    /// Whether a request for `other` means this mapping: a request without an address or family means that of any family.
+    func isSame(as other: Listen) -> Bool {
+        ports == other.ports && transport == other.transport && address == other.address
+            && (other.family == nil || other.family == family)
+    }
+}

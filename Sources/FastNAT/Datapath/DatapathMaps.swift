@@ -1,0 +1,62 @@
+internal import BPF
+internal import CDatapath
+
+/// Every map of the datapath that Swift uses, typed.
+struct DatapathMaps: ~Copyable {
+    let index: Map<UInt32, flow_bucket>
+    let flows: Map<UInt32, flow>
+    let slots: Map<UInt32, UInt64>
+    let gauges: Map<UInt32, flow_gauges>
+    let settings: Map<UInt32, settings>
+    let mappings: Map<mapping_key, mapping>
+    let ranges: Map<range_key, range_starts>
+    let sources: Map<source_key, UInt8>
+    let mappingCounters: PerCPUMap<mapping_counters>
+    let reasonCounters: PerCPUMap<UInt64>
+    let xdpOutputs: Map<UInt32, UInt32>
+
+    /// The names of all maps in the object, which are also the names of their pins.
+    static let names = [
+        "flow_index", "flows", "flow_slots", "slot_cursors", "flow_gauges", "settings", "mappings", "mapping_ranges",
+        "mapping_sources", "mapping_counters", "reason_counters", "xdp_outputs", "sweeps",
+    ]
+
+    /// Opens each map by its name.
+    init(_ open: (String) throws(BPFError) -> Descriptor) throws(BPFError) {
+        // All into locals first: a value that cannot be copied must not be half made when an opening fails.
+        let index = try Map<UInt32, flow_bucket>(try open("flow_index"), name: "flow_index")
+        let flows = try Map<UInt32, flow>(try open("flows"), name: "flows")
+        let slots = try Map<UInt32, UInt64>(try open("flow_slots"), name: "flow_slots")
+        let gauges = try Map<UInt32, flow_gauges>(try open("flow_gauges"), name: "flow_gauges")
+        let settings = try Map<UInt32, CDatapath.settings>(try open("settings"), name: "settings")
+        let mappings = try Map<mapping_key, mapping>(try open("mappings"), name: "mappings")
+        let ranges = try Map<range_key, range_starts>(try open("mapping_ranges"), name: "mapping_ranges")
+        let sources = try Map<source_key, UInt8>(try open("mapping_sources"), name: "mapping_sources")
+        let mappingCounters = try PerCPUMap<mapping_counters>(try open("mapping_counters"), name: "mapping_counters")
+        let reasonCounters = try PerCPUMap<UInt64>(try open("reason_counters"), name: "reason_counters")
+        let xdpOutputs = try Map<UInt32, UInt32>(try open("xdp_outputs"), name: "xdp_outputs")
+        self.index = index
+        self.flows = flows
+        self.slots = slots
+        self.gauges = gauges
+        self.settings = settings
+        self.mappings = mappings
+        self.ranges = ranges
+        self.sources = sources
+        self.mappingCounters = mappingCounters
+        self.reasonCounters = reasonCounters
+        self.xdpOutputs = xdpOutputs
+    }
+
+    /// The settings, which every loaded datapath has.
+    func currentSettings() throws(BPFError) -> settings {
+        try settings.value(0) ?? CDatapath.settings()
+    }
+
+    /// The constants that fit these maps.
+    func layoutConstants() throws(BPFError) -> layout {
+        layout(
+            hash_seed: try currentSettings().hash_seed, bucket_mask: index.capacity - 1,
+            slot_word_mask: slots.capacity - 1)
+    }
+}

@@ -1,0 +1,29 @@
+internal import CDatapath
+
+/// How large the maps of the flow table are for a number of flows.
+struct FlowTableSize: Hashable {
+    /// Flows at most.
+    let flows: UInt32
+    /// Flow records: a power of two.
+    let slots: UInt32
+
+    init(flows: Int) throws(FastNATError) {
+        guard (1024...Int(MAX_FLOWS_LIMIT.rawValue)).contains(flows) else { throw .invalidFlowLimit(flows) }
+        self.flows = UInt32(flows)
+        self.slots = UInt32(flows.roundedUpToPowerOfTwo)
+    }
+
+    /// Words of the bitmap of slots.
+    var slotWords: UInt32 { slots / UInt32(SLOTS_PER_WORD.rawValue) }
+
+    /// Two entries a flow, in buckets of eight that are half full at most: with two buckets to choose from, practically none
+    /// ever overflows.
+    var buckets: UInt32 { slots * 2 * 2 / UInt32(BUCKET_ENTRIES.rawValue) }
+
+    /// Half-open flows at most.
+    var halfOpen: UInt32 { flows / UInt32(HALF_OPEN_SHARE.rawValue) }
+}
+
+extension Int {
+    var roundedUpToPowerOfTwo: Int { self <= 1 ? 1 : 1 << (Int.bitWidth - (self - 1).leadingZeroBitCount) }
+}

@@ -1,0 +1,39 @@
+internal import CDatapath
+
+/// Seconds without a packet after which a flow ends.
+public struct Timeouts: Sendable, Hashable {
+    /// A TCP connection that is not established (RFC 5382, REQ-5: at least 4 minutes).
+    public var tcpHalfOpen: UInt32 = 240
+    /// An established TCP connection (RFC 5382, REQ-5: at least 2 hours 4 minutes).
+    public var tcpOpen: UInt32 = 7440
+    /// A TCP connection after a FIN from both sides or a RST (RFC 7857, section 2.1: at least 4 minutes).
+    public var tcpClosing: UInt32 = 240
+    /// UDP (RFC 4787, REQ-5: 5 minutes recommended, never under 2).
+    public var udp: UInt32 = 300
+
+    /// The defaults.
+    public init() {}
+
+    /// Bounds of each, in seconds. The lower ones of TCP are for tests and special uses; the RFCs' are the defaults.
+    func validated() throws(FastNATError) -> Timeouts {
+        let day = 86_400
+        for (name, value, bounds) in [
+            ("TCP half-open", tcpHalfOpen, 1...day), ("TCP open", tcpOpen, 1...30 * day),
+            ("TCP closing", tcpClosing, 1...day), ("UDP", udp, 120...day),
+        ] where !bounds.contains(Int(value)) {
+            throw .invalidTimeout(name, Int(value), bounds: bounds)
+        }
+        return self
+    }
+
+    var abi: timeouts {
+        timeouts(tcp_half_open: tcpHalfOpen, tcp_open: tcpOpen, tcp_closing: tcpClosing, udp: udp)
+    }
+
+    init(_ abi: timeouts) {
+        tcpHalfOpen = abi.tcp_half_open
+        tcpOpen = abi.tcp_open
+        tcpClosing = abi.tcp_closing
+        udp = abi.udp
+    }
+}

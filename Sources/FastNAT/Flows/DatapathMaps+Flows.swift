@@ -1,0 +1,33 @@
+internal import BPF
+internal import CDatapath
+
+extension DatapathMaps {
+    /// The flows that live now: those that live all the while are in it once, others may be missed.
+    func currentFlows() throws(BPFError) -> [Flow] {
+        let words = try MappedArray(slots)
+        let records = try MappedArray(flows)
+        let timeouts = Timeouts(try currentSettings().timeouts)
+        let now = monotonicNow()
+        var flows: [Flow] = []
+        for number in 0..<words.count {
+            var word = words[number]
+            while word != 0 {
+                let slot = number * 64 + word.trailingZeroBitCount
+                word &= word - 1
+                if let flow = Self.read(slot, of: records, now: now, timeouts: timeouts) { flows.append(flow) }
+            }
+        }
+        return flows
+    }
+
+    /// A record changes while it is read; one whose generation changed meanwhile was two flows.
+    private static func read(
+        _ slot: Int, of records: borrowing MappedArray<flow>, now: UInt64, timeouts: Timeouts
+    ) -> Flow? {
+        let record = records[slot]
+        guard let flow = Flow(record, now: now, timeouts: timeouts),
+            records[slot].life.generation == record.life.generation
+        else { return nil }
+        return flow
+    }
+}

@@ -1,0 +1,74 @@
+internal import Addresses
+internal import Netlink
+
+/// Questions about the interfaces, routes and sockets of this network namespace.
+struct Interfaces: ~Copyable {
+    private var route: RouteNetlink
+
+    init() throws(FastNATError) {
+        do throws(NetlinkError) {
+            let route = try RouteNetlink()
+            self.route = route
+        } catch {
+            throw .netlink(error)
+        }
+    }
+
+    /// The interface of a name.
+    mutating func named(_ name: String) throws -> Link {
+        do throws(NetlinkError) {
+            return try route.link(name: name)
+        } catch .noInterface {
+            throw FastNATError.noInterface(name)
+        }
+    }
+
+    /// The interface of a name, fit to have programs attached.
+    mutating func usable(_ name: String) throws -> Link {
+        let link = try named(name)
+        try refuseUnusable(link)
+        return link
+    }
+
+    private mutating func refuseUnusable(_ link: Link) throws {
+        if link.isLoopback {
+            throw FastNATError.unusableInterface(link.name, problem: "it is the loopback; name the one towards clients")
+        }
+        guard link.isEthernet else {
+            throw FastNATError.unusableInterface(
+                link.name, problem: "its packets have no Ethernet header; tunnels and PPP are not supported")
+        }
+        if let master = link.masterIndex, let master = try? route.link(index: master),
+            ["bridge", "bond", "team"].contains(master.kind ?? "")
+        {
+            throw FastNATError.unusableInterface(
+                link.name, problem: "it is a port of the \(master.kind ?? "") \(master.name); name that one")
+        }
+    }
+
+    /// The interface of an index, or nil when it has gone.
+    mutating func link(_ index: UInt32) -> Link? { try? route.link(index: index) }
+
+    /// What the driver can do at XDP; nil: the kernel cannot tell.
+    mutating func xdpFeatures(_ index: UInt32) throws -> XDPFeatures? {
+        var generic = try GenericNetlink()
+        return try generic.xdpFeatures(interfaceIndex: index)
+    }
+
+    /// The interface that packets to a target leave through.
+    mutating func output(towards target: IPAddress) throws -> Link {
+        let found: Route
+        do throws(NetlinkError) {
+            found = try route.route(to: target)
+        } catch .noRoute {
+            throw FastNATError.notRoutable(target, problem: "there is no route to it; is its network up?")
+        }
+        guard found.kind == .unicast else {
+            throw FastNATError.notRoutable(target, problem: "it is an address of this host; publish a container's address")
+        }
+        guard let link = link(found.interfaceIndex) else {
+            throw FastNATError.notRoutable(target, problem: "the interface towards it has just gone; try again")
+        }
+        return link
+    }
+}

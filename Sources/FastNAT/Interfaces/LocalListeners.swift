@@ -1,0 +1,30 @@
+internal import Addresses
+internal import Netlink
+
+/// The ports on which programs of this network namespace listen.
+struct LocalListeners {
+    private let listeners: [TransportProtocol: [Listener]]
+
+    init() throws(NetlinkError) {
+        var socket = try SocketDiagnosisNetlink()
+        listeners = [
+            .tcp: try socket.listeners(on: 1...UInt16.max, transport: .tcp),
+            .udp: try socket.listeners(on: 1...UInt16.max, transport: .udp),
+        ]
+    }
+
+    /// Throws `.portInUse` when a mapping would shadow a local program: silently taking over sshd's port is the classic trap.
+    func refuseShadowing(by mapping: PortMapping) throws(FastNATError) {
+        for listener in listeners[mapping.listen.transport] ?? []
+        where mapping.listen.ports.contains(listener.port) && isShadowed(listener, by: mapping) {
+            throw .portInUse(mapping.listen, port: listener.port, by: listener.address)
+        }
+    }
+
+    /// A listener on the loopback is never reached through an uplink.
+    private func isShadowed(_ listener: Listener, by mapping: PortMapping) -> Bool {
+        guard listener.accepts(mapping.family), !listener.address.isLoopback else { return false }
+        guard let published = mapping.listen.address, !listener.address.isUnspecified else { return true }
+        return published == listener.address
+    }
+}

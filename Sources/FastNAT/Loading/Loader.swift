@@ -1,0 +1,170 @@
+internal import BPF
+internal import CDatapath
+internal import Glibc
+internal import Netlink
+
+/// Loads the datapath into the kernel, attaches it, and takes it away again.
+public enum Loader {
+    /// Loads, or brings what is loaded up to date: flows and mappings stay, and programs change at once for every packet.
+    ///
+    /// When it fails, what was there before is there still, and nothing else is.
+    public static func load(_ request: LoadRequest) throws(FastNATError) {
+        try Requirements.check()
+        try translating {
+            let plan = try AttachmentPlan(request)
+            let state = try StateDirectory()
+            let everything = try state.prepare()
+            let here = try state.lockPrepared()
+            state.removeAbandoned(Loader.isAbandoned)
+            let wasLoaded = state.isLoaded
+            do {
+                let object = try wasLoaded ? reload(request, state) : loadFresh(request, state)
+                try startSweep(object)
+                try pinPrograms(of: object, in: state.programs)
+                try attach(plan, object, Attachments(directory: state.links))
+            } catch {
+                if !wasLoaded { removeAll(state) }
+                throw error
+            }
+            _ = consume here
+            _ = consume everything
+        }
+    }
+
+    /// New maps, pinned. What an interrupted load has left is not used.
+    private static func loadFresh(_ request: LoadRequest, _ state: borrowing StateDirectory) throws -> LoadedObject {
+        removeTree(state.maps)
+        removeTree(state.programs)
+        try makeDirectory(state.maps)
+        try makeDirectory(state.programs)
+        let size = try FlowTableSize(flows: request.maximumFlows ?? Int(DEFAULT_MAX_FLOWS.rawValue))
+        let seed = UInt64.random(in: 1...UInt64.max)
+        let object = try DatapathImage.loadFresh(size, seed: seed)
+        let settings = try Map<UInt32, settings>(object.map("settings"), name: "settings")
+        try settings.set(0, CDatapath.settings(size, seed: seed, try (request.timeouts ?? Timeouts()).validated()))
+        for name in DatapathMaps.names { try object.map(name).pin(at: "\(state.maps)/\(name)") }
+        try state.markLoaded()
+        return object
+    }
+
+    /// This binary's programs on the maps that are there.
+    private static func reload(_ request: LoadRequest, _ state: borrowing StateDirectory) throws -> LoadedObject {
+        let directory = state.maps
+        let open = { (name: String) throws(BPFError) in try Descriptor(pinnedAt: "\(directory)/\(name)") }
+        let maps = try DatapathMaps(open)
+        var settings = try maps.currentSettings()
+        guard settings.abi_version == ABI_VERSION.rawValue else {
+            throw FastNATError.otherVersion(settings.abi_version)
+        }
+        if let limit = request.maximumFlows, limit != Int(settings.max_flows) {
+            throw FastNATError.flowLimitFixed(present: Int(settings.max_flows), wanted: limit)
+        }
+        if let timeouts = try request.timeouts?.validated() {
+            settings.timeouts = timeouts.abi
+            try maps.settings.set(0, settings)
+        }
+        return try DatapathImage.load(on: maps, open)
+    }
+
+    private static func startSweep(_ object: borrowing LoadedObject) throws {
+        let program = try object.program(DatapathProgram.armSweep.rawValue)
+        let result = try program.testRun([UInt8](repeating: 0, count: 64))
+        guard result.action == 0 else { throw BPFError("start the timer that ends idle flows", result: -EINVAL) }
+    }
+
+    private static func pinPrograms(of object: borrowing LoadedObject, in directory: String) throws {
+        for program in [DatapathProgram.container, .flush] {
+            let path = "\(directory)/\(program.rawValue)"
+            unlink(path)
+            try object.program(program.rawValue).pin(at: path)
+        }
+    }
+
+    /// Attaches to the interfaces of the plan, and gives the new programs to those that are attached already.
+    private static func attach(
+        _ plan: AttachmentPlan, _ object: borrowing LoadedObject, _ attachments: Attachments
+    ) throws {
+        var new: [Attachment] = []
+        do {
+            for interface in plan.interfaces {
+                let program = try object.program(interface.role.program.rawValue)
+                let index = interface.link.index
+                if let made = try attachments.attachTC(interface.role, index, program, plan.attachment) { new.append(made) }
+                if let made = try attachXDP(interface, object, attachments) { new.append(made) }
+            }
+            for attachment in attachments.all() where !new.contains(attachment) {
+                let program = attachment.hook == .xdp ? DatapathProgram.xdp : attachment.role.program
+                try attachments.refresh(attachment, with: try object.program(program.rawValue))
+            }
+        } catch {
+            for attachment in new { attachments.detach(attachment) }
+            throw error
+        }
+    }
+
+    private static func attachXDP(
+        _ interface: AttachmentPlan.Interface, _ object: borrowing LoadedObject, _ attachments: Attachments
+    ) throws -> Attachment? {
+        let index = interface.link.index
+        guard interface.mode.usesXDP else {
+            attachments.detach(Attachment(role: .uplink, interfaceIndex: index, hook: .xdp))
+            return nil
+        }
+        do {
+            return try attachments.attachXDP(index, try object.program(DatapathProgram.xdp.rawValue))
+        } catch let error as BPFError where error.code == EBUSY {
+            throw FastNATError.unusableInterface(
+                interface.link.name, problem: "another XDP program is attached to it; detach that, or use --mode tc")
+        } catch let error as BPFError where error.code == EOPNOTSUPP {
+            throw FastNATError.unusableInterface(interface.link.name, problem: "it has no native XDP; use --mode tc")
+        }
+    }
+
+    /// Takes everything away: programs, links, filters, maps, pins, and with the last one the file system.
+    public static func unload() throws(FastNATError) {
+        try Requirements.check()
+        let state = try StateDirectory()
+        guard let everything = try state.lockAll(), state.exists else { throw .notLoaded }
+        removeAll(state)
+        _ = consume everything
+    }
+
+    /// Detaches from one uplink; everything else stays.
+    public static func unload(uplink name: String) throws(FastNATError) {
+        try Requirements.check()
+        try translating {
+            let state = try StateDirectory()
+            let lock = try state.lock(.exclusive)
+            var interfaces = try Interfaces()
+            let link = try interfaces.named(name)
+            let attachments = Attachments(directory: state.links)
+            let ours = attachments.all().filter { $0.role == .uplink && $0.interfaceIndex == link.index }
+            guard !ours.isEmpty else {
+                throw FastNATError.unusableInterface(name, problem: "it is no uplink of fastnat; fastnat status lists them")
+            }
+            for attachment in ours { attachments.detach(attachment) }
+            _ = consume lock
+        }
+    }
+
+    private static func removeAll(_ state: borrowing StateDirectory) {
+        let attachments = Attachments(directory: state.links)
+        for attachment in attachments.all() { attachments.detach(attachment) }
+        state.remove()
+    }
+
+    /// Whether a network namespace has gone: it had attachments, and none has an interface any more.
+    private static func isAbandoned(_ links: String) -> Bool {
+        let attachments = Attachments(directory: links)
+        let all = attachments.all().filter { $0.hook != .clsact }
+        return !all.isEmpty && !all.contains(where: attachments.isAlive)
+    }
+}
+
+extension settings {
+    init(_ size: FlowTableSize, seed: UInt64, _ timeouts: Timeouts) {
+        self.init(
+            timeouts: timeouts.abi, max_flows: size.flows, max_half_open: size.halfOpen, has_addressed_mappings: 0,
+            has_ranges: 0, abi_version: ABI_VERSION.rawValue, zero: 0, hash_seed: seed)
+    }
+}

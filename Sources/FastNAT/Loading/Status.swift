@@ -1,0 +1,91 @@
+internal import CDatapath
+internal import Netlink
+
+/// What is loaded, where, and how it fares.
+public struct Status: Sendable {
+    /// A program on an interface.
+    public struct Program: Sendable, Hashable {
+        /// The interface's name, or `#7` when it has gone.
+        public let interface: String
+        /// What the interface is to fastnat.
+        public let role: InterfaceRole
+        /// Where the program sits.
+        public let hook: InterfaceHook
+        /// Whether it is there: an interface may have been deleted.
+        public let isAttached: Bool
+        /// Why this hook, for uplinks.
+        public let reason: String?
+    }
+
+    /// All programs, by interface.
+    public let programs: [Program]
+    /// How full the table of flows is.
+    public let flows: FlowCount
+    /// How many mappings there are.
+    public let mappings: Int
+    /// Packets that were not forwarded, by reason.
+    public let reasons: [ReasonCount]
+    /// The timeouts in force.
+    public let timeouts: Timeouts
+    /// Kernel features in use.
+    public let featuresUsed: [String]
+    /// Kernel features that would be used if the kernel or the interfaces had them.
+    public let featuresMissed: [String]
+}
+
+extension LoadedDatapath {
+    /// Collects everything that `fastnat status` shows.
+    public func status() throws(FastNATError) -> Status {
+        try translating {
+            var interfaces = try Interfaces()
+            let attachments = currentAttachments()
+            var programs: [Status.Program] = []
+            for (attachment, isAlive) in attachments {
+                programs.append(try Self.describe(attachment, isAlive, attachments.map(\.0), &interfaces))
+            }
+            let (used, missed) = try Self.features(attachments.map(\.0), &interfaces)
+            return Status(
+                programs: programs, flows: try datapath.flowCount(), mappings: try datapath.mappings().count,
+                reasons: try datapath.reasonCounts(), timeouts: try datapath.timeouts(), featuresUsed: used,
+                featuresMissed: missed)
+        }
+    }
+
+    private static func describe(
+        _ attachment: Attachment, _ isAlive: Bool, _ all: [Attachment], _ interfaces: inout Interfaces
+    ) throws -> Status.Program {
+        let link = interfaces.link(attachment.interfaceIndex)
+        return Status.Program(
+            interface: link?.name ?? "#\(attachment.interfaceIndex)", role: attachment.role, hook: attachment.hook,
+            isAttached: isAlive, reason: try link.flatMap { try reason(attachment, $0, all, &interfaces) })
+    }
+
+    /// Why an uplink has XDP, or has not: what `auto` would say, or that it was asked for.
+    private static func reason(
+        _ attachment: Attachment, _ link: Link, _ all: [Attachment], _ interfaces: inout Interfaces
+    ) throws -> String? {
+        guard attachment.role == .uplink else { return nil }
+        let hasXDP = all.contains { $0.interfaceIndex == attachment.interfaceIndex && $0.hook == .xdp }
+        let automatic = try UplinkMode(.auto, for: link, features: try interfaces.xdpFeatures(link.index))
+        if automatic.usesXDP == hasXDP { return automatic.reason }
+        return hasXDP ? "--mode xdp" : "--mode tc"
+    }
+
+    private static func features(
+        _ attachments: [Attachment], _ interfaces: inout Interfaces
+    ) throws -> (used: [String], missed: [String]) {
+        var used = ["bpf_timer", "bpf_loop"]
+        var missed: [String] = []
+        let hooks = Set(attachments.map(\.hook))
+        if hooks.contains(.tcx) { used.append("tcx") }
+        if hooks.contains(.clsact) {
+            used.append("clsact")
+            if Requirements.kernelVersion() ?? (0, 0) < (6, 6) { missed.append("tcx (Linux 6.6)") }
+        }
+        if hooks.contains(.xdp) { used.append("native XDP") } else { missed.append("native XDP") }
+        if let first = attachments.first, try interfaces.xdpFeatures(first.interfaceIndex) == nil {
+            missed.append("XDP features of a device (Linux 6.3)")
+        }
+        return (used, missed)
+    }
+}
