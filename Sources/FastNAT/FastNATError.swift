@@ -18,6 +18,8 @@ public enum FastNATError: Error, Sendable {
     case mapping(MappingError)
     /// A file of mappings is wrong.
     case mappingFile(MappingFileError)
+    /// A file cannot be read.
+    case unreadableFile(String, errno: Int32)
     /// A new mapping claims ports of one that is there.
     case overlap(PortMapping, with: PortMapping)
     /// No mapping listens there.
@@ -67,6 +69,7 @@ extension FastNATError: CustomStringConvertible {
             "cannot use the interface \(name): \(problem)"
         case .mapping(let error): error.description
         case .mappingFile(let error): error.description
+        case .unreadableFile(let path, let code): "cannot read \(path): \(errorText(code))"
         case .overlap(let new, let old):
             "\(new.listen) overlaps the mapping \(old.listen) to \(old.target): remove that one first "
                 + "(fastnat map rm \(old.listen))"
@@ -98,6 +101,14 @@ extension FastNATError: CustomStringConvertible {
         case .netlink(let error): error.description
         case .system(let attempt, let code): "cannot \(attempt): \(errorText(code))"
         }
+    }
+}
+
+extension FastNATError {
+    /// The verifier's whole log, when it was the verifier that refused.
+    public var verifierLog: String? {
+        guard case .bpf(let error) = self else { return nil }
+        return error.verifierLog
     }
 }
 

@@ -9,6 +9,9 @@
 /* Units of 2^20 ns (about a millisecond) that a cached next hop is good for. */
 #define NEXT_HOP_LIFETIME 900
 
+/* Without a neighbour the kernel does not tell the MTU. */
+#define MTU_UNKNOWN 0xffff
+
 #define FAMILY_IPV4 2
 #define FAMILY_IPV6 10
 
@@ -71,7 +74,7 @@ __noinline int route_find(struct __sk_buff *skb, const struct rewrite *rewrite, 
 	output = fib.ifindex;
 	__builtin_memset(route, 0, sizeof(*route));
 	route->next_hop.ifindex = output;
-	route->next_hop.mtu = fib.mtu_result;
+	route->next_hop.mtu = result == BPF_FIB_LKUP_RET_SUCCESS ? fib.mtu_result : MTU_UNKNOWN;
 	route_set_neighbour(route, &fib);
 	if (result == BPF_FIB_LKUP_RET_SUCCESS) {
 		__builtin_memcpy(route->next_hop.destination_mac, fib.dmac, ETH_ALEN);

@@ -37,3 +37,28 @@ public struct Timeouts: Sendable, Hashable {
         udp = abi.udp
     }
 }
+
+/// Timeouts to change, in seconds; nil ones stay.
+public struct TimeoutChanges: Sendable, Hashable {
+    let tcpHalfOpen: UInt32?
+    let tcpOpen: UInt32?
+    let tcpClosing: UInt32?
+    let udp: UInt32?
+
+    /// The changes; none by default.
+    public init(tcpHalfOpen: UInt32? = nil, tcpOpen: UInt32? = nil, tcpClosing: UInt32? = nil, udp: UInt32? = nil) {
+        self.tcpHalfOpen = tcpHalfOpen
+        self.tcpOpen = tcpOpen
+        self.tcpClosing = tcpClosing
+        self.udp = udp
+    }
+
+    func applied(to timeouts: Timeouts) throws(FastNATError) -> Timeouts {
+        var result = timeouts
+        result.tcpHalfOpen = tcpHalfOpen ?? timeouts.tcpHalfOpen
+        result.tcpOpen = tcpOpen ?? timeouts.tcpOpen
+        result.tcpClosing = tcpClosing ?? timeouts.tcpClosing
+        result.udp = udp ?? timeouts.udp
+        return try result.validated()
+    }
+}

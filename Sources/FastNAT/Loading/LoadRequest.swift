@@ -30,8 +30,8 @@ public struct LoadRequest: Sendable {
     public var attachment: TCAttachment = .auto
     /// Flows at most; nil: what is loaded has, or the default.
     public var maximumFlows: Int?
-    /// nil: what is loaded has, or the defaults.
-    public var timeouts: Timeouts?
+    /// Timeouts that are not to stay what they are, or the defaults.
+    public var timeouts = TimeoutChanges()
 
     /// A request with defaults for everything else.
     public init(uplinks: [String]) {

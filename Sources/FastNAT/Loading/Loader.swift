@@ -41,7 +41,7 @@ public enum Loader {
         let seed = UInt64.random(in: 1...UInt64.max)
         let object = try DatapathImage.loadFresh(size, seed: seed)
         let settings = try Map<UInt32, settings>(object.map("settings"), name: "settings")
-        try settings.set(0, CDatapath.settings(size, seed: seed, try (request.timeouts ?? Timeouts()).validated()))
+        try settings.set(0, CDatapath.settings(size, seed: seed, try request.timeouts.applied(to: Timeouts())))
         for name in DatapathMaps.names { try object.map(name).pin(at: "\(state.maps)/\(name)") }
         try state.markLoaded()
         return object
@@ -59,10 +59,8 @@ public enum Loader {
         if let limit = request.maximumFlows, limit != Int(settings.max_flows) {
             throw FastNATError.flowLimitFixed(present: Int(settings.max_flows), wanted: limit)
         }
-        if let timeouts = try request.timeouts?.validated() {
-            settings.timeouts = timeouts.abi
-            try maps.settings.set(0, settings)
-        }
+        settings.timeouts = try request.timeouts.applied(to: Timeouts(settings.timeouts)).abi
+        try maps.settings.set(0, settings)
         return try DatapathImage.load(on: maps, open)
     }
 

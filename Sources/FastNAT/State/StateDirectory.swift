@@ -75,7 +75,7 @@ struct StateDirectory: ~Copyable {
     func remove() {
         removeTree(pins)
         rmdir(lockDirectory)
-        guard directoryEntries(fileSystem).isEmpty else { return }
+        guard namespaceNames.isEmpty else { return }
         if clinux_is_bpf_filesystem(fileSystem) { _ = clinux_unmount(home.mountNamespace, Self.base + "/bpf") }
         rmdir(fileSystem)
         rmdir(root)
@@ -84,13 +84,16 @@ struct StateDirectory: ~Copyable {
     /// Removes what network namespaces have left that are gone: all their links have lost their interface. Needs the lock
     /// of `prepare`.
     func removeAbandoned(_ isAbandoned: (_ links: String) -> Bool) {
-        for name in directoryEntries(fileSystem) where name != String(cookie) {
+        for name in namespaceNames where name != String(cookie) {
             let pins = "\(fileSystem)/\(name)"
             guard isAbandoned(pins + "/links") else { continue }
             removeTree(pins)
             rmdir("\(root)/\(name)")
         }
     }
+
+    /// The cookies with pins. A kernel with CONFIG_BPF_PRELOAD puts files of its own beside them.
+    private var namespaceNames: [String] { directoryEntries(fileSystem).filter { UInt64($0) != nil } }
 
     private func mountFileSystem() throws(FastNATError) {
         try makeDirectory(fileSystem)

@@ -1,0 +1,130 @@
+internal import Addresses
+internal import ArgumentParser
+internal import FastNAT
+
+/// `fastnat map`
+struct MapCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "map",
+        abstract: "Add, remove and list port mappings.",
+        subcommands: [MapAddCommand.self, MapRemoveCommand.self, MapFlushCommand.self, MapListCommand.self])
+}
+
+/// `fastnat map add`
+struct MapAddCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "add",
+        abstract: "Publish a port, a range of ports, or a file of them: all or nothing.",
+        discussion: """
+            LISTEN is [HOSTIP:]PORT[-END][/tcp|/udp], TARGET is IP:PORT[-END]; IPv6 addresses stand in brackets. Without HOSTIP, \
+            every local address is meant, also those that are added later. A range is one mapping: the target's range is as \
+            long, or a single port for all.
+            """)
+
+    @Argument(help: "[HOSTIP:]PORT[-END][/tcp|/udp]")
+    var listen: String?
+
+    @Argument(help: "IP:PORT[-END]")
+    var target: String?
+
+    @Option(
+        parsing: .upToNextOption,
+        help: "Networks that may connect (CIDR); for everybody else the port is as if it were not published.")
+    var allow: [String] = []
+
+    @Option(help: "A file with LISTEN TARGET [allow=CIDR,...] on each line; - for standard input.")
+    var file: String?
+
+    @Flag(help: "Publish also what a local program listens on, which is then no longer reached from outside.")
+    var force = false
+
+    func validate() throws {
+        if file != nil {
+            guard listen == nil, allow.isEmpty else { throw ValidationError("give --file or LISTEN TARGET, not both") }
+        } else if target == nil {
+            throw ValidationError("give LISTEN and TARGET (fastnat map add 8080 172.17.0.2:80), or --file FILE")
+        }
+    }
+
+    func run() throws {
+        try reporting { () throws(FastNATError) in
+            let mappings = try mappings()
+            let loaded = try LoadedDatapath(for: .change)
+            try loaded.publish(mappings, force: force)
+        }
+    }
+
+    private func mappings() throws(FastNATError) -> [PortMapping] {
+        if let file { return try readMappings(from: file) }
+        do throws(MappingError) {
+            let listen = try Listen(parsing: listen ?? "")
+            let target = try Target(parsing: target ?? "")
+            return [try PortMapping(listen: listen, target: target, allow: try allow.map(prefix))]
+        } catch {
+            throw .mapping(error)
+        }
+    }
+
+    private func prefix(_ text: String) throws(MappingError) -> IPPrefix {
+        do throws(AddressError) {
+            return try IPPrefix(parsing: text)
+        } catch {
+            throw .invalidAddress(error)
+        }
+    }
+}
+
+/// `fastnat map rm`
+struct MapRemoveCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "rm",
+        abstract: "Remove a mapping.",
+        discussion: "New connections stop at once. Established TCP connections drain; UDP flows end.")
+
+    @Argument(help: "[HOSTIP:]PORT[-END][/tcp|/udp], as it was added")
+    var listen: String
+
+    func run() throws {
+        try reporting { () throws(FastNATError) in
+            let listen = try parseListen(listen)
+            let loaded = try LoadedDatapath(for: .change)
+            try loaded.datapath.removeMappings([listen])
+        }
+    }
+}
+
+/// `fastnat map flush`
+struct MapFlushCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(commandName: "flush", abstract: "Remove every mapping.")
+
+    func run() throws {
+        try reporting { () throws(FastNATError) in
+            let loaded = try LoadedDatapath(for: .change)
+            try loaded.datapath.removeAllMappings()
+        }
+    }
+}
+
+/// `fastnat map list`
+struct MapListCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(commandName: "list", abstract: "List mappings with their counters.")
+
+    @Flag(help: "Print one JSON array.")
+    var json = false
+
+    func run() throws {
+        var mappings: [InstalledMapping] = []
+        try reporting { () throws(FastNATError) in
+            mappings = try LoadedDatapath(for: .read).datapath.mappings()
+        }
+        if json { return try printJSON(mappings.map(MappingRecord.init)) }
+        var table = Table("LISTEN", "TARGET", "ALLOW", "FLOWS", "PACKETS", "BYTES")
+        for installed in mappings {
+            let allow = installed.mapping.allow.map(\.description).joined(separator: ",")
+            table.add(
+                installed.mapping.listen.description, installed.mapping.target.description, allow.isEmpty ? "any" : allow,
+                String(installed.flows), String(installed.packets), String(installed.bytes))
+        }
+        print(table.render())
+    }
+}

@@ -1,0 +1,53 @@
+internal import ArgumentParser
+internal import FastNAT
+internal import Glibc
+
+/// Exit statuses, after <sysexits.h>: scripts rely on them.
+enum ExitStatus: Int32 {
+    case usage = 64
+    case data = 65
+    case noInput = 66
+    case noHost = 68
+    case unavailable = 69
+    case software = 70
+    case system = 71
+    case conflict = 73
+    case temporary = 75
+    case notPermitted = 77
+}
+
+extension FastNATError {
+    var exitStatus: ExitStatus {
+        switch self {
+        case .notPermitted: .notPermitted
+        case .notLoaded, .otherVersion: .unavailable
+        case .noInterface, .noMapping, .unreadableFile: .noInput
+        case .unusableInterface, .mapping, .invalidFlowLimit, .invalidTimeout: .usage
+        case .mappingFile: .data
+        case .overlap, .portInUse, .mappingTableFull, .allowListFull, .flowLimitFixed: .conflict
+        case .notRoutable: .noHost
+        case .forwardingOff, .kernelTooOld: .system
+        case .locked: .temporary
+        case .bpf, .netlink, .system: .software
+        }
+    }
+}
+
+/// Runs the body of a command: an error becomes one sentence on stderr and its exit status.
+///
+/// - Parameter verbose: print the verifier's whole log, where there is one.
+func reporting(verbose: Bool = false, _ body: () throws(FastNATError) -> Void) throws {
+    do throws(FastNATError) {
+        try body()
+    } catch {
+        if verbose, let log = error.verifierLog { complain(log) }
+        complain("fastnat: \(error)")
+        throw ExitCode(error.exitStatus.rawValue)
+    }
+}
+
+/// Writes a line on stderr: talk, as opposed to data.
+func complain(_ text: String) {
+    var line = text + "\n"
+    line.withUTF8 { _ = write(STDERR_FILENO, $0.baseAddress, $0.count) }
+}

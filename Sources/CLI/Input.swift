@@ -1,0 +1,33 @@
+internal import FastNAT
+internal import Glibc
+
+/// The listen part of a mapping, from an argument.
+func parseListen(_ text: String) throws(FastNATError) -> Listen {
+    do throws(MappingError) {
+        return try Listen(parsing: text)
+    } catch {
+        throw .mapping(error)
+    }
+}
+
+/// The mappings of a file; `-` is standard input.
+func readMappings(from path: String) throws(FastNATError) -> [PortMapping] {
+    let descriptor = path == "-" ? STDIN_FILENO : open(path, O_RDONLY | O_CLOEXEC)
+    guard descriptor >= 0 else { throw .unreadableFile(path, errno: errno) }
+    defer { if descriptor != STDIN_FILENO { close(descriptor) } }
+    var bytes: [UInt8] = []
+    let chunk = UnsafeMutableRawBufferPointer.allocate(byteCount: 1 << 16, alignment: 1)
+    defer { chunk.deallocate() }
+    while true {
+        let count = read(descriptor, chunk.baseAddress, chunk.count)
+        if count < 0 && errno == EINTR { continue }
+        guard count >= 0 else { throw .unreadableFile(path, errno: errno) }
+        if count == 0 { break }
+        bytes += chunk.prefix(count)
+    }
+    do throws(MappingFileError) {
+        return try MappingFile.parse(bytes.span)
+    } catch {
+        throw .mappingFile(error)
+    }
+}

@@ -1,0 +1,161 @@
+internal import Addresses
+internal import FastNAT
+
+// The shapes of --json. Absent values are null, so every object has every key.
+
+struct MappingRecord: Encodable {
+    let `protocol`: String
+    let address: String?
+    let family: String
+    let port: UInt16
+    let portEnd: UInt16
+    let target: String
+    let targetPort: UInt16
+    let targetPortEnd: UInt16
+    let allow: [String]
+    let packets: UInt64
+    let bytes: UInt64
+    let flows: Int
+
+    init(_ installed: InstalledMapping) {
+        let mapping = installed.mapping
+        `protocol` = mapping.listen.transport.name
+        address = mapping.listen.address?.description
+        family = mapping.family == .ipv4 ? "ipv4" : "ipv6"
+        port = mapping.listen.ports.first
+        portEnd = mapping.listen.ports.last
+        target = mapping.target.address.description
+        targetPort = mapping.target.ports.first
+        targetPortEnd = mapping.target.ports.last
+        allow = mapping.allow.map(\.description)
+        packets = installed.packets
+        bytes = installed.bytes
+        flows = installed.flows
+    }
+
+    enum CodingKeys: String, CodingKey {
+        case `protocol`, address, family, port, portEnd, target, targetPort, targetPortEnd, allow, packets, bytes, flows
+    }
+
+    func encode(to encoder: any Encoder) throws {
+        var container = encoder.container(keyedBy: CodingKeys.self)
+        try container.encode(`protocol`, forKey: .protocol)
+        try container.encode(address, forKey: .address)  // null when nil, where a synthesised encoder leaves it out
+        try container.encode(family, forKey: .family)
+        try container.encode(port, forKey: .port)
+        try container.encode(portEnd, forKey: .portEnd)
+        try container.encode(target, forKey: .target)
+        try container.encode(targetPort, forKey: .targetPort)
+        try container.encode(targetPortEnd, forKey: .targetPortEnd)
+        try container.encode(allow, forKey: .allow)
+        try container.encode(packets, forKey: .packets)
+        try container.encode(bytes, forKey: .bytes)
+        try container.encode(flows, forKey: .flows)
+    }
+}
+
+struct FlowRecord: Encodable {
+    struct Tuple: Encodable {
+        let source: String
+        let sourcePort: UInt16
+        let destination: String
+        let destinationPort: UInt16
+
+        init(_ direction: FlowDirection) {
+            source = direction.source.address.description
+            sourcePort = direction.source.port
+            destination = direction.destination.address.description
+            destinationPort = direction.destination.port
+        }
+    }
+
+    struct Counts: Encodable {
+        let original: UInt64
+        let reply: UInt64
+    }
+
+    let `protocol`: String
+    let state: String
+    let original: Tuple
+    let reply: Tuple
+    let packets: Counts
+    let bytes: Counts
+    let age: Double
+    let expires: Double
+
+    init(_ flow: Flow) {
+        `protocol` = flow.transport.name
+        state = flow.state.rawValue
+        original = Tuple(flow.original)
+        reply = Tuple(flow.reply)
+        packets = Counts(original: flow.original.packets, reply: flow.reply.packets)
+        bytes = Counts(original: flow.original.bytes, reply: flow.reply.bytes)
+        age = (flow.age * 1000).rounded() / 1000
+        expires = (flow.expires * 1000).rounded() / 1000
+    }
+}
+
+struct StatusRecord: Encodable {
+    struct Program: Encodable {
+        let interface: String
+        let role: String
+        let hook: String
+        let attached: Bool
+        let reason: String
+    }
+
+    struct Flows: Encodable {
+        let used: Int
+        let limit: Int
+        let halfOpen: Int
+        let halfOpenLimit: Int
+        let sweepSteps: UInt64
+        let longestSweepStepNanoseconds: UInt64
+    }
+
+    struct Reason: Encodable {
+        let name: String
+        let dropped: Bool
+        let packets: UInt64
+        let text: String
+    }
+
+    struct Timeouts: Encodable {
+        let tcpHalfOpen: UInt32
+        let tcpOpen: UInt32
+        let tcpClosing: UInt32
+        let udp: UInt32
+    }
+
+    struct Features: Encodable {
+        let used: [String]
+        let missed: [String]
+    }
+
+    let programs: [Program]
+    let flows: Flows
+    let mappings: Int
+    let reasons: [Reason]
+    let timeouts: Timeouts
+    let features: Features
+
+    init(_ status: Status) {
+        programs = status.programs.map { program in
+            Program(
+                interface: program.interface, role: program.role.rawValue, hook: program.hook.rawValue,
+                attached: program.isAttached, reason: program.reason ?? "")
+        }
+        let count = status.flows
+        flows = Flows(
+            used: count.flows, limit: count.limit, halfOpen: count.halfOpen, halfOpenLimit: count.halfOpenLimit,
+            sweepSteps: count.sweepSteps, longestSweepStepNanoseconds: count.longestSweepStep)
+        mappings = status.mappings
+        reasons = status.reasons.map { reason in
+            Reason(name: reason.name, dropped: reason.isDrop, packets: reason.packets, text: reason.text)
+        }
+        timeouts = Timeouts(
+            tcpHalfOpen: status.timeouts.tcpHalfOpen, tcpOpen: status.timeouts.tcpOpen,
+            tcpClosing: status.timeouts.tcpClosing, udp: status.timeouts.udp)
+        features = Features(used: status.featuresUsed, missed: status.featuresMissed)
+    }
+}
