@@ -52,6 +52,7 @@ struct source_key {
 struct mapping_counters {
 	__u64 packets; /* both directions */
 	__u64 bytes;   /* IP packets with their headers */
+	/* Atomic adds: a flow is also closed by programs that can be interrupted. */
 	__u64 opened;
 	__u64 closed;
 };

@@ -38,7 +38,7 @@ __noinline int flow_delete(__u32 slot)
 	flow_index_remove(reply, entry_make(reply, slot, DIRECTION_REPLY, flow->life.generation));
 	counters = mapping_counters_of(flow->original.mapping_id);
 	if (counters)
-		counters->closed++;
+		__sync_fetch_and_add(&counters->closed, 1);
 	if (phase == FLOW_HALF_OPEN)
 		__sync_fetch_and_add(&gauges->half_open, -1);
 	__sync_fetch_and_add(&gauges->flows, -1);
@@ -224,7 +224,7 @@ static __noinline int flow_create(const struct flow_request *request)
 	__sync_lock_test_and_set(&flow->life.phase, FLOW_HALF_OPEN);
 	counters = mapping_counters_of(request->mapping_id);
 	if (counters)
-		counters->opened++;
+		__sync_fetch_and_add(&counters->opened, 1);
 	return REASON_NONE;
 }
 

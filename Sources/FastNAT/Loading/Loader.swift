@@ -123,7 +123,9 @@ public enum Loader {
         try Requirements.check()
         let state = try StateDirectory()
         guard let everything = try state.lockAll(), state.exists else { throw .notLoaded }
+        let here = try state.lockPrepared()
         removeAll(state)
+        _ = consume here
         _ = consume everything
     }
 
@@ -151,8 +153,10 @@ public enum Loader {
         state.remove()
     }
 
-    /// Whether a network namespace has gone: it had attachments, and none has an interface any more.
+    /// Whether a network namespace has gone: it had attachments, and none has an interface any more. Or its load was
+    /// interrupted before there were any.
     private static func isAbandoned(_ links: String) -> Bool {
+        guard pathExists(links) else { return true }
         let attachments = Attachments(directory: links)
         let all = attachments.all().filter { $0.hook != .clsact }
         return !all.isEmpty && !all.contains(where: attachments.isAlive)

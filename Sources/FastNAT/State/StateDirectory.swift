@@ -55,8 +55,9 @@ struct StateDirectory: ~Copyable {
         }
     }
 
-    /// Locks this network namespace alone, once the directories are there.
+    /// Locks this network namespace too, for who holds the lock on all of fastnat.
     func lockPrepared() throws(FastNATError) -> Lock {
+        try makeDirectory(lockDirectory)
         guard let lock = try Lock(lockDirectory, .exclusive) else { throw .locked(lockDirectory) }
         return lock
     }
