@@ -31,10 +31,11 @@ public struct BPFLink: ~Copyable {
     public init(
         program: borrowing Descriptor, interfaceIndex: UInt32, at point: AttachPoint
     ) throws(BPFError) {
-        var options = bpf_link_create_opts()
-        options.sz = MemoryLayout<bpf_link_create_opts>.size
-        options.flags = point == .xdp ? UInt32(1 << 2) : 0  // XDP_FLAGS_DRV_MODE: native or nothing
-        let number = bpf_link_create(program.number, Int32(interfaceIndex), point.type, &options)
+        let program = program.number
+        let number = withOptions(bpf_link_create_opts.self) { options in
+            options.pointee.flags = point == .xdp ? UInt32(1 << 2) : 0  // XDP_FLAGS_DRV_MODE: native or nothing
+            return bpf_link_create(program, Int32(interfaceIndex), point.type, options)
+        }
         descriptor = Descriptor(owning: try check(number, "attach a program"))
     }
 
@@ -71,26 +72,31 @@ public struct ClsactFilter: Sendable {
         self.interfaceIndex = interfaceIndex
     }
 
-    private func hook(_ point: bpf_tc_attach_point) -> bpf_tc_hook {
-        var hook = bpf_tc_hook()
-        hook.sz = MemoryLayout<bpf_tc_hook>.size
-        hook.ifindex = Int32(interfaceIndex)
-        hook.attach_point = point
-        return hook
+    /// Calls `body` with our place, on one or both sides of the queueing discipline.
+    private func at(_ points: bpf_tc_attach_point..., body: (UnsafeMutablePointer<bpf_tc_hook>) -> Int32) -> Int32 {
+        withOptions(bpf_tc_hook.self) { hook in
+            hook.pointee.ifindex = Int32(interfaceIndex)
+            hook.pointee.attach_point = bpf_tc_attach_point(rawValue: points.reduce(0) { $0 | $1.rawValue })
+            return body(hook)
+        }
     }
 
-    private func options() -> bpf_tc_opts {
-        var options = bpf_tc_opts()
-        options.sz = MemoryLayout<bpf_tc_opts>.size
-        options.handle = Self.handle
-        options.priority = Self.priority
-        return options
+    /// Calls `body` with our place and the numbers of our filter.
+    private func atFilter(
+        _ body: (UnsafeMutablePointer<bpf_tc_hook>, UnsafeMutablePointer<bpf_tc_opts>) -> Int32
+    ) -> Int32 {
+        at(BPF_TC_INGRESS) { hook in
+            withOptions(bpf_tc_opts.self) { options in
+                options.pointee.handle = Self.handle
+                options.pointee.priority = Self.priority
+                return body(hook, options)
+            }
+        }
     }
 
     /// Makes the queueing discipline; false when there was one.
     public func createQueueingDiscipline() throws(BPFError) -> Bool {
-        var hook = hook(BPF_TC_INGRESS)
-        let result = bpf_tc_hook_create(&hook)
+        let result = at(BPF_TC_INGRESS) { bpf_tc_hook_create($0) }
         if result == -EEXIST { return false }
         try check(result, "add a clsact queueing discipline")
         return true
@@ -98,36 +104,33 @@ public struct ClsactFilter: Sendable {
 
     /// Removes the queueing discipline with every filter on it.
     public func destroyQueueingDiscipline() throws(BPFError) {
-        var hook = hook(bpf_tc_attach_point(rawValue: BPF_TC_INGRESS.rawValue | BPF_TC_EGRESS.rawValue))
-        let result = bpf_tc_hook_destroy(&hook)
-        if result != -ENOENT && result != -EINVAL && result != -ENODEV {
-            try check(result, "remove a clsact queueing discipline")
-        }
+        try checkRemoval(
+            at(BPF_TC_INGRESS, BPF_TC_EGRESS) { bpf_tc_hook_destroy($0) }, "remove a clsact queueing discipline")
     }
 
     /// Attaches the program, in the place of an earlier one of ours.
     public func attach(_ program: borrowing Descriptor) throws(BPFError) {
-        var hook = hook(BPF_TC_INGRESS)
-        var options = options()
-        options.prog_fd = program.number
-        options.flags = BPF_TC_F_REPLACE.rawValue
-        try check(bpf_tc_attach(&hook, &options), "attach a program to clsact")
+        let program = program.number
+        let result = atFilter { hook, options in
+            options.pointee.prog_fd = program
+            options.pointee.flags = BPF_TC_F_REPLACE.rawValue
+            return bpf_tc_attach(hook, options)
+        }
+        try check(result, "attach a program to clsact")
     }
 
     /// Detaches our program; silent when there is none.
     public func detach() throws(BPFError) {
-        var hook = hook(BPF_TC_INGRESS)
-        var options = options()
-        let result = bpf_tc_detach(&hook, &options)
-        if result != -ENOENT && result != -EINVAL && result != -ENODEV {
-            try check(result, "detach a program from clsact")
-        }
+        try checkRemoval(atFilter { bpf_tc_detach($0, $1) }, "detach a program from clsact")
     }
 
     /// Whether our program is attached.
     public func isAttached() -> Bool {
-        var hook = hook(BPF_TC_INGRESS)
-        var options = options()
-        return bpf_tc_query(&hook, &options) == 0
+        atFilter { bpf_tc_query($0, $1) } == 0
+    }
+
+    /// What is not there, or on an interface that has gone, is removed already.
+    private func checkRemoval(_ result: Int32, _ attempt: String) throws(BPFError) {
+        if ![-ENOENT, -EINVAL, -ENODEV].contains(result) { try check(result, attempt) }
     }
 }

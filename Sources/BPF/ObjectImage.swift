@@ -10,21 +10,22 @@ public struct ObjectImage: ~Copyable {
     public init(_ image: UnsafeRawBufferPointer, name: String) throws(BPFError) {
         libbpf_set_print(nil)  // its talk goes to stderr; ours is in the errors
         // Large enough for the log of any of our programs on success or failure; untouched pages cost nothing.
-        log = .allocate(capacity: 8 << 20)
+        let log = UnsafeMutableBufferPointer<CChar>.allocate(capacity: 8 << 20)
         log[0] = 0
-        var options = bpf_object_open_opts()
-        options.sz = MemoryLayout<bpf_object_open_opts>.size
-        options.kernel_log_buf = log.baseAddress
-        options.kernel_log_size = log.count
         let opened = name.withCString { name in
-            options.object_name = name
-            return bpf_object__open_mem(image.baseAddress, image.count, &options)
+            withOptions(bpf_object_open_opts.self) { options in
+                options.pointee.object_name = name
+                options.pointee.kernel_log_buf = log.baseAddress
+                options.pointee.kernel_log_size = log.count
+                return bpf_object__open_mem(image.baseAddress, image.count, options)
+            }
         }
         guard let opened else {
             let code = errno
             log.deallocate()
             throw BPFError("read the BPF object \(name)", result: -code)
         }
+        self.log = log
         object = opened
     }
 

@@ -23,41 +23,50 @@ extension Descriptor {
         context.ifindex = interfaceIndex ?? 0
         context.gso_size = gsoSize
         var output = [UInt8](repeating: 0, count: packet.count + 256)
-        var options = bpf_test_run_opts()
-        options.sz = MemoryLayout<bpf_test_run_opts>.size
-        options.repeat = count
+        var outcome = (action: UInt32(0), length: 0, duration: UInt32(0))
+        let program = number
         let result = packet.withUnsafeBytes { input in
             output.withUnsafeMutableBytes { output in
                 withUnsafeMutablePointer(to: &context) { context in
-                    options.data_in = input.baseAddress
-                    options.data_size_in = UInt32(input.count)
-                    options.data_out = output.baseAddress
-                    options.data_size_out = UInt32(output.count)
-                    if interfaceIndex != nil || gsoSize != 0 {
-                        options.ctx_in = UnsafeRawPointer(context)
-                        options.ctx_size_in = UInt32(MemoryLayout<__sk_buff>.size)
+                    withOptions(bpf_test_run_opts.self) { options in
+                        options.pointee.repeat = count
+                        options.pointee.data_in = input.baseAddress
+                        options.pointee.data_size_in = UInt32(input.count)
+                        options.pointee.data_out = output.baseAddress
+                        options.pointee.data_size_out = UInt32(output.count)
+                        if interfaceIndex != nil || gsoSize != 0 {
+                            options.pointee.ctx_in = UnsafeRawPointer(context)
+                            options.pointee.ctx_size_in = UInt32(MemoryLayout<__sk_buff>.size)
+                        }
+                        let result = bpf_prog_test_run_opts(program, options)
+                        outcome = (
+                            options.pointee.retval, Int(options.pointee.data_size_out), options.pointee.duration
+                        )
+                        return result
                     }
-                    return bpf_prog_test_run_opts(number, &options)
                 }
             }
         }
         try check(result, "run a program on a packet")
         return TestRunResult(
-            action: options.retval, packet: Array(output.prefix(Int(options.data_size_out))),
-            duration: options.duration)
+            action: outcome.action, packet: Array(output.prefix(outcome.length)), duration: outcome.duration)
     }
 
     /// Runs a syscall program on `argument`, which it may change.
     @discardableResult
     public func run<Argument: BitwiseCopyable>(_ argument: inout Argument) throws(BPFError) -> UInt32 {
-        var options = bpf_test_run_opts()
-        options.sz = MemoryLayout<bpf_test_run_opts>.size
+        var value: UInt32 = 0
+        let program = number
         let result = withUnsafeMutablePointer(to: &argument) { argument in
-            options.ctx_in = UnsafeRawPointer(argument)
-            options.ctx_size_in = UInt32(MemoryLayout<Argument>.size)
-            return bpf_prog_test_run_opts(number, &options)
+            withOptions(bpf_test_run_opts.self) { options in
+                options.pointee.ctx_in = UnsafeRawPointer(argument)
+                options.pointee.ctx_size_in = UInt32(MemoryLayout<Argument>.size)
+                let result = bpf_prog_test_run_opts(program, options)
+                value = options.pointee.retval
+                return result
+            }
         }
         try check(result, "run a program")
-        return options.retval
+        return value
     }
 }

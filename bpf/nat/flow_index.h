@@ -148,7 +148,7 @@ static __always_inline bool bucket_remove(struct flow_bucket *bucket, __u64 entr
 	return false;
 }
 
-__noinline int flow_index_remove(__u64 hash, __u64 entry)
+static __always_inline int flow_index_remove(__u64 hash, __u64 entry)
 {
 	struct flow_bucket *bucket = bucket_first(hash);
 

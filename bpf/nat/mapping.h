@@ -38,11 +38,16 @@ static __always_inline __u64 bits_up_to(__u32 bit)
 /* The last port at or below `port` where a range begins, or -1. */
 __noinline int range_start_find(const struct range_key *key, __u32 port)
 {
-	struct range_starts *starts = key ? bpf_map_lookup_elem(&mapping_ranges, key) : NULL;
+	struct range_starts *starts;
+	struct range_key owner;
 	__u32 word = port / 64;
 	__u64 bits;
 
-	if (!starts || word > 1023)
+	if (!key || word > 1023)
+		return -1;
+	owner = *key; /* before Linux 6.2 a key must be on the own stack */
+	starts = bpf_map_lookup_elem(&mapping_ranges, &owner);
+	if (!starts)
 		return -1;
 	bits = starts->words[word] & bits_up_to(port);
 	if (bits)

@@ -47,8 +47,11 @@ static __always_inline bool packet_set_length(struct packet *packet, __u32 lengt
 {
 	__u32 frame = packet_frame_length(packet, ETH_HLEN + length) - ETH_HLEN;
 
-	if (!length && packet_is_gso(packet))
+	if (!length) {
+		if (!packet_is_gso(packet))
+			return false;
 		length = frame;
+	}
 	packet->ip_length = length;
 	return length >= header_length && length <= frame;
 }
