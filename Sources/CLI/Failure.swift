@@ -26,7 +26,7 @@ extension FastNATError {
         case .mappingFile: .data
         case .overlap, .portInUse, .mappingTableFull, .allowListFull, .flowLimitFixed: .conflict
         case .notRoutable: .noHost
-        case .forwardingOff, .kernelTooOld: .system
+        case .forwardingOff, .kernelTooOld, .listenersUnknown: .system
         case .locked: .temporary
         case .bpf, .netlink, .system: .software
         }

@@ -30,6 +30,8 @@ public enum FastNATError: Error, Sendable {
     case forwardingOff(IPFamily)
     /// A local program listens on a port that would be published.
     case portInUse(Listen, port: UInt16, by: IPAddress)
+    /// The kernel cannot list sockets, so a local program could be shadowed unseen.
+    case listenersUnknown
     /// There is no room for another mapping.
     case mappingTableFull(limit: Int)
     /// There is no room for another network in an allow list.
@@ -83,6 +85,9 @@ extension FastNATError: CustomStringConvertible {
         case .portInUse(let listen, let port, let address):
             "a local program listens on \(address) port \(port)/\(listen.transport.name), which \(listen) would "
                 + "shadow: stop it, choose another port, or add --force"
+        case .listenersUnknown:
+            "the kernel cannot say on which ports local programs listen (it lacks CONFIG_INET_DIAG): make sure that none "
+                + "listens on the ports you publish, and add --force"
         case .mappingTableFull(let limit):
             "there is no room for more than \(limit) mappings: remove some, or publish ranges (one entry each)"
         case .allowListFull(let limit):

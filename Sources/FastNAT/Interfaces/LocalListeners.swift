@@ -1,16 +1,23 @@
 internal import Addresses
+internal import Glibc
 internal import Netlink
 
 /// The ports on which programs of this network namespace listen.
 struct LocalListeners {
     private let listeners: [TransportProtocol: [Listener]]
 
-    init() throws(NetlinkError) {
-        var socket = try SocketDiagnosisNetlink()
-        listeners = [
-            .tcp: try socket.listeners(on: 1...UInt16.max, transport: .tcp),
-            .udp: try socket.listeners(on: 1...UInt16.max, transport: .udp),
-        ]
+    init() throws(FastNATError) {
+        do throws(NetlinkError) {
+            var socket = try SocketDiagnosisNetlink()
+            listeners = [
+                .tcp: try socket.listeners(on: 1...UInt16.max, transport: .tcp),
+                .udp: try socket.listeners(on: 1...UInt16.max, transport: .udp),
+            ]
+        } catch .system(_, let code) where code == ENOENT {
+            throw .listenersUnknown
+        } catch {
+            throw .netlink(error)
+        }
     }
 
     /// Throws `.portInUse` when a mapping would shadow a local program: silently taking over sshd's port is the classic trap.
