@@ -122,7 +122,8 @@ struct MapListCommand: ParsableCommand {
         for installed in mappings {
             let allow = installed.mapping.allow.map(\.description).joined(separator: ",")
             table.add(
-                installed.mapping.listen.description, installed.mapping.target.description, allow.isEmpty ? "any" : allow,
+                installed.mapping.listen.description, installed.mapping.target.description,
+                allow.isEmpty ? "any" : allow,
                 String(installed.flows), String(installed.packets), String(installed.bytes))
         }
         print(table.render())

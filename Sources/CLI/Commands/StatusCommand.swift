@@ -4,7 +4,8 @@ internal import FastNAT
 /// `fastnat status`
 struct StatusCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
-        commandName: "status", abstract: "Show interfaces, hooks, how full the tables are, and why packets were not forwarded.")
+        commandName: "status",
+        abstract: "Show interfaces, hooks, how full the tables are, and why packets were not forwarded.")
 
     @Flag(help: "Print one JSON object.")
     var json = false
@@ -23,7 +24,9 @@ struct StatusCommand: ParsableCommand {
             "timeouts  TCP open \(timeouts.tcpOpen) s, half-open \(timeouts.tcpHalfOpen) s, "
                 + "closing \(timeouts.tcpClosing) s; UDP \(timeouts.udp) s")
         print("kernel    uses \(status.featuresUsed.joined(separator: ", "))")
-        if !status.featuresMissed.isEmpty { print("          without \(status.featuresMissed.joined(separator: ", "))") }
+        if !status.featuresMissed.isEmpty {
+            print("          without \(status.featuresMissed.joined(separator: ", "))")
+        }
         print("\n" + reasons(status))
     }
 

@@ -1,11 +1,21 @@
 internal import Addresses
 internal import FastNAT
 
-// The shapes of --json. Absent values are null, so every object has every key.
+// The shapes of --json.
+
+/// A value that is null where there is none: every object has every key.
+struct Nullable<Value: Encodable>: Encodable {
+    let value: Value?
+
+    func encode(to encoder: any Encoder) throws {
+        var container = encoder.singleValueContainer()
+        if let value { try container.encode(value) } else { try container.encodeNil() }
+    }
+}
 
 struct MappingRecord: Encodable {
     let `protocol`: String
-    let address: String?
+    let address: Nullable<String>
     let family: String
     let port: UInt16
     let portEnd: UInt16
@@ -20,7 +30,7 @@ struct MappingRecord: Encodable {
     init(_ installed: InstalledMapping) {
         let mapping = installed.mapping
         `protocol` = mapping.listen.transport.name
-        address = mapping.listen.address?.description
+        address = Nullable(value: mapping.listen.address?.description)
         family = mapping.family == .ipv4 ? "ipv4" : "ipv6"
         port = mapping.listen.ports.first
         portEnd = mapping.listen.ports.last
@@ -31,26 +41,6 @@ struct MappingRecord: Encodable {
         packets = installed.packets
         bytes = installed.bytes
         flows = installed.flows
-    }
-
-    enum CodingKeys: String, CodingKey {
-        case `protocol`, address, family, port, portEnd, target, targetPort, targetPortEnd, allow, packets, bytes, flows
-    }
-
-    func encode(to encoder: any Encoder) throws {
-        var container = encoder.container(keyedBy: CodingKeys.self)
-        try container.encode(`protocol`, forKey: .protocol)
-        try container.encode(address, forKey: .address)  // null when nil, where a synthesised encoder leaves it out
-        try container.encode(family, forKey: .family)
-        try container.encode(port, forKey: .port)
-        try container.encode(portEnd, forKey: .portEnd)
-        try container.encode(target, forKey: .target)
-        try container.encode(targetPort, forKey: .targetPort)
-        try container.encode(targetPortEnd, forKey: .targetPortEnd)
-        try container.encode(allow, forKey: .allow)
-        try container.encode(packets, forKey: .packets)
-        try container.encode(bytes, forKey: .bytes)
-        try container.encode(flows, forKey: .flows)
     }
 }
 

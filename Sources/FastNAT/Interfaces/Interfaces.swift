@@ -64,7 +64,8 @@ struct Interfaces: ~Copyable {
             throw FastNATError.notRoutable(target, problem: "there is no route to it; is its network up?")
         }
         guard found.kind == .unicast else {
-            throw FastNATError.notRoutable(target, problem: "it is an address of this host; publish a container's address")
+            throw FastNATError.notRoutable(
+                target, problem: "it is an address of this host; publish a container's address")
         }
         guard let link = link(found.interfaceIndex) else {
             throw FastNATError.notRoutable(target, problem: "the interface towards it has just gone; try again")

@@ -30,7 +30,8 @@ struct UplinkMode: Sendable, Hashable {
         } else if hasXDP == true {
             self.init(usesXDP: true, reason: "the driver has native XDP")
         } else if hasXDP == nil {
-            self.init(usesXDP: false, reason: "the kernel cannot tell whether the driver has native XDP (Linux 6.3 can)")
+            self.init(
+                usesXDP: false, reason: "the kernel cannot tell whether the driver has native XDP (Linux 6.3 can)")
         } else {
             self.init(usesXDP: false, reason: "the driver has no native XDP")
         }

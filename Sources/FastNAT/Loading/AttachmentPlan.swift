@@ -22,7 +22,8 @@ struct AttachmentPlan {
         for name in request.containers {
             let link = try interfaces.usable(name)
             guard !plan.contains(where: { $0.link.index == link.index }) else {
-                throw FastNATError.unusableInterface(name, problem: "it is named as an uplink and as internal; choose one")
+                throw FastNATError.unusableInterface(
+                    name, problem: "it is named as an uplink and as internal; choose one")
             }
             plan.append(Interface(link: link, role: .container, mode: try UplinkMode(.tc, for: link, features: nil)))
         }

@@ -88,7 +88,8 @@ public struct LoadedDatapath: ~Copyable {
     }
 
     /// A target behind an uplink needs no program of its own there.
-    private func attachContainerSide(_ link: Link, _ attachments: Attachments, _ programs: String) throws -> Attachment? {
+    private func attachContainerSide(_ link: Link, _ attachments: Attachments, _ programs: String) throws -> Attachment?
+    {
         let present = attachments.all().filter { $0.interfaceIndex == link.index && $0.hook != .xdp }
         for attachment in present {
             if attachments.isAlive(attachment) { return nil }

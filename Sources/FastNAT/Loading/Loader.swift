@@ -87,7 +87,9 @@ public enum Loader {
             for interface in plan.interfaces {
                 let program = try object.program(interface.role.program.rawValue)
                 let index = interface.link.index
-                if let made = try attachments.attachTC(interface.role, index, program, plan.attachment) { new.append(made) }
+                if let made = try attachments.attachTC(interface.role, index, program, plan.attachment) {
+                    new.append(made)
+                }
                 if let made = try attachXDP(interface, object, attachments) { new.append(made) }
             }
             for attachment in attachments.all() where !new.contains(attachment) {
@@ -140,7 +142,8 @@ public enum Loader {
             let attachments = Attachments(directory: state.links)
             let ours = attachments.all().filter { $0.role == .uplink && $0.interfaceIndex == link.index }
             guard !ours.isEmpty else {
-                throw FastNATError.unusableInterface(name, problem: "it is no uplink of fastnat; fastnat status lists them")
+                throw FastNATError.unusableInterface(
+                    name, problem: "it is no uplink of fastnat; fastnat status lists them")
             }
             for attachment in ours { attachments.detach(attachment) }
             _ = consume lock

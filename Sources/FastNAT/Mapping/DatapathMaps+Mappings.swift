@@ -15,7 +15,9 @@ extension DatapathMaps {
     /// All mappings, sorted by protocol, port and address.
     func mappingEntries() throws -> [MappingEntry] {
         var allowed: [UInt32: [IPPrefix]] = [:]
-        for key in try sources.keys() { allowed[UInt32(bigEndian: key.mapping_id), default: []].append(try key.prefix()) }
+        for key in try sources.keys() {
+            allowed[UInt32(bigEndian: key.mapping_id), default: []].append(try key.prefix())
+        }
         return try mappings.entries().map { key, value in
             let allow = allowed[value.id] ?? []
             return MappingEntry(key: key, value: value, mapping: try PortMapping(key: key, value: value, allow: allow))
@@ -47,7 +49,9 @@ extension DatapathMaps {
         do {
             for mapping in new {
                 let id = try nextIdentifier(&ids)
-                let entry = (mapping_key(mapping.listen, family: mapping.family), CDatapath.mapping(mapping, id: id), mapping)
+                let entry = (
+                    mapping_key(mapping.listen, family: mapping.family), CDatapath.mapping(mapping, id: id), mapping
+                )
                 inserted.append(entry)
                 try insert(entry)
             }

@@ -30,7 +30,11 @@ struct OverlapIndex {
         var high = sorted.count
         while low < high {
             let middle = (low + high) / 2
-            if sorted[middle].listen.ports.first <= mapping.listen.ports.last { low = middle + 1 } else { high = middle }
+            if sorted[middle].listen.ports.first <= mapping.listen.ports.last {
+                low = middle + 1
+            } else {
+                high = middle
+            }
         }
         guard low > 0, sorted[low - 1].listen.ports.last >= mapping.listen.ports.first else { return nil }
         return sorted[low - 1]
