@@ -110,12 +110,10 @@ public struct Datapath: ~Copyable {
     /// Packets that were not forwarded, by reason, over all CPUs.
     public func reasonCounts() throws(FastNATError) -> [ReasonCount] {
         try translating {
-            try (0..<REASON_COUNT.rawValue).map { number in
+            try Reason.all.map { reason in
                 ReasonCount(
-                    name: String(cString: fastnat_reason_name(number)),
-                    text: String(cString: fastnat_reason_text(number)),
-                    isDrop: fastnat_reason_drops(number) != 0,
-                    packets: try maps.reasonCounters.values(number).reduce(0, +))
+                    name: reason.name, text: reason.text, isDrop: reason.isDrop,
+                    packets: try maps.reasonCounters.values(reason.number).reduce(0, +))
             }
         }
     }
