@@ -3,7 +3,7 @@ internal import FastNAT
 internal import Glibc
 
 /// Exit statuses, after <sysexits.h>: scripts rely on them.
-enum ExitStatus: Int32 {
+enum ExitStatus: Int32, CaseIterable {
     case usage = 64
     case data = 65
     case noInput = 66
@@ -14,6 +14,22 @@ enum ExitStatus: Int32 {
     case conflict = 73
     case temporary = 75
     case notPermitted = 77
+
+    /// What it says, for the help and the README.
+    var meaning: String {
+        switch self {
+        case .usage: "wrong usage or malformed argument"
+        case .data: "wrong file of mappings"
+        case .noInput: "no such interface, mapping or file"
+        case .noHost: "target not routable"
+        case .unavailable: "not loaded, or loaded by another version"
+        case .software: "refused by the kernel"
+        case .system: "kernel too old or not configured"
+        case .conflict: "conflict or table full"
+        case .temporary: "another fastnat is at work"
+        case .notPermitted: "not permitted"
+        }
+    }
 }
 
 extension FastNATError {
