@@ -42,7 +42,10 @@ let package = Package(
 
         .testTarget(
             name: "FastNATTests",
-            dependencies: ["Addresses", "FastNAT", "FastNATTesting", "Netlink"],
+            dependencies: [
+                "Addresses", "CLI", "FastNAT", "FastNATTesting", "Netlink",
+                .product(name: "ArgumentParser", package: "swift-argument-parser"),
+            ],
             swiftSettings: strict),
         .testTarget(
             name: "DatapathTests",

@@ -1,0 +1,75 @@
+import ArgumentParser
+import Foundation
+import Testing
+
+@testable import CLI
+@testable import FastNAT
+
+/// Tables in the documentation that the program knows, too.
+@Suite("documentation") struct DocumentationTests {
+    @Test("docs/packet-walk.md lists the reasons of abi/reasons.h, in order")
+    func reasons() throws {
+        let table = try Table(after: "| reason | packets are | meaning |", in: "docs/packet-walk.md")
+        let expected = Reason.all.map { ["`\($0.name)`", $0.isDrop ? "dropped" : "passed", $0.text] }
+        #expect(table.rows == expected)
+    }
+
+    @Test("README.md lists the exit statuses of the command line, in order")
+    func exitStatuses() throws {
+        let table = try Table(after: "| exit status | meaning |", in: "README.md")
+        let expected = [["0", "success"]] + ExitStatus.allCases.map { ["\($0.rawValue)", $0.meaning] }
+        #expect(table.rows == expected)
+    }
+
+    @Test("the default timeouts are the documented ones", arguments: ["README.md", "docs/state.md"])
+    func timeouts(document: String) throws {
+        let table = try Table(after: "| timeout | default | bounds | source |", in: document)
+        let defaults = Timeouts()
+        let expected = [
+            ["`--tcp-half-open-timeout`", "\(defaults.tcpHalfOpen) s"],
+            ["`--tcp-open-timeout`", "\(defaults.tcpOpen) s"],
+            ["`--tcp-closing-timeout`", "\(defaults.tcpClosing) s"], ["`--udp-timeout`", "\(defaults.udp) s"],
+        ]
+        #expect(table.rows.map { Array($0.prefix(2)) } == expected)
+    }
+
+    @Test("every option of the commands is in README.md", arguments: commands)
+    func options(command: String, help: String) throws {
+        let readme = try text(of: "README.md")
+        for option in help.matches(of: /--[a-z][a-z-]+/).map({ String($0.output) }) {
+            #expect(readme.contains(option), "\(command) \(option)")
+        }
+    }
+
+    private static let commands: [(String, String)] = [
+        ("load", LoadCommand.helpMessage()), ("unload", UnloadCommand.helpMessage()),
+        ("map add", MapAddCommand.helpMessage()), ("map rm", MapRemoveCommand.helpMessage()),
+        ("map flush", MapFlushCommand.helpMessage()), ("map list", MapListCommand.helpMessage()),
+        ("conntrack list", ConntrackListCommand.helpMessage()),
+        ("conntrack count", ConntrackCountCommand.helpMessage()),
+        ("conntrack flush", ConntrackFlushCommand.helpMessage()), ("status", StatusCommand.helpMessage()),
+    ]
+}
+
+/// The rows of a Markdown table, headings and the line under them left out.
+private struct Table {
+    let rows: [[String]]
+
+    struct Missing: Error {
+        let heading: String
+    }
+
+    init(after heading: String, in document: String) throws {
+        let lines = try text(of: document).split(separator: "\n", omittingEmptySubsequences: false)
+        guard let start = lines.firstIndex(of: heading[...]) else { throw Missing(heading: heading) }
+        rows = lines[(start + 2)...].prefix { $0.hasPrefix("|") }.map { line in
+            line.split(separator: "|").map { $0.trimmingCharacters(in: .whitespaces) }
+        }
+    }
+}
+
+private func text(of document: String) throws -> String {
+    let root = URL(filePath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
+        .deletingLastPathComponent()
+    return try String(contentsOf: root.appending(path: document), encoding: .utf8)
+}
