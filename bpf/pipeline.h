@@ -63,6 +63,8 @@ static __always_inline enum verdict forward_xdp(struct packet *packet, const str
 	flow_track(reference->flow, half, packet, direction);
 	flow_account(half, packet, now);
 	packet->action = bpf_redirect_map(&xdp_outputs, rewrite.next_hop.ifindex, XDP_DROP);
+	if (packet->action == XDP_DROP) /* the output has gone since its route was looked up */
+		return packet_refuse(packet, REASON_NO_ROUTE);
 	return VERDICT_REDIRECTED;
 }
 

@@ -19,9 +19,12 @@ static int mount_bpf_filesystem(const char *path)
 	return mount("bpf", path, "bpf", MS_NOSUID | MS_NODEV | MS_NOEXEC, "mode=0700");
 }
 
-static int unmount(const char *path)
+static int unmount_and_remove(const char *path)
 {
-	return umount2(path, MNT_DETACH);
+	/* EINVAL: nothing is mounted there. */
+	if (umount2(path, MNT_DETACH) != 0 && errno != EINVAL)
+		return -1;
+	return rmdir(path);
 }
 
 /* The child's exit status carries its errno. */
@@ -49,9 +52,9 @@ int clinux_mount_bpf_filesystem(int mount_namespace, const char *path)
 	return run_in(mount_namespace, mount_bpf_filesystem, path);
 }
 
-int clinux_unmount(int mount_namespace, const char *path)
+int clinux_unmount_and_remove(int mount_namespace, const char *path)
 {
-	return run_in(mount_namespace, unmount, path);
+	return run_in(mount_namespace, unmount_and_remove, path);
 }
 
 unsigned long long clinux_network_namespace_cookie(void)

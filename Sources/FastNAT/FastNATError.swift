@@ -26,8 +26,8 @@ public enum FastNATError: Error, Sendable {
     case noMapping(Listen)
     /// Packets would not reach the target.
     case notRoutable(IPAddress, problem: String)
-    /// The kernel does not forward packets of this family.
-    case forwardingOff(IPFamily)
+    /// The kernel does not forward packets of this family that arrive on an interface.
+    case forwardingOff(IPFamily, interface: String)
     /// A local program listens on a port that would be published.
     case portInUse(Listen, port: UInt16, by: IPAddress)
     /// The kernel cannot list sockets, so a local program could be shadowed unseen.
@@ -79,8 +79,8 @@ extension FastNATError: CustomStringConvertible {
             "no mapping listens on \(listen): fastnat map list shows those that do"
         case .notRoutable(let address, let problem):
             "the target \(address) cannot be reached: \(problem)"
-        case .forwardingOff(let family):
-            "the kernel does not forward \(family): run sysctl -w "
+        case .forwardingOff(let family, let interface):
+            "the kernel does not forward \(family) from \(interface): run sysctl -w "
                 + (family == .ipv4 ? "net.ipv4.ip_forward=1" : "net.ipv6.conf.all.forwarding=1")
         case .portInUse(let listen, let port, let address):
             "a local program listens on \(address) port \(port)/\(listen.transport.name), which \(listen) would "

@@ -148,10 +148,14 @@ static __always_inline __be16 mapping_target_port(const struct mapping_match *ma
 static __always_inline enum reason mapping_refuses(struct __sk_buff *skb, const struct mapping_match *match,
 						   const struct flow_request *request)
 {
-	if (match->any_address && !route_is_local(skb, &request->original))
-		return REASON_NOT_LOCAL;
+	enum locality locality = match->any_address ? route_locality(skb, &request->original) : LOCALITY_HOST;
+
+	if (locality != LOCALITY_HOST)
+		return locality == LOCALITY_ELSEWHERE ? REASON_NOT_LOCAL : REASON_NO_ROUTE;
 	if (!mapping_allows(match->mapping, &request->original.source))
 		return REASON_NOT_ALLOWED;
+	if (address_is_link_local(&request->original.source))
+		return REASON_LINK_LOCAL;
 	if (address_is_martian_source(&request->original.source))
 		return REASON_MARTIAN_SOURCE;
 	return REASON_NONE;

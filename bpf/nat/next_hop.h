@@ -40,14 +40,29 @@ static __always_inline long fib_find(struct __sk_buff *skb, struct bpf_fib_looku
 	return bpf_fib_lookup(skb, fib, sizeof(*fib), 0);
 }
 
+enum locality {
+	LOCALITY_HOST,
+	LOCALITY_ELSEWHERE,
+	LOCALITY_UNKNOWN, /* forwarding is off where the packet came in, so the kernel does not look */
+};
+
 /* Whether the destination is an address of this host, for a packet that is neither broadcast nor multicast. The kernel has one
  * answer for "to this host" and for "no route at all", so the latter is taken for the former: on a host without a default
  * route, for an address it has no way to. */
-__noinline int route_is_local(struct __sk_buff *skb, const struct tuple *tuple)
+__noinline int route_locality(struct __sk_buff *skb, const struct tuple *tuple)
 {
 	struct bpf_fib_lookup fib;
 
-	return tuple && fib_find(skb, &fib, &tuple->source, &tuple->destination) == BPF_FIB_LKUP_RET_NOT_FWDED;
+	if (!tuple)
+		return LOCALITY_UNKNOWN;
+	switch (fib_find(skb, &fib, &tuple->source, &tuple->destination)) {
+	case BPF_FIB_LKUP_RET_NOT_FWDED:
+		return LOCALITY_HOST;
+	case BPF_FIB_LKUP_RET_FWD_DISABLED:
+		return LOCALITY_UNKNOWN;
+	default:
+		return LOCALITY_ELSEWHERE;
+	}
 }
 
 static __always_inline void route_set_neighbour(struct route *route, const struct bpf_fib_lookup *fib)

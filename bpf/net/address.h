@@ -35,7 +35,7 @@ static __always_inline void address_set_any(struct address *any, bool is_ipv4)
 }
 
 /* Sources that a router drops (RFC 1812, 5.3.7; RFC 4291, 2.5): unspecified, loopback, multicast, limited broadcast. Since a
- * redirect bypasses the stack, its check is ours. Link-local IPv6 sources are not forwarded either (RFC 4291, 2.5.6). */
+ * redirect bypasses the stack, its check is ours. */
 static __always_inline bool address_is_martian_source(const struct address *address)
 {
 	__u32 first = bpf_ntohl(address->words[0]);
@@ -43,9 +43,17 @@ static __always_inline bool address_is_martian_source(const struct address *addr
 
 	if (address_is_ipv4(address))
 		return last >> 24 == 0 || last >> 24 == 127 || last >> 28 == 0xe || last == 0xffffffff;
-	if (first >> 24 == 0xff || first >> 22 == 0xfe80 >> 6)
+	if (first >> 24 == 0xff)
 		return true;
 	return !address->words[0] && !address->words[1] && !address->words[2];
+}
+
+/* Routers do not forward these (RFC 4291, 2.5.6; RFC 3927, 7). */
+static __always_inline bool address_is_link_local(const struct address *address)
+{
+	if (address_is_ipv4(address))
+		return bpf_ntohl(address->words[3]) >> 16 == 0xa9fe;
+	return bpf_ntohl(address->words[0]) >> 22 == 0xfe80 >> 6;
 }
 
 static __always_inline bool tuple_equal(const struct tuple *left, const struct tuple *right)

@@ -30,6 +30,7 @@ public struct Datapath: ~Copyable {
         try translating {
             let present = try maps.mappingEntries()
             try Self.refuseOverlaps(new, with: present.map(\.mapping))
+            try maps.mend(present)
             try maps.insert(new, beside: present)
         }
     }

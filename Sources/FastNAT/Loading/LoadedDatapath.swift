@@ -23,7 +23,7 @@ public struct LoadedDatapath: ~Copyable {
         try Requirements.check()
         let state = try StateDirectory()
         let lock = try state.lock(access == .read ? .shared : .exclusive)
-        let datapath = try Datapath(pinnedIn: state)
+        let datapath = try Datapath.pinned(in: state)
         self.datapath = datapath
         self.state = state
         self.lock = lock
@@ -47,11 +47,12 @@ public struct LoadedDatapath: ~Copyable {
         try translating {
             if !force { try Self.refuseShadowing(by: mappings) }
             let outputs = try Self.outputs(for: mappings)
+            try Self.requireForwarding(Set(mappings.map(\.family)), outputs, attachments)
             var new: [Attachment] = []
             do {
                 for output in outputs {
                     if let attachment = try attachContainerSide(output, attachments, maps) { new.append(attachment) }
-                    try noteXDPOutput(output)
+                    try datapath.maps.noteXDPOutput(output.index)
                 }
                 try datapath.addMappings(mappings)
             } catch {
@@ -77,14 +78,21 @@ public struct LoadedDatapath: ~Copyable {
             }
             outputs[link.index] = link
         }
-        for family in Set(mappings.map(\.family)) where try !isForwarding(family) {
-            throw FastNATError.forwardingOff(family)
-        }
         return outputs.values.sorted { $0.index < $1.index }
     }
 
-    private static func isForwarding(_ family: IPFamily) throws -> Bool {
-        try isForwardingEnabled(interface: "all", family: family)
+    /// The datapath asks the kernel for routes of packets that arrive on an uplink or from a container; it has none for an
+    /// interface that does not forward.
+    private static func requireForwarding(
+        _ families: Set<IPFamily>, _ outputs: [Link], _ attachments: Attachments
+    ) throws {
+        var interfaces = try Interfaces()
+        let uplinks = attachments.all().filter { $0.role == .uplink }.compactMap { interfaces.link($0.interfaceIndex) }
+        for family in families.sorted(by: { $0.rawValue < $1.rawValue }) {
+            for link in uplinks + outputs where try !isForwardingEnabled(interface: link.name, family: family) {
+                throw FastNATError.forwardingOff(family, interface: link.name)
+            }
+        }
     }
 
     /// A target behind an uplink needs no program of its own there.
@@ -100,27 +108,40 @@ public struct LoadedDatapath: ~Copyable {
         return try attachments.attachTC(.container, link.index, program, usesClsact ? .clsact : .auto)
     }
 
-    /// A device that takes redirected frames has an own NAPI, or its peer has: otherwise they are lost without a trace.
-    private func noteXDPOutput(_ link: Link) throws {
+}
+
+extension DatapathMaps {
+    /// Lets XDP redirect to an interface, or not. A device that takes redirected frames has a NAPI of its own, or its peer has
+    /// (GRO on in the container): otherwise they would be lost without a trace.
+    func noteXDPOutput(_ interfaceIndex: UInt32) throws {
         var interfaces = try Interfaces()
-        if try interfaces.xdpFeatures(link.index)?.contains(.ndoXmit) == true {
-            try datapath.maps.xdpOutputs.set(link.index, link.index)
+        if try interfaces.xdpFeatures(interfaceIndex)?.contains(.ndoXmit) == true {
+            try xdpOutputs.set(interfaceIndex, interfaceIndex)
         } else {
-            try datapath.maps.xdpOutputs.remove(link.index)
+            try xdpOutputs.remove(interfaceIndex)
         }
     }
 }
 
 extension Datapath {
-    /// Opens the pinned maps.
-    init(pinnedIn state: borrowing StateDirectory) throws(FastNATError) {
+    /// Opens the pinned maps and programs.
+    static func pinned(in state: borrowing StateDirectory) throws(FastNATError) -> Datapath {
         let (maps, programs) = (state.maps, state.programs)
+        let settings = try settings(pinnedIn: maps)
+        guard settings.abi_version == ABI_VERSION.rawValue else { throw .otherVersion(settings.abi_version) }
         do throws(BPFError) {
-            let opened = try DatapathMaps { name throws(BPFError) in try Descriptor(pinnedAt: "\(maps)/\(name)") }
-            let version = try opened.currentSettings().abi_version
-            guard version == ABI_VERSION.rawValue else { throw BPFError("read settings", result: -Int32(version)) }
-            let flush = try Descriptor(pinnedAt: "\(programs)/\(DatapathProgram.flush.rawValue)")
-            self.init(maps: opened, flushProgram: flush)
+            return Datapath(
+                maps: try DatapathMaps { name throws(BPFError) in try Descriptor(pinnedAt: "\(maps)/\(name)") },
+                flushProgram: try Descriptor(pinnedAt: "\(programs)/\(DatapathProgram.flush.rawValue)"))
+        } catch {
+            throw .bpf(error)
+        }
+    }
+
+    private static func settings(pinnedIn maps: String) throws(FastNATError) -> settings {
+        do throws(BPFError) {
+            let map = try Map<UInt32, settings>(Descriptor(pinnedAt: "\(maps)/settings"), name: "settings")
+            return try map.value(0) ?? CDatapath.settings()
         } catch {
             throw .bpf(error)
         }

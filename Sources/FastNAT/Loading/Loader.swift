@@ -96,6 +96,8 @@ public enum Loader {
                 let program = attachment.hook == .xdp ? DatapathProgram.xdp : attachment.role.program
                 try attachments.refresh(attachment, with: try object.program(program.rawValue))
             }
+            let maps = try DatapathMaps { name throws(BPFError) in try object.map(name) }
+            for attachment in attachments.all() { try? maps.noteXDPOutput(attachment.interfaceIndex) }
         } catch {
             for attachment in new { attachments.detach(attachment) }
             throw error

@@ -43,7 +43,7 @@ extension LoadedDatapath {
             for (attachment, isAlive) in attachments {
                 programs.append(try Self.describe(attachment, isAlive, attachments.map(\.0), &interfaces))
             }
-            let (used, missed) = try Self.features(attachments.map(\.0), &interfaces)
+            let (used, missed) = Self.features(attachments.filter(\.1).map(\.0))
             return Status(
                 programs: programs, flows: try datapath.flowCount(), mappings: try datapath.mappings().count,
                 reasons: try datapath.reasonCounts(), timeouts: try datapath.timeouts(), featuresUsed: used,
@@ -71,9 +71,7 @@ extension LoadedDatapath {
         return hasXDP ? "--mode xdp" : "--mode tc"
     }
 
-    private static func features(
-        _ attachments: [Attachment], _ interfaces: inout Interfaces
-    ) throws -> (used: [String], missed: [String]) {
+    private static func features(_ attachments: [Attachment]) -> (used: [String], missed: [String]) {
         var used = ["bpf_timer", "bpf_loop"]
         var missed: [String] = []
         let hooks = Set(attachments.map(\.hook))
@@ -83,9 +81,7 @@ extension LoadedDatapath {
             if Requirements.kernelVersion() ?? (0, 0) < (6, 6) { missed.append("tcx (Linux 6.6)") }
         }
         if hooks.contains(.xdp) { used.append("native XDP") } else { missed.append("native XDP") }
-        if let first = attachments.first, try interfaces.xdpFeatures(first.interfaceIndex) == nil {
-            missed.append("XDP features of a device (Linux 6.3)")
-        }
+        if Requirements.kernelVersion() ?? (0, 0) < (6, 3) { missed.append("XDP features of a device (Linux 6.3)") }
         return (used, missed)
     }
 }

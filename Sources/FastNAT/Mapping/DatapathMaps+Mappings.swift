@@ -41,6 +41,16 @@ extension DatapathMaps {
         }
     }
 
+    /// Mends what a loader that was killed in the middle of a change has left: networks of no mapping, which a later mapping
+    /// of the same number would let in, and ranges whose beginning is not marked.
+    func mend(_ present: [MappingEntry]) throws {
+        let restricted = Set(present.filter { !$0.mapping.allow.isEmpty }.map(\.value.id))
+        for key in try sources.keys() where !restricted.contains(UInt32(bigEndian: key.mapping_id)) {
+            try sources.remove(key)
+        }
+        for entry in present where entry.mapping.listen.ports.count > 1 { try setRangeStart(entry.key, true) }
+    }
+
     /// Adds mappings that are known not to overlap: all of them, or none.
     func insert(_ new: [PortMapping], beside present: [MappingEntry]) throws {
         var ids = IdentifierPool(used: present.map(\.value.id), limit: Int(mappings.capacity))

@@ -77,8 +77,7 @@ struct StateDirectory: ~Copyable {
         removeTree(pins)
         rmdir(lockDirectory)
         guard namespaceNames.isEmpty else { return }
-        if clinux_is_bpf_filesystem(fileSystem) { _ = clinux_unmount(home.mountNamespace, Self.base + "/bpf") }
-        rmdir(fileSystem)
+        _ = clinux_unmount_and_remove(home.mountNamespace, Self.base + "/bpf")
         rmdir(root)
     }
 
