@@ -1,19 +1,138 @@
-# fastnat: `make` prints this help.
-BPF_CLANG ?= $(firstword $(wildcard /usr/bin/clang) clang)
-MULTIARCH := $(shell gcc -print-multiarch 2>/dev/null || $(BPF_CLANG) -print-multiarch)
-BPF_CFLAGS := -target bpf -mcpu=v3 -O2 -g -Wall -Wextra -Werror -Wno-unused-parameter -Wno-unused-function \
-	-Wno-sign-compare -I/usr/include/$(MULTIARCH)
-BPF_HEADERS := $(wildcard bpf/*.h bpf/*/*.h)
+# fastnat: `make` prints what there is to make.
+#
+# make builds what runs in the kernel (bpf/) and a skeleton header of it; SwiftPM builds the rest. Programs of /usr/sbin are
+# meant to be found by everybody.
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-builtin-rules
+SHELL := /bin/bash
+export PATH := $(PATH):/usr/sbin:/sbin
+
+SWIFT ?= swift
+BPF_CLANG ?= /usr/bin/clang
+BPFTOOL ?= bpftool
+PREFIX ?= /usr/local
+DESTDIR ?=
+V ?= 0
+
+# V=1 shows commands; otherwise there is a line for each step.
+Q := $(if $(filter 1,$(V)),,@)
+step = $(if $(filter 1,$(V)),@true,@printf '  %-7s %s\n' '$(1)' '$(2)')
+
+export SWIFT BPF_CLANG
+
+# --- what runs in the kernel -------------------------------------------------------------------------------------------
+
+# Expanded when used: what it asks may be installed by `setup` only then.
+BPF_CFLAGS = -target bpf -mcpu=v3 -O2 -g -Wall -Wextra -Werror -Wno-unused-parameter -Wno-unused-function \
+	-Wno-sign-compare -I/usr/include/$(shell gcc -print-multiarch)
+BPF_SOURCES := bpf/fastnat.bpf.c $(wildcard bpf/*.h bpf/*/*.h)
 BPF_OBJECT := .build/bpf/datapath.o
 SKELETON := Sources/CDatapath/generated/datapath.skel.h
 
-.PHONY: bpf
-bpf: $(SKELETON)
-
-$(BPF_OBJECT): bpf/fastnat.bpf.c $(BPF_HEADERS)
+.build/bpf/fastnat.bpf.o: $(BPF_SOURCES) Makefile | setup-build
 	@mkdir -p $(@D)
-	$(BPF_CLANG) $(BPF_CFLAGS) -c $< -o $@
+	@$(BPF_CLANG) --print-targets 2>&1 | grep -qw bpf || { \
+		echo '$(BPF_CLANG) cannot compile BPF: install the package clang, or name another with BPF_CLANG=' >&2; exit 1; }
+	$(call step,BPF,$<)
+	$(Q)$(BPF_CLANG) $(BPF_CFLAGS) -c $< -o $@
+
+# bpftool's linker keeps the types (BTF) and leaves out DWARF, which is half of the object.
+$(BPF_OBJECT): .build/bpf/fastnat.bpf.o
+	$(call step,LINK,$@)
+	$(Q)$(BPFTOOL) gen object $@ $<
 
 $(SKELETON): $(BPF_OBJECT)
 	@mkdir -p $(@D)
-	bpftool gen skeleton $< name datapath > $@.tmp && mv $@.tmp $@
+	$(call step,GEN,$@)
+	$(Q)$(BPFTOOL) gen skeleton $< name datapath > $@
+
+.PHONY: bpf
+bpf: $(SKELETON) ## Compile what runs in the kernel
+
+# --- what runs outside it ----------------------------------------------------------------------------------------------
+
+RELEASE := .build/release/fastnat
+DEBUG := .build/debug/fastnat
+
+# Swift's library is linked in: the binary runs where there is no Swift. lld, because other linkers warn of a function in it.
+RELEASE_FLAGS := -c release --product fastnat --static-swift-stdlib -Xswiftc -use-ld=lld
+
+.PHONY: build debug
+build: $(SKELETON) ## Build the release binary, .build/release/fastnat
+	$(call step,SWIFT,$(RELEASE))
+	$(Q)$(SWIFT) build --quiet $(RELEASE_FLAGS)
+
+debug: $(SKELETON) ## Build the debug binary, .build/debug/fastnat
+	$(call step,SWIFT,$(DEBUG))
+	$(Q)$(SWIFT) build --quiet --product fastnat
+
+# --- what it does ------------------------------------------------------------------------------------------------------
+
+.PHONY: demo
+demo: setup-test build ## Publish a container's port in throwaway namespaces, at TC and at XDP, and call it
+	$(Q)scripts/demo.sh $(RELEASE)
+
+.PHONY: test
+test: setup-test $(SKELETON) ## Run all tests (FILTER=name: some); STRICT=1: warnings and skipped tests are failures
+	$(Q)scripts/test.sh
+
+.PHONY: check
+check: ## Do what CI does: lint, verify, build, demo, test
+	$(Q).ci/run
+
+.PHONY: lint
+lint: setup-lint $(SKELETON) ## Check formatting, layers, forbidden words and shell scripts
+	$(Q)BPF_CFLAGS='$(BPF_CFLAGS)' scripts/lint.sh
+
+.PHONY: format
+format: setup-lint ## Format all Swift and C
+	$(call step,FORMAT,Swift)
+	$(Q)$(SWIFT) format --in-place --recursive --parallel Package.swift Sources Tests
+	$(call step,FORMAT,C)
+	$(Q)scripts/c-files.sh | xargs clang-format -i
+
+COST := .build/scripts/datapath-cost
+
+$(COST): scripts/datapath-cost.c | setup-build
+	@mkdir -p $(@D)
+	$(call step,CC,$@)
+	$(Q)gcc -O2 -Wall -Wextra -Werror -o $@ $< -lbpf
+
+.PHONY: verify
+verify: $(COST) $(BPF_OBJECT) ## Load every program and compare what it costs with docs/datapath-cost.txt (UPDATE=1: write it)
+	$(Q)scripts/verify.sh $(COST) $(BPF_OBJECT) $(if $(filter 1,$(UPDATE)),--update)
+
+# --- packages, installation, cleaning ------------------------------------------------------------------------------------
+
+.PHONY: setup setup-build setup-test setup-lint
+setup: ## Install the Debian packages that are missing (SETUP=no: nothing ever is)
+	$(Q)scripts/setup.sh build test lint
+
+setup-build setup-test setup-lint: setup-%:
+	$(Q)scripts/setup.sh $(if $(filter build,$*),,build) $*
+
+.PHONY: install uninstall
+install: ## Install the release binary under PREFIX (/usr/local), in DESTDIR if given
+	$(Q)test -x $(RELEASE) || $(MAKE) --no-print-directory build
+	$(call step,INSTALL,$(DESTDIR)$(PREFIX)/bin/fastnat)
+	$(Q)install -D -s -m 755 $(RELEASE) '$(DESTDIR)$(PREFIX)/bin/fastnat'
+	$(Q)install -D -m 644 LICENSE '$(DESTDIR)$(PREFIX)/share/doc/fastnat/LICENSE'
+
+uninstall: ## Remove what install installed
+	$(call step,REMOVE,$(DESTDIR)$(PREFIX)/bin/fastnat)
+	$(Q)rm -f '$(DESTDIR)$(PREFIX)/bin/fastnat' '$(DESTDIR)$(PREFIX)/share/doc/fastnat/LICENSE'
+	$(Q)rmdir '$(DESTDIR)$(PREFIX)/share/doc/fastnat' 2>/dev/null || true
+
+.PHONY: clean
+clean: ## Remove everything that was built
+	$(call step,CLEAN,.build $(dir $(SKELETON)))
+	$(Q)rm -rf .build $(dir $(SKELETON))
+
+.PHONY: help
+help:
+	@echo 'fastnat: publishes the ports of containers, in eBPF. Targets:'
+	@echo
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@echo
+	@echo 'V=1 shows the commands. build, demo and test install what they need, if it is missing: that takes root.'
