@@ -49,7 +49,7 @@ let package = Package(
             swiftSettings: strict),
         .testTarget(
             name: "DatapathTests",
-            dependencies: ["Addresses", "BPF", "FastNAT", "FastNATTesting"],
+            dependencies: ["Addresses", "BPF", "CDatapath", "FastNAT", "FastNATTesting"],
             swiftSettings: strict),
         .testTarget(
             name: "EndToEndTests",

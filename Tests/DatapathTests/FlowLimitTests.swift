@@ -1,0 +1,113 @@
+import BPF
+import CDatapath
+import FastNATTesting
+import Testing
+
+@testable import FastNAT
+
+/// What happens when there are more flows than there may be.
+@Suite struct FlowLimitTests {
+    @Test(arguments: Kind.all)
+    func `half-open flows give way to new ones, open flows never do`(kind: Kind) throws {
+        let datapath = try TestDatapath()
+        let open = (0..<20).map { Conversation(kind.family, kind.transport, clientPort: 50_000 + $0) }
+        for conversation in open { try datapath.open(conversation) }
+        let limit = try datapath.datapath.flowCount().halfOpenLimit
+        #expect(limit == 256)
+        let flood = (0..<1_000).map {
+            Conversation(kind.family, kind.transport, clientPort: 1_024 + $0).request(.syn).bytes
+        }
+        let results = try datapath.run(flood, at: .tc)
+        let forwarded = results.count { $0.action == 7 }
+        let dropped = results.count { $0.action == 2 }
+        #expect(forwarded + dropped == flood.count)
+        // Of 32 slots that it looks at, about a quarter are half-open: it finds none once in 10,000 times.
+        #expect(dropped < 10)
+        #expect(try datapath.count("half_open_full") == UInt64(dropped))
+        let count = try datapath.datapath.flowCount()
+        #expect(count.halfOpen == limit)
+        #expect(count.flows == limit + open.count)
+        for conversation in open {
+            try datapath.expectForwarded(conversation, conversation.request())
+            try datapath.expectReturned(conversation, conversation.reply())
+        }
+        #expect(try datapath.states().count == count.flows)
+    }
+
+    @Test(arguments: Kind.all)
+    func `a full table refuses new flows, and those that live go on`(kind: Kind) throws {
+        let datapath = try TestDatapath()
+        let all = (0..<1_024).map { Conversation(kind.family, kind.transport, clientPort: 20_000 + $0) }
+        for conversation in all { try datapath.openSilently(conversation) }
+        #expect(try datapath.count("table_full") == 0)
+        #expect(try datapath.states().count == 1_024)
+        let oneMore = Conversation(kind)
+        for _ in 0..<2 { try datapath.expectDropped(oneMore.request(.syn), counting: "table_full") }
+        try datapath.expectPassed(oneMore.request(.syn), at: .xdp)
+        for (index, conversation) in all.enumerated() where index % 41 == 0 {
+            for hook in Hook.allCases {
+                try datapath.expectForwarded(conversation, conversation.request(payload: [1]), at: hook)
+                try datapath.expectReturned(conversation, conversation.reply(payload: [1]), at: hook)
+            }
+        }
+        #expect(try datapath.datapath.flowCount().flows == 1_024)
+        #expect(try datapath.datapath.flushFlows() == 1_024)
+        try datapath.open(oneMore)
+    }
+
+    @Test(arguments: Kind.all)
+    func `without room for half-open flows, new ones are refused`(kind: Kind) throws {
+        let datapath = try TestDatapath()
+        try datapath.changeSettings { $0.max_half_open = 0 }
+        try datapath.expectDropped(Conversation(kind).request(.syn), counting: "half_open_full")
+        #expect(try datapath.leftovers() == [])
+        try datapath.changeSettings { $0.max_half_open = 1 }
+        try datapath.open(Conversation(kind))
+    }
+
+    @Test(arguments: Kind.all)
+    func `a limit below the table's size holds`(kind: Kind) throws {
+        let datapath = try TestDatapath()
+        try datapath.changeSettings { $0.max_flows = 3 }
+        let conversations = (0..<3).map { Conversation(kind.family, kind.transport, clientPort: 30_000 + $0) }
+        for conversation in conversations { try datapath.open(conversation) }
+        try datapath.expectDropped(Conversation(kind).request(.syn), counting: "table_full")
+        _ = try datapath.datapath.flushFlows()
+        try datapath.open(Conversation(kind))
+    }
+
+    @Test(arguments: Kind.all)
+    func `slots and index entries are used again and again`(kind: Kind) throws {
+        let datapath = try TestDatapath()
+        for round in 0..<5 {
+            for port in 0..<200 {
+                try datapath.openSilently(
+                    Conversation(kind.family, kind.transport, clientPort: UInt16(10_000 + round * 1_000 + port)))
+            }
+            #expect(try datapath.states().count == 200)
+            #expect(try datapath.datapath.flushFlows() == 200)
+            #expect(try datapath.leftovers() == [])
+        }
+    }
+}
+
+extension TestDatapath {
+    /// Opens a flow without looking at each packet.
+    func openSilently(_ conversation: Conversation) throws {
+        _ = try run([conversation.request(.syn).bytes], at: .tc)
+        _ = try run([conversation.reply([.syn, .ack]).bytes], at: .tc, on: .container)
+        if conversation.transport == .tcp { _ = try run([conversation.request().bytes], at: .tc) }
+    }
+
+    /// How often a reason was counted.
+    func count(_ reason: String) throws -> UInt64? {
+        try datapath.reasonCounts().first { $0.name == reason }?.packets
+    }
+
+    /// Changes what the loader has told the datapath, until the test ends.
+    func changeSettings(_ change: (inout settings) -> Void) throws {
+        var settings = try maps.currentSettings()
+        change(&settings)
+        try maps.settings.set(0, settings)
+    }
+}

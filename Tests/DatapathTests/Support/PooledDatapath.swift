@@ -1,0 +1,76 @@
+import BPF
+import CDatapath
+import Glibc
+import Synchronization
+import Testing
+
+@testable import FastNAT
+
+/// A datapath in the kernel that tests use one after another: the verifier takes about a second for one.
+///
+/// Unchecked: the descriptors never change, and the kernel orders what is done through them.
+final class PooledDatapath: @unchecked Sendable {
+    let datapath: Datapath
+    let uplinkProgram: Descriptor
+    let containerProgram: Descriptor
+    let xdpProgram: Descriptor
+    /// Of the maps; not changed by `prepare`.
+    let size: FlowTableSize
+    private let seed: UInt64
+    /// The maps that only the programs use live as long as this.
+    private let object: LoadedObject
+
+    private static let free = Mutex<[PooledDatapath]>([])
+
+    private init() throws {
+        let size = try FlowTableSize(flows: 1024)
+        let seed = UInt64.random(in: 1...UInt64.max)
+        let object = try DatapathImage.loadFresh(size, seed: seed)
+        let maps = try DatapathMaps { name throws(BPFError) in try object.map(name) }
+        datapath = Datapath(maps: maps, flushProgram: try object.program(DatapathProgram.flush.rawValue))
+        uplinkProgram = try object.program(DatapathProgram.uplink.rawValue)
+        containerProgram = try object.program(DatapathProgram.container.rawValue)
+        xdpProgram = try object.program(DatapathProgram.xdp.rawValue)
+        self.object = object
+        self.size = size
+        self.seed = seed
+    }
+
+    /// One that nobody uses: without mappings and flows, all counters at zero, settings as the loader makes them.
+    static func take(_ timeouts: Timeouts) throws -> PooledDatapath {
+        let pooled = try free.withLock { $0.popLast() } ?? PooledDatapath()
+        try pooled.datapath.maps.settings.set(0, settings(pooled.size, seed: pooled.seed, timeouts))
+        return pooled
+    }
+
+    /// Takes mappings and flows away, and looks whether anything is left of them. Then another test may use it.
+    func giveBack() throws {
+        try datapath.removeAllMappings()
+        _ = try datapath.flushFlows()
+        for key in try datapath.maps.xdpOutputs.keys() { try datapath.maps.xdpOutputs.remove(key) }
+        for reason in 0..<REASON_COUNT.rawValue { try datapath.maps.reasonCounters.setAll(reason, 0) }
+        let leftovers = try leftovers()
+        if leftovers.isEmpty { Self.free.withLock { $0.append(self) } } else { Issue.record("left over: \(leftovers)") }
+    }
+
+    /// What is still taken, though no flow lives: nothing, unless something leaks.
+    func leftovers() throws -> [String] {
+        var found: [String] = []
+        let count = try datapath.flowCount()
+        if count.flows != 0 || count.halfOpen != 0 { found.append("gauges: \(count)") }
+        let slots = try MappedArray(datapath.maps.slots)
+        let index = try MappedArray(datapath.maps.index)
+        for word in 0..<slots.count where slots[word] != 0 { found.append("slots \(word): \(slots[word])") }
+        for bucket in 0..<index.count where withUnsafeBytes(of: index[bucket], { $0.contains { $0 != 0 } }) {
+            found.append("bucket \(bucket): \(index[bucket].entries)")
+        }
+        return found
+    }
+
+    /// Starts the timer that ends idle flows, as the loader does.
+    func startSweep() throws {
+        let program = try object.program(DatapathProgram.armSweep.rawValue)
+        let result = try program.testRun([UInt8](repeating: 0, count: 64))
+        #expect(result.action == 0)
+    }
+}

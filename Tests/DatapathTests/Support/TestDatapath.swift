@@ -1,0 +1,112 @@
+import BPF
+import CDatapath
+import FastNATTesting
+import Glibc
+import Testing
+
+@testable import FastNAT
+
+/// A datapath that is attached nowhere, for one test: packets go through its programs by test runs alone. When it goes, all
+/// flows are ended, and an issue is recorded if anything of them is left.
+final class TestDatapath: Sendable {
+    let network: TestNetwork
+    private let pooled: PooledDatapath
+
+    /// What the CLI works with.
+    var datapath: Datapath { _read { yield pooled.datapath } }
+    /// The maps themselves.
+    var maps: DatapathMaps { _read { yield pooled.datapath.maps } }
+
+    /// A datapath for 1,024 flows with these mappings, by default `Family.standardMappings` of both families. A test that
+    /// changes the network asks for one of its own.
+    init(
+        _ mappings: [String] = Family.allCases.flatMap(\.standardMappings), network: TestNetwork? = nil,
+        timeouts: Timeouts = Timeouts()
+    ) throws {
+        self.network = try network ?? TestNetwork.shared.get()
+        pooled = try PooledDatapath.take(timeouts)
+        try add(mappings)
+        for device in [self.network.uplink, self.network.container] { try setXDPOutput(device, true) }
+    }
+
+    deinit {
+        do { try pooled.giveBack() } catch { Issue.record(error) }
+    }
+
+    /// Adds mappings by their texts.
+    func add(_ mappings: [String]) throws {
+        try datapath.addMappings(mappings.map { try PortMapping(parsing: $0) })
+    }
+
+    /// Whether a device takes frames from XDP.
+    func setXDPOutput(_ device: TestNetwork.Device, _ isOutput: Bool) throws {
+        try inNamespace {
+            if isOutput {
+                try maps.xdpOutputs.set(device.index, device.index)
+            } else {
+                try maps.xdpOutputs.remove(device.index)
+            }
+        }
+    }
+
+    /// Starts the timer that ends idle flows.
+    func startSweep() throws { try pooled.startSweep() }
+
+    /// What is still taken of the flow table.
+    func leftovers() throws -> [String] { try pooled.leftovers() }
+
+    /// Runs `body` on a thread inside the network namespace.
+    func inNamespace<R>(_ body: () throws -> R) throws -> R {
+        try network.namespace.run { () throws(TestingError) in Result { try body() } }.get()
+    }
+
+    /// Runs packets through the program of a hook and side, one after another.
+    func run(
+        _ packets: [[UInt8]], at hook: Hook, on side: Side = .uplink, gsoSize: UInt32 = 0
+    ) throws -> [TestRunResult] {
+        try inNamespace {
+            try packets.map { packet in
+                switch (hook, side) {
+                case (.xdp, _): try pooled.xdpProgram.testRun(packet)
+                case (.tc, .uplink):
+                    try pooled.uplinkProgram.testRun(packet, interfaceIndex: network.uplink.index, gsoSize: gsoSize)
+                case (.tc, .container):
+                    try pooled.containerProgram.testRun(
+                        packet, interfaceIndex: network.container.index, gsoSize: gsoSize)
+                }
+            }
+        }
+    }
+}
+
+/// Whether a cached next hop is to be asked for again.
+enum NextHopAge: UInt32 {
+    /// Not in the future of the datapath, whose clock is coarse.
+    case fresh = 50
+    /// Older than its lifetime of 900 units.
+    case stale = 2_000
+}
+
+extension TestDatapath {
+    /// Sets when the next hops of all flows were looked up last.
+    ///
+    /// Fresh: so that a test that was held up for a second between TC and XDP still sees what it is about. Stale: so that it
+    /// need not wait for that second.
+    func setNextHops(_ age: NextHopAge) throws {
+        let now = UInt32(truncatingIfNeeded: monotonicNow() >> 20)
+        for slot in try liveSlots() {
+            guard var flow = try maps.flows.value(slot) else { continue }
+            flow.original.refreshed = now &- age.rawValue
+            flow.reply.refreshed = now &- age.rawValue
+            try maps.flows.set(slot, flow)
+        }
+    }
+
+    /// The slots that are taken.
+    func liveSlots() throws -> [UInt32] {
+        let words = try MappedArray(maps.slots)
+        return (0..<words.count).flatMap { word in
+            (0..<64).filter { words[word] >> $0 & 1 == 1 }.map { UInt32(word * 64 + $0) }
+        }
+    }
+}
