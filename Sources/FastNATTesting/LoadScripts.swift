@@ -47,6 +47,7 @@ extension Script {
     static let udpPulse =
         interruptible + """
             peer = socket.socket(family(sys.argv[1]), socket.SOCK_DGRAM)
+            peer.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             peer.bind(("", int(sys.argv[3])))
             peer.settimeout(0.2)
             peer.connect((sys.argv[1], int(sys.argv[2])))

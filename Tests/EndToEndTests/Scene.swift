@@ -57,7 +57,8 @@ final class Scene: Sendable {
     }
 
     /// Undoes that.
-    func unpublish(_ port: UInt16, to target: UInt16, _ transport: TransportProtocol = .tcp, container: Int = 0) throws {
+    func unpublish(_ port: UInt16, to target: UInt16, _ transport: TransportProtocol = .tcp, container: Int = 0) throws
+    {
         try path.unpublish(port, to: self.target(target, container: container), transport)
     }
 
