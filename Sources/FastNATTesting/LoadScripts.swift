@@ -153,4 +153,68 @@ extension Script {
             for line in sys.stdin:
                 wire.send(bytes.fromhex(line))
             """
+
+    /// Arguments: address, port, traffic class. One TCP exchange, then datagrams with DF, without, and (IPv4) without checksum.
+    static let marked =
+        prelude + """
+            address, port, mark = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+            ipv6 = ":" in address
+            def client(kind):
+                made = socket.socket(socket.AF_INET6 if ipv6 else socket.AF_INET, kind)
+                if ipv6:
+                    made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_TCLASS, mark)
+                else:
+                    made.setsockopt(socket.IPPROTO_IP, socket.IP_TOS, mark)
+                made.settimeout(5)
+                return made
+            stream = client(socket.SOCK_STREAM)
+            stream.connect((address, port))
+            stream.sendall(b"segment")
+            assert stream.recv(100) == b"segment"
+            stream.shutdown(socket.SHUT_WR)
+            assert stream.recv(100) == b""
+            for options in [(0, 10, 2)], [(0, 10, 0)], [(socket.SOL_SOCKET, 11, 1)]: # IP_MTU_DISCOVER, SO_NO_CHECK
+                if ipv6 and options[0][0] != 0:
+                    continue
+                datagrams = client(socket.SOCK_DGRAM)
+                if not ipv6:
+                    datagrams.setsockopt(*options[0])
+                datagrams.connect((address, port))
+                datagrams.send(b"datagram")
+                assert datagrams.recv(100) == b"datagram"
+            """
+
+    /// Arguments: interface. Attaches a tcx program at the end of ingress that counts packets and passes them on; prints the
+    /// count whenever it has changed.
+    static let packetCounter =
+        interruptible + """
+            import ctypes, platform
+            number = {"x86_64": 321, "aarch64": 280}[platform.machine()]
+            libc = ctypes.CDLL(None, use_errno=True)
+            def bpf(command, attributes):
+                attributes = ctypes.create_string_buffer(attributes.ljust(128, b"\0"), 128)
+                result = libc.syscall(number, command, attributes, 128)
+                if result < 0:
+                    raise OSError(ctypes.get_errno(), f"bpf command {command}")
+                return result
+            def pointer(buffer):
+                return ctypes.addressof(buffer)
+            table = bpf(0, struct.pack("=4I", 2, 4, 8, 1)) # an array of one 64-bit number
+            code = [(0x62, 10, 0, -4, 0), (0xbf, 2, 10, 0, 0), (0x07, 2, 0, 0, -4), (0x18, 1, 1, 0, table), (0, 0, 0, 0, 0),
+                    (0x85, 0, 0, 0, 1), (0x15, 0, 0, 2, 0), (0xb7, 1, 0, 0, 1), (0xdb, 0, 1, 0, 0), (0xb7, 0, 0, 0, -1),
+                    (0x95, 0, 0, 0, 0)]
+            instructions = ctypes.create_string_buffer(
+                b"".join(struct.pack("=BBhi", op, to | source << 4, offset, value) for op, to, source, offset, value in code))
+            licence = ctypes.create_string_buffer(b"GPL")
+            program = bpf(5, struct.pack("=IIQQIIQII16sII", 3, len(code), pointer(instructions), pointer(licence),
+                                         0, 0, 0, 0, 0, b"counter", 0, 46)) # SCHED_CLS for TCX_INGRESS
+            link = bpf(28, struct.pack("=4I", program, socket.if_nametoindex(sys.argv[1]), 46, 0))
+            key, value, last = ctypes.c_uint32(0), ctypes.c_uint64(0), None
+            while not stopped:
+                bpf(1, struct.pack("=IIQQ", table, 0, pointer(key), pointer(value)))
+                if value.value != last:
+                    last = value.value
+                    print(last)
+                time.sleep(0.01)
+            """
 }

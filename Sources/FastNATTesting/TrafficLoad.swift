@@ -119,4 +119,39 @@ extension Traffic {
         let lines = frames.map { hexText($0) + "\n" }.joined()
         try namespace.command(Script.python(Script.inject, interface), input: Array(lines.utf8))
     }
+
+    /// A TCP exchange and datagrams with and without DF and, over IPv4, without a checksum, all with this traffic class (TCP
+    /// without its ECN bits).
+    public static func markedExchanges(
+        trafficClass: UInt8, with server: Packet.Endpoint, from client: NetworkNamespace
+    ) throws(TestingError) {
+        try client.command(
+            Script.python(Script.marked, server.address.description, "\(server.port)", "\(trafficClass)"))
+    }
+}
+
+/// A tcx program, behind the others at an interface's ingress, that counts what it sees and passes it on.
+public final class PacketCounter: Sendable {
+    private let process: ChildProcess
+
+    /// Attaches it; it goes with this object.
+    public init(on interface: String, of namespace: NetworkNamespace) throws(TestingError) {
+        process = try namespace.spawn(Script.python(Script.packetCounter, interface))
+        try process.waitUntil(printed: "\n")
+    }
+
+    /// Packets so far.
+    public var count: Int { process.output.split(separator: "\n").last.flatMap { Int($0) } ?? 0 }
+
+    /// Waits until it has seen so many.
+    public func awaitCount(_ wanted: Int) throws(TestingError) {
+        try awaitCondition("\(wanted) packets, \(count) so far") { count >= wanted }
+    }
+
+    /// Detaches it and returns the last count.
+    public func stop() throws(TestingError) -> Int {
+        process.signal(SIGINT)
+        try process.wait().check()
+        return count
+    }
 }
