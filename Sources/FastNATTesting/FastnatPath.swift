@@ -17,13 +17,17 @@ public struct FastnatPath: PublishingPath {
     private let uplinks: [String]
     private let binary: String
     private let mode: Mode
+    private let loadOptions: [String]
 
-    /// Publishes in the host of this topology, on all its uplinks.
-    public init(_ topology: Topology, mode: Mode, binary: String = Self.defaultBinary) {
+    /// Publishes in the host of this topology, on all its uplinks; `loadOptions` are further ones of `fastnat load`.
+    public init(
+        _ topology: Topology, mode: Mode, loadOptions: [String] = [], binary: String = Self.defaultBinary
+    ) {
         host = topology.host
         uplinks = topology.uplinks
         self.binary = binary
         self.mode = mode
+        self.loadOptions = loadOptions
     }
 
     /// FASTNAT_BINARY from the environment, or the package's debug build.
@@ -35,7 +39,13 @@ public struct FastnatPath: PublishingPath {
 
     /// Loads and attaches the datapath.
     public func start() throws(TestingError) {
-        try run(["load"] + uplinks.flatMap { ["--iface", $0] } + ["--mode", mode.rawValue])
+        try FastnatJanitor.watch(host)
+        try run(loadArguments)
+    }
+
+    /// The command that `start` runs.
+    public var loadArguments: [String] {
+        ["load"] + uplinks.flatMap { ["--iface", $0] } + ["--mode", mode.rawValue] + loadOptions
     }
 
     /// `fastnat map add`.
@@ -57,8 +67,15 @@ public struct FastnatPath: PublishingPath {
 
     /// Runs the command line in the host's namespace.
     @discardableResult
-    public func run(_ arguments: [String], check: Bool = true) throws(TestingError) -> CommandResult {
-        try host.command([binary] + arguments, check: check)
+    public func run(
+        _ arguments: [String], via entry: NetworkNamespace.Entry = .nsenter, input: String = "", check: Bool = true
+    ) throws(TestingError) -> CommandResult {
+        try host.command([binary] + arguments, via: entry, input: Array(input.utf8), check: check)
+    }
+
+    /// Starts the command line in the host's namespace.
+    public func spawn(_ arguments: [String], input: String = "") throws(TestingError) -> ChildProcess {
+        try host.spawn([binary] + arguments, input: Array(input.utf8))
     }
 
     private func key(_ port: UInt16, _ transport: TransportProtocol) -> String {

@@ -5,7 +5,7 @@ enum Script {
     }
 
     /// `plain`: a peer's address, without the prefix that an IPv4 peer has on an IPv6 socket.
-    private static let prelude = """
+    static let prelude = """
         import hashlib, os, selectors, socket, socketserver, struct, sys, threading
         def plain(peer):
             return peer[0].removeprefix("::ffff:")
@@ -36,7 +36,7 @@ enum Script {
             Server(("::", int(sys.argv[1])), Handler).serve_forever()
             """
 
-    private static let tcpServer =
+    static let tcpServer =
         prelude + """
             class Server(socketserver.ThreadingTCPServer):
                 address_family = socket.AF_INET6

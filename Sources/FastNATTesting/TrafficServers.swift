@@ -10,6 +10,12 @@ public final class TrafficServer: Sendable {
         case udpEcho
         /// UDP: answers "address port payload", with the client's address.
         case udpReport
+        /// TCP: answers each line "name line".
+        case tcpNamed(String)
+        /// UDP: answers "name payload".
+        case udpNamed(String)
+        /// UDP: the other end of `Traffic.exchangeSegmented`.
+        case udpSegmented
         /// TCP: the other end of `Traffic.transfer`.
         case bulk
     }
@@ -34,8 +40,8 @@ extension TrafficServer.Kind {
     /// What it listens with.
     public var transport: TransportProtocol {
         switch self {
-        case .udpEcho, .udpReport: .udp
-        case .http, .tcpEcho, .bulk: .tcp
+        case .udpEcho, .udpReport, .udpNamed, .udpSegmented: .udp
+        case .http, .tcpEcho, .tcpNamed, .bulk: .tcp
         }
     }
 
@@ -45,6 +51,9 @@ extension TrafficServer.Kind {
         case .tcpEcho: Script.tcpEcho
         case .udpEcho: Script.udp(reply: "data")
         case .udpReport: Script.udp(reply: "f'{plain(peer)} {peer[1]} '.encode() + data")
+        case .tcpNamed(let name): Script.tcpNamed(name)
+        case .udpNamed(let name): Script.udp(reply: "b'\(name) ' + data")
+        case .udpSegmented: Script.udpSegmentedServer
         case .bulk: Script.bulkServer
         }
     }
