@@ -192,7 +192,7 @@ extension Script {
             number = {"x86_64": 321, "aarch64": 280}[platform.machine()]
             libc = ctypes.CDLL(None, use_errno=True)
             def bpf(command, attributes):
-                attributes = ctypes.create_string_buffer(attributes.ljust(128, b"\0"), 128)
+                attributes = ctypes.create_string_buffer(attributes.ljust(128, b"\\0"), 128)
                 result = libc.syscall(number, command, attributes, 128)
                 if result < 0:
                     raise OSError(ctypes.get_errno(), f"bpf command {command}")

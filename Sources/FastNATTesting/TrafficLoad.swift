@@ -96,6 +96,9 @@ public final class Storm: Sendable {
         return outcome
     }
 
+    /// Ends it at once, whatever its connections are at.
+    public func abandon() { process.terminate(grace: .zero) }
+
     /// Ends it and returns the outcome.
     public func stop() throws(TestingError) -> Outcome {
         process.signal(SIGINT)

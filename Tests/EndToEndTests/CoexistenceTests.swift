@@ -33,10 +33,9 @@ struct CoexistenceTests {
     @Test("Programs after fastnat's see foreign frames byte for byte, and none of its own", arguments: Variant.fastnat)
     func unchanged(_ variant: Variant) throws {
         let scene = try Scene(variant)
-        try Mirror.place(on: "eth0", of: scene.host)
         let servers = try [scene.serve(.udpEcho, on: 7), scene.serve(.tcpEcho, on: 7)]
         for transport in TransportProtocol.allCases { try scene.publish(7000, to: servers[0].port, transport) }
-        let mirror = try Mirror(scene.host)
+        let mirror = try Mirror(on: "eth0", of: scene.host)
 
         let frames = try Self.foreign(scene)
         try Traffic.inject(frames, into: "eth0", of: scene.client)
@@ -45,10 +44,10 @@ struct CoexistenceTests {
         #expect(try Traffic.exchangeTCP(own, with: scene.published(7000), from: scene.client) == own)
         try Traffic.ping(scene.published(0).address, from: scene.client)
         try mirror.awaitFrames(frames)
-        let seen = try mirror.stop()
-        #expect(seen.filter { frames.contains($0) } == frames)
+        let seen = try mirror.stop(on: "eth0")
+        let places = frames.compactMap { seen.firstIndex(of: $0) }
+        #expect(places == places.sorted())
         #expect(!seen.contains { $0.suffix(3) == own[...] })
-        try Mirror.remove(from: "eth0", of: scene.host)
         try scene.finish()
     }
 
@@ -82,33 +81,45 @@ struct CoexistenceTests {
     }
 }
 
-/// A filter behind fastnat's program that copies every frame it sees to a device of its own, which is captured.
+/// A filter behind fastnat's program that copies every frame it sees to a namespace of its own, where they are captured.
 private struct Mirror {
+    private let namespace: NetworkNamespace
     private let capture: Capture
+    private let host: NetworkNamespace
 
-    static func place(on interface: String, of namespace: NetworkNamespace) throws {
-        try namespace.ip(["link add mirror0 type dummy", "link set mirror0 addrgenmode none", "link set mirror0 up"])
-        let matchall = [
-            "protocol", "all", "prio", "99", "matchall", "action", "mirred", "egress", "mirror", "dev", "mirror0",
-        ]
-        try namespace.command(["tc", "qdisc", "add", "dev", interface, "clsact"])
-        try namespace.command(["tc", "filter", "add", "dev", interface, "ingress"] + matchall)
+    init(on interface: String, of host: NetworkNamespace) throws {
+        self.host = host
+        namespace = try NetworkNamespace("mirror")
+        try namespace.setSystemControl("net.ipv6.conf.all.disable_ipv6", "1")
+        try host.setSystemControl("net/ipv6/conf/default/disable_ipv6", "1")
+        try host.connect("mirror0", to: namespace, "eth0")
+        let filter = "filter add dev \(interface) ingress protocol all prio 99 u32 match u32 0 0"
+        try Self.tc("qdisc add dev \(interface) clsact", host)
+        try Self.tc("\(filter) action mirred egress mirror dev mirror0", host)
+        capture = try Capture("eth0", in: namespace, .received)
     }
 
-    static func remove(from interface: String, of namespace: NetworkNamespace) throws {
-        try namespace.command(["tc", "qdisc", "del", "dev", interface, "clsact"])
-    }
-
-    init(_ namespace: NetworkNamespace) throws {
-        capture = try Capture("mirror0", in: namespace)
+    private static func tc(_ arguments: String, _ host: NetworkNamespace) throws {
+        try host.command(["tc"] + arguments.split(separator: " ").map(String.init))
     }
 
     func awaitFrames(_ frames: [[UInt8]]) throws {
-        try eventually("all foreign frames behind fastnat") {
-            let seen = try capture.frames()
-            return frames.allSatisfy(seen.contains)
+        var missing: [[UInt8]] = frames
+        do {
+            try eventually("all foreign frames behind fastnat") {
+                let seen = try capture.frames()
+                missing = frames.filter { !seen.contains($0) }
+                return missing.isEmpty
+            }
+        } catch {
+            Issue.record("not seen behind fastnat: \(missing.map { PacketView($0).description })")
         }
     }
 
-    func stop() throws -> [[UInt8]] { try capture.stop() }
+    /// Removes the filter with its queueing discipline, and returns what came through it.
+    func stop(on interface: String) throws -> [[UInt8]] {
+        let frames = try capture.stop()
+        try Self.tc("qdisc del dev \(interface) clsact", host)
+        return frames
+    }
 }

@@ -86,7 +86,7 @@ struct CommandLineErrorTests {
             Self.wrong("map add 7990-8000 172.20.0.2:81", 73, "7990-8000/tcp", "8000-8099/tcp"),
             Self.wrong("map add 90 10.9.9.9:80", 68, "10.9.9.9", "route"),
             Self.wrong("map add 90 192.0.2.1:80", 68, "192.0.2.1", "this host"),
-            Self.wrong("map add 90 127.0.0.1:80", 68, "127.0.0.1"),
+            Self.wrong("map add 90 127.0.0.1:80", 64, "127.0.0.1"),
             Self.wrong("map add 20-30 172.20.0.2:80", 73, "22", "--force"),
             Self.wrong("map add --file /nosuch", 66, "/nosuch"), Self.wrong("map rm 8000", 66, "8000"),
             Self.wrong("map rm 8000-8099/udp", 66, "8000-8099/udp"), Self.wrong("map rm x", 64, "x"),

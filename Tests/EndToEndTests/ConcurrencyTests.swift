@@ -15,15 +15,15 @@ struct ConcurrencyTests {
         let length = variant.family == .v4 ? "24" : "64 nodad"
         try scene.client.ip(sources.map { "address add \($0)/\(length) dev eth0" })
         let storm = try Storm(
-            to: scene.published(7000), from: scene.client, workers: 50, connections: 40, sources: sources)
+            to: scene.published(7000), from: scene.client, workers: 50, connections: 20, sources: sources)
         let outcome = try storm.wait()
         #expect(outcome.failures == [:])
-        #expect(outcome.succeeded == 2_000)
+        #expect(outcome.succeeded == 1_000)
         if scene.fastnat != nil {
             let mapping = try #require(try scene.list("map").first)
-            #expect(mapping["flows"] as? Int == 2_000)
+            #expect(mapping["flows"] as? Int == 1_000)
             let sum = try #require(try scene.list("conntrack") as [[String: Any]]?)
-            #expect(sum.count == 2_000)
+            #expect(sum.count == 1_000)
         }
         try scene.finish()
     }

@@ -25,7 +25,7 @@ struct MappingTests {
 
         let refused = try other.namespace.command(
             ["curl", "-sS", "-g", "--max-time", "3", "http://\(scene.published(7000))/"], check: false)
-        #expect(refused.status == 7 && refused.errors.contains("refused"), "\(refused)")
+        #expect(refused.status == 7, "\(refused)")  // refused, not timed out
         let pulse = try Pulse(.udp, to: scene.published(7000), from: other.namespace)
         try pulse.awaitAnswer("an ICMP error", timeout: .seconds(3)) { $0 == "refused" }
         #expect(try pulse.stop().allSatisfy { $0 == "refused" || $0 == "lost" })

@@ -74,7 +74,8 @@ struct NamespaceTests {
     func noDaemon() throws {
         let scene = try Scene(.fastnatTC, Topology.Options(.direct))
         try scene.publish(80, to: 80)
-        #expect(try scene.host.command(["ip", "netns", "pids", scene.host.name]).output.isEmpty)
+        let list = "ip netns pids \(scene.host.name) | xargs -r ps -o comm= -p"
+        #expect(try !scene.host.command(["sh", "-c", list]).output.contains("fastnat"))
         try scene.finish()
     }
 }

@@ -17,9 +17,9 @@ struct NextHopTests {
             for pulse in pulses { try pulse.awaitAnswers(10) }
         }
 
-        /// Both go on, soon.
-        func expectToHeal(_ what: String) throws {
-            for pulse in pulses {
+        /// Both go on, soon; or that over UDP alone.
+        func expectToHeal(_ what: String, isConnectionLost: Bool = false) throws {
+            for pulse in isConnectionLost ? Array(pulses.dropFirst()) : pulses {
                 try pulse.awaitAnswer("an answer after \(what)") { $0 != "lost" && $0 != "refused" }
                 try pulse.awaitAnswers(10)
             }
@@ -54,7 +54,7 @@ struct NextHopTests {
         let pulses = try Pulses(scene)
         let capture = try Capture("detour", in: router, .received, filter: "tcp or udp")
         try scene.host.ip([
-            "route replace default via 203.0.114.2", "-6 route replace default via 2001:db8:4::2",
+            "route replace 0.0.0.0/0 via 203.0.114.2", "route replace ::/0 via 2001:db8:4::2",
         ])
         _ = try capture.waitFor("TCP by the detour", timeout: .seconds(5)) { $0["tcp.sport"] == "7000" }
         _ = try capture.waitFor("UDP by the detour", timeout: .seconds(5)) { $0["udp.sport"] == "7000" }
@@ -72,7 +72,7 @@ struct NextHopTests {
         try scene.host.connect("veth0", to: container, "eth0", bridge: isBridge ? "br0" : nil)
         try container.ip([
             "address add 172.20.0.2/24 dev eth0", "address add fd00:20::2/64 dev eth0 nodad",
-            "route add default via 172.20.0.1", "-6 route add default via fd00:20::1",
+            "route add 0.0.0.0/0 via 172.20.0.1", "route add ::/0 via fd00:20::1",
         ])
         try container.command(["ethtool", "-K", "eth0", "gro", "on"])
         if !isBridge {
@@ -83,7 +83,9 @@ struct NextHopTests {
                 try scene.publish(7000, to: 7, transport)
             }
         }
-        try pulses.expectToHeal("a new interface")
+        // Until then the container's replies go up the stack as they are, and the client resets such a connection.
+        try pulses.expectToHeal("a new interface", isConnectionLost: scene.fastnat != nil && !isBridge)
+        try Pulse(.tcp, to: scene.published(7000), from: scene.client).awaitAnswers(10)
         try scene.finish()
     }
 }
