@@ -4,6 +4,7 @@
 # meant to be found by everybody.
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
+.NOTPARALLEL:
 MAKEFLAGS += --no-builtin-rules
 SHELL := /bin/bash
 export PATH := $(PATH):/usr/sbin:/sbin

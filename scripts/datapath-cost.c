@@ -16,7 +16,7 @@ enum {
 	LOG_STATISTICS = 4, /* BPF_LOG_STATS: the summary, without the steps */
 	LOG_SIZE = 1 << 16,
 	FUNCTIONS_MAX = 256,  /* BPF_MAX_SUBPROGS */
-	FRAME_ALIGNMENT = 32, /* of a function's stack; Linux 6.8 and later with a JIT compiler take 16 */
+	FRAME_ALIGNMENT = 32, /* of a function's stack up to Linux 6.6; 6.18 with a JIT compiler takes 16 */
 };
 
 /* The functions of a program, as the kernel numbers them. */

@@ -34,6 +34,15 @@ shell_scripts() {
 	shellcheck .ci/run scripts/*.sh
 }
 
+c_warnings() { # SwiftPM cannot make them errors
+	local module wrong=0
+	for module in Sources/*/include; do
+		module=${module%/include}
+		"$clang" -std=gnu11 -Wall -Wextra -Werror -fsyntax-only "-I$module/include" "$module"/*.c || wrong=1
+	done
+	((wrong == 0))
+}
+
 # --- layers ------------------------------------------------------------------------------------------------------------
 
 # bpf/ from left to right: a file includes only what stands to the left of it, or beside it.
@@ -120,6 +129,7 @@ swift_traps() {
 
 check swift_format "Swift format"
 check c_format "C format"
+check c_warnings "C warnings"
 check bpf_layers "bpf: includes"
 check bpf_headers_alone "bpf: headers compile alone"
 check swift_layers "Swift: imports"

@@ -15,7 +15,7 @@ flags=()
 if [[ $strict == 1 ]]; then
 	# A place of its own: other flags would otherwise have everything built again, now and the next time.
 	scratch=.build/strict
-	flags+=(-Xswiftc -warnings-as-errors -Xcc -Wall -Xcc -Wextra)
+	flags+=(-Xswiftc -warnings-as-errors)
 fi
 flags+=(--scratch-path "$scratch")
 selection=()
