@@ -31,7 +31,8 @@ struct CommandLineTests {
 
         let mappings = try scene.list("map")
         let keys: Set = [
-            "protocol", "address", "port", "portEnd", "target", "targetPort", "allow", "packets", "bytes", "flows",
+            "protocol", "address", "port", "portEnd", "target", "targetPort", "targetPortEnd", "allow", "packets",
+            "bytes", "flows",
         ]
         for mapping in mappings { #expect(Set(mapping.keys) == keys) }
         let (tcp, udp) = (mappings[0], mappings[1])

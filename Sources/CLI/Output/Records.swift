@@ -16,7 +16,6 @@ struct Nullable<Value: Encodable>: Encodable {
 struct MappingRecord: Encodable {
     let `protocol`: String
     let address: Nullable<String>
-    let family: String
     let port: UInt16
     let portEnd: UInt16
     let target: String
@@ -31,7 +30,6 @@ struct MappingRecord: Encodable {
         let mapping = installed.mapping
         `protocol` = mapping.listen.transport.name
         address = Nullable(value: mapping.listen.address?.description)
-        family = mapping.family == .ipv4 ? "ipv4" : "ipv6"
         port = mapping.listen.ports.first
         portEnd = mapping.listen.ports.last
         target = mapping.target.address.description
