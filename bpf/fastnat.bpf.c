@@ -6,7 +6,8 @@ char LICENSE[] SEC("license") = "Dual MIT/GPL";
 
 static __always_inline int tc_run(struct __sk_buff *skb, enum side side)
 {
-	struct packet packet = {.side = side};
+	struct tuple tuple;
+	struct packet packet = {.side = side, .tuple = &tuple};
 	enum verdict verdict;
 
 	tc_packet_init(&packet, skb);
@@ -34,7 +35,8 @@ int fastnat_container(struct __sk_buff *skb)
 SEC("xdp.frags")
 int fastnat_xdp(struct xdp_md *frame)
 {
-	struct packet packet = {.side = SIDE_UPLINK};
+	struct tuple tuple;
+	struct packet packet = {.side = SIDE_UPLINK, .tuple = &tuple};
 	enum verdict verdict;
 
 	xdp_packet_init(&packet, frame);

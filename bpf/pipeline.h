@@ -125,13 +125,13 @@ static __always_inline enum reason begin(struct packet *packet)
 	struct flow_request request;
 	int reason;
 
-	if (packet->tuple.protocol == IPPROTO_TCP && (packet->tcp_flags & (TCP_SYN | TCP_ACK | TCP_RST)) != TCP_SYN)
+	if (packet->tuple->protocol == IPPROTO_TCP && (packet->tcp_flags & (TCP_SYN | TCP_ACK | TCP_RST)) != TCP_SYN)
 		return REASON_UNPUBLISHED;
 	if ((void *)(ethernet + 1) > packet->data_end)
 		return REASON_MALFORMED;
 	__builtin_memset(&request, 0, sizeof(request));
 	__builtin_memcpy(request.uplink_mac, ethernet->h_dest, ETH_ALEN);
-	request.original = packet->tuple;
+	request.original = *packet->tuple;
 	reason = flow_begin(packet->context, &request);
 	/* In a race, another CPU was faster: its flow is as good. */
 	return reason == REASON_FLOW_RACE ? REASON_NONE : reason;
@@ -139,7 +139,7 @@ static __always_inline enum reason begin(struct packet *packet)
 
 static __always_inline bool flow_find_current(struct packet *packet, struct flow_reference *reference)
 {
-	if (!flow_find(&packet->tuple, reference))
+	if (!flow_find(packet->tuple, reference))
 		return false;
 	if (packet->hook == HOOK_XDP || !flow_is_reused(reference->flow, packet, entry_direction(reference->entry)))
 		return true;
@@ -171,7 +171,7 @@ static __always_inline enum verdict pipeline(struct packet *packet)
 		reason = begin(packet);
 		if (reason != REASON_NONE)
 			return packet_refuse(packet, reason);
-		if (!flow_find(&packet->tuple, &reference))
+		if (!flow_find(packet->tuple, &reference))
 			return packet_refuse(packet, REASON_FLOW_RACE);
 	}
 	return forward(packet, &reference);

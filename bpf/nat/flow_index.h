@@ -24,6 +24,13 @@ enum insert_result {
 	INSERT_FULL,
 };
 
+/* Where a tuple stands in the index, as numbers. */
+struct flow_position {
+	__u64 entry;
+	__u32 bucket;
+	__u32 place; /* in the bucket */
+};
+
 /* A flow as found: whoever has used it checks with flow_reference_holds that it was the same all along. */
 struct flow_reference {
 	struct flow *flow;
@@ -59,66 +66,70 @@ static __always_inline bool flow_reference_holds(const struct flow_reference *re
 	return READ_ONCE(*reference->position) == reference->entry;
 }
 
-static __always_inline struct flow_bucket *bucket_first(__u64 hash)
+static __always_inline __u32 bucket_first(__u64 hash)
 {
-	__u32 number = (__u32)hash & layout.bucket_mask;
-
-	return bpf_map_lookup_elem(&flow_index, &number);
+	return (__u32)hash & layout.bucket_mask;
 }
 
-static __always_inline struct flow_bucket *bucket_second(__u64 hash)
+static __always_inline __u32 bucket_second(__u64 hash)
 {
-	__u32 number = ((__u32)hash ^ (__u32)(hash >> 32) * 0x5bd1e995U) & layout.bucket_mask;
-
-	return bpf_map_lookup_elem(&flow_index, &number);
+	return ((__u32)hash ^ (__u32)(hash >> 32) * 0x5bd1e995U) & layout.bucket_mask;
 }
 
-/* Hides from the verifier which of the eight it was: otherwise it follows each of them through the whole program. */
-static __always_inline __u32 bucket_position(__u32 i)
+static __always_inline struct flow_bucket *bucket_at(__u32 number)
 {
-	asm volatile("" : "+r"(i));
-	return i & (BUCKET_ENTRIES - 1);
+	return bpf_map_lookup_elem(&flow_index, &number);
 }
 
 /* Finds `tuple` under an entry other than `except`. */
-static __always_inline bool bucket_find(struct flow_bucket *bucket, const struct tuple *tuple, __u64 hash, __u64 except,
-					struct flow_reference *reference)
+static __always_inline bool bucket_find(__u32 number, const struct tuple *tuple, __u64 hash, __u64 except,
+					struct flow_position *position)
 {
-	struct flow *flow;
-	__u64 entry;
-	__u32 i;
+	struct flow_bucket *bucket = bucket_at(number);
 
+	if (!bucket)
+		return false;
 #pragma clang loop unroll(disable)
-	for (i = 0; i < BUCKET_ENTRIES; i++) {
-		entry = READ_ONCE(bucket->entries[i]);
+	for (__u32 i = 0; i < BUCKET_ENTRIES; i++) {
+		__u64 entry = READ_ONCE(bucket->entries[i]);
+		struct flow *flow;
+
 		if ((entry ^ hash) >> 32 || !(entry & ENTRY_USED) || entry == except)
 			continue;
 		flow = entry_flow(entry);
-		if (flow && tuple_equal(&flow_half(flow, entry_direction(entry))->tuple, tuple))
-			break;
+		if (flow && tuple_equal(&flow_half(flow, entry_direction(entry))->tuple, tuple)) {
+			position->entry = entry;
+			position->bucket = number;
+			position->place = i;
+			return true;
+		}
 	}
-	if (i >= BUCKET_ENTRIES)
-		return false;
-	reference->flow = flow;
-	reference->position = &bucket->entries[bucket_position(i)];
-	reference->entry = entry;
-	return true;
+	return false;
 }
 
-static __always_inline bool flow_find_except(const struct tuple *tuple, __u64 hash, __u64 except,
-					     struct flow_reference *reference)
+/* 1: found. A function that the verifier checks once, for any caller; it cannot return pointers, hence the numbers. */
+__noinline int flow_index_find(const struct tuple *tuple, __u64 hash, __u64 except, struct flow_position *position)
 {
-	struct flow_bucket *bucket = bucket_first(hash);
-
-	if (bucket && bucket_find(bucket, tuple, hash, except, reference))
-		return true;
-	bucket = bucket_second(hash);
-	return bucket && bucket_find(bucket, tuple, hash, except, reference);
+	if (!tuple || !position)
+		return 0;
+	return bucket_find(bucket_first(hash), tuple, hash, except, position) ||
+	       bucket_find(bucket_second(hash), tuple, hash, except, position);
 }
 
 static __always_inline bool flow_find(const struct tuple *tuple, struct flow_reference *reference)
 {
-	return flow_find_except(tuple, tuple_hash(tuple, layout.hash_seed), 0, reference);
+	struct flow_position position = {};
+	struct flow_bucket *bucket;
+
+	if (!flow_index_find(tuple, tuple_hash(tuple, layout.hash_seed), 0, &position))
+		return false;
+	bucket = bucket_at(position.bucket);
+	reference->flow = entry_flow(position.entry);
+	if (!bucket || !reference->flow)
+		return false;
+	reference->position = &bucket->entries[position.place & (BUCKET_ENTRIES - 1)];
+	reference->entry = position.entry;
+	return true;
 }
 
 static __always_inline __u32 bucket_count(struct flow_bucket *bucket)
@@ -135,7 +146,7 @@ static __always_inline __u64 *bucket_claim(struct flow_bucket *bucket, __u64 ent
 #pragma clang loop unroll(disable)
 	for (int i = 0; i < BUCKET_ENTRIES; i++)
 		if (!READ_ONCE(bucket->entries[i]) && !__sync_val_compare_and_swap(&bucket->entries[i], 0, entry))
-			return &bucket->entries[bucket_position(i)];
+			return &bucket->entries[i];
 	return NULL;
 }
 
@@ -150,23 +161,23 @@ static __always_inline bool bucket_remove(struct flow_bucket *bucket, __u64 entr
 
 static __always_inline int flow_index_remove(__u64 hash, __u64 entry)
 {
-	struct flow_bucket *bucket = bucket_first(hash);
+	struct flow_bucket *bucket = bucket_at(bucket_first(hash));
 
 	if (bucket && bucket_remove(bucket, entry))
 		return 0;
-	bucket = bucket_second(hash);
+	bucket = bucket_at(bucket_second(hash));
 	return bucket && bucket_remove(bucket, entry) ? 0 : -1;
 }
 
 __noinline int flow_index_insert(const struct tuple *tuple, __u64 hash, __u64 entry)
 {
-	struct flow_bucket *first = bucket_first(hash), *second = bucket_second(hash);
-	struct flow_reference other;
+	struct flow_bucket *first = bucket_at(bucket_first(hash)), *second = bucket_at(bucket_second(hash));
+	struct flow_position other;
 	__u64 *position;
 
 	if (!tuple || !first || !second)
 		return INSERT_FULL;
-	if (flow_find_except(tuple, hash, entry, &other))
+	if (flow_index_find(tuple, hash, entry, &other))
 		return INSERT_EXISTS;
 	/* The emptier bucket: that is what keeps both from filling up (two choices). */
 	if (bucket_count(second) < bucket_count(first)) {
@@ -178,7 +189,7 @@ __noinline int flow_index_insert(const struct tuple *tuple, __u64 hash, __u64 en
 	position = bucket_claim(first, entry) ?: bucket_claim(second, entry);
 	if (!position)
 		return INSERT_FULL;
-	if (flow_find_except(tuple, hash, entry, &other)) {
+	if (flow_index_find(tuple, hash, entry, &other)) {
 		__sync_val_compare_and_swap(position, entry, 0);
 		return INSERT_EXISTS;
 	}

@@ -35,17 +35,18 @@ static __always_inline __u64 bits_up_to(__u32 bit)
 	return ~0ULL >> (63 - (bit & 63));
 }
 
-/* The last port at or below `port` where a range begins, or -1. */
-__noinline int range_start_find(const struct range_key *key, __u32 port)
+/* The last port at or below `port` where a range begins, or -1; of the address and protocol of `key`. */
+__noinline int range_start_find(const struct mapping_key *key, __u32 port)
 {
 	struct range_starts *starts;
-	struct range_key owner;
+	struct range_key owner = {};
 	__u32 word = port / 64;
 	__u64 bits;
 
 	if (!key || word > 1023)
 		return -1;
-	owner = *key; /* before Linux 6.2 a key must be on the own stack */
+	owner.address = key->address;
+	owner.protocol = key->protocol;
 	starts = bpf_map_lookup_elem(&mapping_ranges, &owner);
 	if (!starts)
 		return -1;
@@ -77,9 +78,8 @@ __noinline int range_start_find(const struct range_key *key, __u32 port)
 
 static __always_inline bool mapping_find_range(struct mapping_key *key, struct mapping_match *match)
 {
-	struct range_key owner = {.address = key->address, .protocol = key->protocol};
 	__u16 port = bpf_ntohs(key->port);
-	int first = range_start_find(&owner, port);
+	int first = range_start_find(key, port);
 	struct mapping *mapping;
 
 	if (first < 0)

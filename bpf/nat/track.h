@@ -28,7 +28,7 @@ static __always_inline __u32 packet_seen(const struct packet *packet)
 {
 	__u32 seen = SEEN_ANY;
 
-	if (packet->tuple.protocol != IPPROTO_TCP)
+	if (packet->tuple->protocol != IPPROTO_TCP)
 		return seen;
 	if (packet->tcp_flags & TCP_SYN)
 		seen |= SEEN_SYN;
@@ -44,7 +44,7 @@ static __always_inline __u32 packet_seen(const struct packet *packet)
 /* UDP is open once both sides have sent; TCP once the client has acknowledged the server's SYN. */
 static __always_inline bool flow_may_open(const struct flow *flow, const struct packet *packet, enum direction direction)
 {
-	if (packet->tuple.protocol != IPPROTO_TCP)
+	if (packet->tuple->protocol != IPPROTO_TCP)
 		return READ_ONCE((direction == DIRECTION_REPLY ? &flow->original : &flow->reply)->seen);
 	return READ_ONCE(flow->reply.seen) & SEEN_SYN && READ_ONCE(flow->original.seen) & SEEN_ACK;
 }

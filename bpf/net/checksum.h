@@ -40,8 +40,8 @@ static __always_inline __u16 checksum_apply(__u16 checksum, __u16 delta)
 static __always_inline bool checksum_is_partial(const struct packet *packet, __u16 checksum)
 {
 	__u32 length = packet->ip_length - (packet->transport_offset - ETH_HLEN);
-	__u64 sum = checksum_sum_address(&packet->tuple.source) + checksum_sum_address(&packet->tuple.destination) +
-		    bpf_htons(packet->tuple.protocol) + bpf_htonl(length);
+	__u64 sum = checksum_sum_address(&packet->tuple->source) + checksum_sum_address(&packet->tuple->destination) +
+		    bpf_htons(packet->tuple->protocol) + bpf_htonl(length);
 
 	return checksum == checksum_fold(sum);
 }

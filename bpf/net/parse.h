@@ -17,7 +17,7 @@ static __always_inline enum parse_result parse_transport(struct packet *packet, 
 	struct udphdr *udp = transport;
 	struct tcphdr *tcp = transport;
 
-	if (packet->tuple.protocol == IPPROTO_TCP) {
+	if (packet->tuple->protocol == IPPROTO_TCP) {
 		if (available < sizeof(*tcp) || (void *)(tcp + 1) > packet->data_end)
 			return PARSE_MALFORMED;
 		if (tcp->doff < 5 || tcp->doff * 4 > available)
@@ -25,7 +25,7 @@ static __always_inline enum parse_result parse_transport(struct packet *packet, 
 		packet->tcp_flags = ((__u8 *)tcp)[TCP_FLAGS_OFFSET];
 		packet->headers_length = packet->transport_offset - ETH_HLEN + tcp->doff * 4;
 		packet->udp_without_checksum = false;
-	} else if (packet->tuple.protocol == IPPROTO_UDP) {
+	} else if (packet->tuple->protocol == IPPROTO_UDP) {
 		if (available < sizeof(*udp) || (void *)(udp + 1) > packet->data_end)
 			return PARSE_MALFORMED;
 		/* Behind a GSO packet's header stands the length of all of it, or of one segment. */
@@ -37,8 +37,8 @@ static __always_inline enum parse_result parse_transport(struct packet *packet, 
 	} else {
 		return PARSE_FOREIGN;
 	}
-	packet->tuple.source_port = udp->source;
-	packet->tuple.destination_port = udp->dest;
+	packet->tuple->source_port = udp->source;
+	packet->tuple->destination_port = udp->dest;
 	return PARSE_OK;
 }
 
@@ -72,9 +72,9 @@ static __always_inline enum parse_result parse_ipv4(struct packet *packet)
 		return PARSE_FRAGMENT;
 	packet->is_ipv4 = true;
 	packet->transport_offset = ETH_HLEN + header_length;
-	packet->tuple.protocol = ip->protocol;
-	address_set_ipv4(&packet->tuple.source, ip->saddr);
-	address_set_ipv4(&packet->tuple.destination, ip->daddr);
+	packet->tuple->protocol = ip->protocol;
+	address_set_ipv4(&packet->tuple->source, ip->saddr);
+	address_set_ipv4(&packet->tuple->destination, ip->daddr);
 	return parse_transport(packet, (void *)ip + header_length, packet->ip_length - header_length);
 }
 
@@ -90,11 +90,11 @@ static __always_inline enum parse_result parse_ipv6(struct packet *packet)
 	if (!packet_set_length(packet, ip->payload_len ? bpf_ntohs(ip->payload_len) + sizeof(*ip) : 0, sizeof(*ip)))
 		return PARSE_MALFORMED;
 	packet->transport_offset = ETH_HLEN + sizeof(*ip);
-	packet->tuple.protocol = ip->nexthdr;
-	address_set_ipv6(&packet->tuple.source, &ip->saddr);
-	address_set_ipv6(&packet->tuple.destination, &ip->daddr);
+	packet->tuple->protocol = ip->nexthdr;
+	address_set_ipv6(&packet->tuple->source, &ip->saddr);
+	address_set_ipv6(&packet->tuple->destination, &ip->daddr);
 	/* An IPv4-mapped address must not be on the wire (RFC 4038, 4.2); here it would be taken for IPv4. */
-	if (address_is_ipv4(&packet->tuple.source) || address_is_ipv4(&packet->tuple.destination))
+	if (address_is_ipv4(&packet->tuple->source) || address_is_ipv4(&packet->tuple->destination))
 		return PARSE_FOREIGN;
 	return parse_transport(packet, ip + 1, packet->ip_length - sizeof(*ip));
 }
@@ -105,7 +105,7 @@ static __always_inline enum parse_result packet_parse(struct packet *packet)
 
 	if ((void *)(ethernet + 1) > packet->data_end)
 		return PARSE_FOREIGN;
-	__builtin_memset(packet->tuple.zero, 0, sizeof(packet->tuple.zero));
+	__builtin_memset(packet->tuple->zero, 0, sizeof(packet->tuple->zero));
 	if (ethernet->h_proto == bpf_htons(ETH_P_IP))
 		return parse_ipv4(packet);
 	if (ethernet->h_proto == bpf_htons(ETH_P_IPV6))

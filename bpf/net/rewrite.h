@@ -77,7 +77,7 @@ static __always_inline bool rewrite_checksum_xdp(struct packet *packet, const st
 	__u16 delta = checksum_fold((__u64)rewrite->address_delta + rewrite->port_delta);
 	void *transport = packet_transport(packet);
 
-	if (packet->tuple.protocol == IPPROTO_TCP) {
+	if (packet->tuple->protocol == IPPROTO_TCP) {
 		struct tcphdr *tcp = transport;
 
 		if ((void *)(tcp + 1) > packet->data_end)
@@ -99,7 +99,7 @@ static __always_inline bool rewrite_checksum(struct packet *packet, const struct
 {
 	if (packet->hook == HOOK_XDP)
 		return rewrite_checksum_xdp(packet, rewrite);
-	if (packet->tuple.protocol == IPPROTO_TCP)
+	if (packet->tuple->protocol == IPPROTO_TCP)
 		return tc_checksum_update(packet, packet->transport_offset + TCP_CHECKSUM_OFFSET,
 					  rewrite->address_delta, rewrite->port_delta, 0);
 	return packet->udp_without_checksum ||
@@ -112,7 +112,7 @@ static __always_inline bool packet_checksum_is_partial(struct packet *packet)
 {
 	void *transport = packet_transport(packet);
 
-	if (packet->tuple.protocol == IPPROTO_TCP) {
+	if (packet->tuple->protocol == IPPROTO_TCP) {
 		struct tcphdr *tcp = transport;
 
 		return (void *)(tcp + 1) > packet->data_end || checksum_is_partial(packet, tcp->check);
