@@ -81,12 +81,40 @@ import Testing
         let conversation = Conversation(kind).with { $0.published.address = kind.family.stranger }
         try datapath.expectPassed(conversation.request(.syn), counting: "not_local")
         try network.namespace.ip(["addr add \(address)/\(length) dev lo"])
+        try network.awaitLocalRoute(conversation.published.address)
         try datapath.open(conversation)
+    }
+
+    static let unpublishable: [Packet.Address] = [
+        "127.0.0.1", "127.1.2.3", "0.0.0.0", "224.0.0.251", "239.1.1.1", "255.255.255.255",
+        "::1", "::", "ff02::1", "ff05::2",
+    ]
+
+    @Test(arguments: Transport.allCases, unpublishable)
+    func `what is no host's address is not published on any address`(
+        transport: Transport, destination: Packet.Address
+    ) throws {
+        let family: Family = destination.isIPv6 ? .ipv6 : .ipv4
+        let packet = Conversation(family, transport).with { $0.published.address = destination }.request(.syn)
+        for network in [TestNetwork.shared, TestNetwork.withoutDefaultRoutes] {
+            let datapath = try TestDatapath(network: network.get())
+            try datapath.expectPassed(packet, counting: "not_local")
+            #expect(try datapath.states() == [])
+        }
+    }
+
+    @Test(arguments: Kind.all)
+    func `a port of the loopback address is not published to the network`(kind: Kind) throws {
+        let loopback: Packet.Address = kind.family == .ipv4 ? "127.0.0.1" : "::1"
+        let datapath = try TestDatapath([kind.family.mapping("8080/\(kind.transport)", to: "80", on: loopback)])
+        let packet = Conversation(kind).with { $0.published.address = loopback }.request(.syn)
+        try datapath.expectPassed(packet, counting: "not_local")
+        #expect(try datapath.states() == [])
     }
 
     static let martians: [Packet.Address] = [
         "0.0.0.0", "0.1.2.3", "127.0.0.1", "127.255.255.254", "224.0.0.1", "239.255.255.255", "255.255.255.255",
-        "::", "::1", "::192.0.2.1", "ff02::1", "ff0e::1", "fe80::1", "febf:ffff::1",
+        "::", "::1", "::192.0.2.1", "ff02::1", "ff0e::1",
     ]
 
     @Test(arguments: Transport.allCases, martians)
@@ -102,8 +130,21 @@ import Testing
 
     @Test(
         arguments: Transport.allCases,
+        ["169.254.0.1", "169.254.255.255", "fe80::1", "febf:ffff::1"] as [Packet.Address])
+    func `link-local clients are left to the stack`(transport: Transport, source: Packet.Address) throws {
+        let datapath = try TestDatapath()
+        let conversation = Conversation(source.isIPv6 ? .ipv6 : .ipv4, transport).with { $0.client.address = source }
+        for hook in Hook.allCases {
+            try datapath.expectPassed(conversation.request(.syn), at: hook, counting: "link_local")
+        }
+        #expect(try datapath.states() == [])
+    }
+
+    @Test(
+        arguments: Transport.allCases,
         [
-            "1.0.0.1", "126.255.255.255", "128.0.0.1", "223.255.255.255", "240.0.0.1", "fec0::1", "fc00::1", "1::",
+            "169.253.255.255", "169.255.0.1", "fe7f::1", "1.0.0.1", "126.255.255.255", "128.0.0.1", "223.255.255.255",
+            "240.0.0.1", "fec0::1", "fc00::1", "1::",
             "2000::1",
         ]
             as [Packet.Address])

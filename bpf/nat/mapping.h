@@ -150,13 +150,16 @@ static __always_inline enum reason mapping_refuses(struct __sk_buff *skb, const 
 {
 	enum locality locality = match->any_address ? route_locality(skb, &request->original) : LOCALITY_HOST;
 
+	/* A port of 127.0.0.1 is for this host alone: the stack takes no such packet from a network either. */
+	if (address_is_no_host(&request->original.destination))
+		return REASON_NOT_LOCAL;
 	if (locality != LOCALITY_HOST)
 		return locality == LOCALITY_ELSEWHERE ? REASON_NOT_LOCAL : REASON_NO_ROUTE;
 	if (!mapping_allows(match->mapping, &request->original.source))
 		return REASON_NOT_ALLOWED;
 	if (address_is_link_local(&request->original.source))
 		return REASON_LINK_LOCAL;
-	if (address_is_martian_source(&request->original.source))
+	if (address_is_no_host(&request->original.source))
 		return REASON_MARTIAN_SOURCE;
 	return REASON_NONE;
 }

@@ -34,9 +34,9 @@ static __always_inline void address_set_any(struct address *any, bool is_ipv4)
 	any->words[3] = 0;
 }
 
-/* Sources that a router drops (RFC 1812, 5.3.7; RFC 4291, 2.5): unspecified, loopback, multicast, limited broadcast. Since a
- * redirect bypasses the stack, its check is ours. */
-static __always_inline bool address_is_martian_source(const struct address *address)
+/* What no host on a network has (RFC 1812, 5.3.7; RFC 4291, 2.5): unspecified, loopback, multicast, limited broadcast. A router
+ * drops such sources; since a redirect bypasses the stack, its check is ours. */
+static __always_inline bool address_is_no_host(const struct address *address)
 {
 	__u32 first = bpf_ntohl(address->words[0]);
 	__u32 last = bpf_ntohl(address->words[3]);

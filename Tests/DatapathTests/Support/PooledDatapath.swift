@@ -17,6 +17,8 @@ final class PooledDatapath: @unchecked Sendable {
     /// Of the maps; not changed by `prepare`.
     let size: FlowTableSize
     private let seed: UInt64
+    /// Not once the sweep has been started: it could end flows of a test that wants to see them.
+    private let isReusable = Mutex(true)
     /// The maps that only the programs use live as long as this.
     private let object: LoadedObject
 
@@ -50,7 +52,8 @@ final class PooledDatapath: @unchecked Sendable {
         for key in try datapath.maps.xdpOutputs.keys() { try datapath.maps.xdpOutputs.remove(key) }
         for reason in 0..<REASON_COUNT.rawValue { try datapath.maps.reasonCounters.setAll(reason, 0) }
         let leftovers = try leftovers()
-        if leftovers.isEmpty { Self.free.withLock { $0.append(self) } } else { Issue.record("left over: \(leftovers)") }
+        if !leftovers.isEmpty { Issue.record("left over: \(leftovers)") }
+        if leftovers.isEmpty, isReusable.withLock({ $0 }) { Self.free.withLock { $0.append(self) } }
     }
 
     /// What is still taken, though no flow lives: nothing, unless something leaks.
@@ -69,6 +72,7 @@ final class PooledDatapath: @unchecked Sendable {
 
     /// Starts the timer that ends idle flows, as the loader does.
     func startSweep() throws {
+        isReusable.withLock { $0 = false }
         let program = try object.program(DatapathProgram.armSweep.rawValue)
         let result = try program.testRun([UInt8](repeating: 0, count: 64))
         #expect(result.action == 0)

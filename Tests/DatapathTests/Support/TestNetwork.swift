@@ -29,6 +29,13 @@ final class TestNetwork: Sendable {
     /// One for all tests that change nothing about it.
     static let shared = Result { () throws(TestingError) in try TestNetwork() }
 
+    /// The same without default routes, where the kernel's answers to lookups are others.
+    static let withoutDefaultRoutes = Result { () throws(TestingError) in
+        let network = try TestNetwork()
+        try network.namespace.ip(["route del 0.0.0.0/0", "route del ::/0"])
+        return network
+    }
+
     init() throws(TestingError) {
         namespace = try NetworkNamespace("datapath")
         try namespace.forward()
@@ -51,8 +58,17 @@ final class TestNetwork: Sendable {
                 + ["192.0.2.254", "2001:db8:1::fe"].map { Self.neighbour($0, Self.gatewayMAC, "uplink") }
                 + ["172.17.0.2", "fd00:17::2"].map { Self.neighbour($0, Self.targetMAC, "ctr") }
                 + ["172.17.0.3", "fd00:17::3"].map { Self.neighbour($0, Self.otherTargetMAC, "ctr") })
-        uplink = try Self.device("uplink", in: namespace)
-        container = try Self.device("ctr", in: namespace)
+        uplink = try Self.device("uplink", "02:00:00:00:01:01", in: namespace)
+        container = try Self.device("ctr", "02:00:00:00:02:01", in: namespace)
+        try awaitLocalRoute(Family.ipv6.otherHost)
+    }
+
+    /// Waits until the host takes packets to its new address for its own: IPv6 makes the route later.
+    func awaitLocalRoute(_ address: Packet.Address) throws(TestingError) {
+        try awaitCondition("the route to \(address)") { () throws(TestingError) in
+            try namespace.command(["ip", address.isIPv6 ? "-6" : "-4", "route", "show", "table", "local"])
+                .output.contains("local \(address) ")
+        }
     }
 
     /// The line for `ip` that makes a neighbour known for good.
@@ -60,8 +76,9 @@ final class TestNetwork: Sendable {
         "neigh replace \(address) lladdr \(mac) dev \(device) nud permanent"
     }
 
-    private static func device(_ name: String, in namespace: NetworkNamespace) throws(TestingError) -> Device {
-        let index = try namespace.run { if_nametoindex(name) }
-        return Device(name: name, index: index, mac: try namespace.linkAddress(of: name))
+    private static func device(
+        _ name: String, _ mac: Packet.MAC, in namespace: NetworkNamespace
+    ) throws(TestingError) -> Device {
+        Device(name: name, index: try namespace.run { if_nametoindex(name) }, mac: mac)
     }
 }

@@ -1,0 +1,141 @@
+import BPF
+import CDatapath
+import FastNATTesting
+import Testing
+
+@testable import FastNAT
+
+/// The timer that ends idle flows.
+@Suite struct FlowExpiryTests {
+    @Test func `in real time, idle flows of every state end, and nothing is left of them`() async throws {
+        var timeouts = Timeouts()
+        (timeouts.tcpHalfOpen, timeouts.tcpOpen, timeouts.tcpClosing, timeouts.udp) = (1, 1, 1, 1)
+        let datapath = try TestDatapath(timeouts: timeouts)
+        for family in Family.allCases {
+            for conversation in Stages(family).all { try datapath.reach(conversation) }
+        }
+        #expect(try datapath.datapath.flowCount().flows == 10)
+        #expect(try datapath.datapath.flowCount().halfOpen == 4)
+        try datapath.startSweep()
+        try await datapath.awaitFlows(0)
+        #expect(try datapath.leftovers() == [])
+        #expect(try datapath.datapath.mappings().allSatisfy { $0.flows == 0 })
+        let count = try datapath.datapath.flowCount()
+        #expect(count.sweepSteps > 0)
+        #expect(count.longestSweepStep < 1_000_000)
+    }
+
+    /// Seconds without a packet, and the flows that such a time does not end.
+    static let survivors: [(seconds: UInt64, states: Set<FlowState>)] = [
+        (0, [.halfOpen, .closing, .unreplied, .replied, .established]),
+        (45, [.closing, .unreplied, .replied, .established]),
+        (75, [.unreplied, .replied, .established]),
+        (105, [.established]),
+        (135, []),
+    ]
+
+    @Test(arguments: Family.allCases, survivors)
+    func `each timeout is for its own flows`(
+        family: Family, survivors: (seconds: UInt64, states: Set<FlowState>)
+    ) async throws {
+        let datapath = try TestDatapath(timeouts: Self.timeouts)
+        for stage in Stages(family).all { try datapath.reach(stage) }
+        try datapath.age(by: survivors.seconds)
+        try await datapath.sweep()
+        #expect(try Set(datapath.states()) == survivors.states)
+        #expect(try datapath.datapath.flowCount().flows == survivors.states.count)
+    }
+
+    @Test(arguments: TransportWay.all, [Side.uplink, .container])
+    func `a packet of either direction at either hook keeps its flow alive`(way: TransportWay, side: Side) async throws
+    {
+        let datapath = try TestDatapath(timeouts: Self.timeouts)
+        let conversation = Conversation(way)
+        try datapath.open(conversation)
+        try datapath.open(conversation.with { $0.client.port += 1 })
+        try datapath.age(by: 135)
+        if side == .uplink {
+            try datapath.expectForwarded(conversation, conversation.request(), at: way.hook)
+        } else {
+            try datapath.expectReturned(conversation, conversation.reply(), at: way.hook)
+        }
+        try await datapath.sweep()
+        #expect(try datapath.datapath.flows().map(\.original.source.port) == [conversation.client.port])
+    }
+
+    @Test(arguments: Way.all)
+    func `a packet that is not forwarded keeps no flow alive`(way: Way) async throws {
+        let datapath = try TestDatapath(timeouts: Self.timeouts)
+        let conversation = Conversation(way, .udp)
+        try datapath.open(conversation)
+        try datapath.age(by: 135)
+        try datapath.expectDropped(conversation.request().with { $0.ttl = 1 }, at: way.hook, counting: "ttl_expired")
+        try await datapath.sweep()
+        #expect(try datapath.states() == [])
+    }
+
+    /// Far enough apart that a test which is held up does not take one for another.
+    static var timeouts: Timeouts {
+        var timeouts = Timeouts()
+        (timeouts.tcpHalfOpen, timeouts.tcpClosing, timeouts.udp, timeouts.tcpOpen) = (30, 60, 90, 120)
+        return timeouts
+    }
+}
+
+/// One conversation for each state that a flow can be in.
+private struct Stages {
+    let all: [(conversation: Conversation, state: FlowState)]
+
+    init(_ family: Family) {
+        let tcp: [FlowState] = [.halfOpen, .established, .closing]
+        let udp: [FlowState] = [.unreplied, .replied]
+        all =
+            tcp.enumerated().map { (Conversation(family, .tcp, clientPort: 40_000 + UInt16($0)), $1) }
+            + udp.enumerated().map { (Conversation(family, .udp, clientPort: 40_000 + UInt16($0)), $1) }
+    }
+}
+
+extension TestDatapath {
+    /// Brings a conversation's flow into a state.
+    fileprivate func reach(_ stage: (conversation: Conversation, state: FlowState)) throws {
+        let conversation = stage.conversation
+        switch stage.state {
+        case .halfOpen, .unreplied: try expectForwarded(conversation, conversation.request(.syn))
+        case .established, .replied: try open(conversation)
+        case .closing:
+            try open(conversation)
+            try expectReturned(conversation, conversation.reply(.rst))
+        }
+    }
+
+    /// Makes every flow's last packet so many seconds older.
+    fileprivate func age(by seconds: UInt64) throws {
+        for slot in try liveSlots() {
+            guard var flow = try maps.flows.value(slot) else { continue }
+            flow.original.last_seen -= seconds * 1_000_000_000
+            flow.reply.last_seen -= seconds * 1_000_000_000
+            try maps.flows.set(slot, flow)
+        }
+    }
+
+    /// Has the table swept once: 1,024 flows are one step.
+    fileprivate func sweep() async throws {
+        let before = try datapath.flowCount().sweepSteps
+        try startSweep()
+        try await eventually("a step of the sweep") { try datapath.flowCount().sweepSteps > before }
+    }
+
+    /// Waits until so many flows are left.
+    fileprivate func awaitFlows(_ count: Int) async throws {
+        try await eventually("\(count) flows are left") { try datapath.flowCount().flows == count }
+    }
+}
+
+/// Waits for a condition without keeping other tests from the thread.
+private func eventually(_ what: String, _ condition: () throws -> Bool) async throws {
+    let deadline = ContinuousClock.now + .seconds(10)
+    while try !condition() {
+        if ContinuousClock.now > deadline { throw TestingError.timedOut(what) }
+        try await Task.sleep(for: .milliseconds(10))
+    }
+}

@@ -1,0 +1,207 @@
+import BPF
+import CDatapath
+import FastNATTesting
+import Testing
+
+@testable import FastNAT
+
+/// Where packets leave the host: routes, neighbours, MTU. Each test has a network of its own, since it changes it.
+@Suite struct NextHopTests {
+    let network: TestNetwork
+    let datapath: TestDatapath
+
+    init() throws {
+        network = try TestNetwork()
+        datapath = try TestDatapath(network: network)
+    }
+
+    @Test(arguments: TransportWay.all)
+    func `a neighbour's new Ethernet address is used after a second`(way: TransportWay) throws {
+        let conversation = Conversation(way)
+        try datapath.open(conversation)
+        let moved = conversation.with {
+            $0.targetMAC = "02:00:00:00:02:ff"
+            $0.clientMAC = "02:00:00:00:01:ff"
+        }
+        try network.namespace.ip([
+            TestNetwork.neighbour("\(way.family.target)", moved.targetMAC, "ctr"),
+            TestNetwork.neighbour("\(way.family.client)", moved.clientMAC, "uplink"),
+        ])
+        let (request, reply) = (conversation.request(payload: [1]), conversation.reply(payload: [1]))
+        // Within the second it goes where it went.
+        try datapath.setNextHops(.fresh)
+        try datapath.expectForwarded(conversation, request, at: way.hook)
+        try datapath.setNextHops(.fresh)
+        try datapath.expectReturned(conversation, reply, at: way.hook)
+        try datapath.setNextHops(.stale)
+        if way.hook == .xdp {
+            // XDP does not ask: TC does, and then XDP knows again.
+            let results = try datapath.run([request.bytes, reply.bytes], at: .xdp)
+            #expect(results.map(\.action) == [2, 2])
+            #expect(results.map(\.packet) == [request.bytes, reply.bytes])
+        }
+        try datapath.expectForwarded(request, as: moved.forwarded(request))
+        try datapath.expectForwarded(reply, as: moved.returned(reply), on: .container)
+        try datapath.expectForwarded(request, as: moved.forwarded(request), at: way.hook)
+        try datapath.expectForwarded(reply, as: moved.returned(reply), at: way.hook, on: .container)
+    }
+
+    @Test(arguments: Family.allCases)
+    func `a next hop is looked up again by the clock`(family: Family) throws {
+        let conversation = Conversation(family, .udp)
+        try datapath.open(conversation)
+        let moved = conversation.with { $0.targetMAC = "02:00:00:00:02:ff" }
+        try network.namespace.ip([TestNetwork.neighbour("\(family.target)", moved.targetMAC, "ctr")])
+        let request = conversation.request(payload: [1])
+        let start = ContinuousClock.now
+        try awaitCondition("the new Ethernet address") { () throws(TestingError) in
+            let result = Result { try datapath.run([request.bytes], at: .tc)[0].packet }
+            return (try? result.get()) == moved.forwarded(request).bytes
+        }
+        #expect(ContinuousClock.now - start < .seconds(2))
+    }
+
+    @Test(arguments: Kind.all)
+    func `without a neighbour the kernel is asked to find it`(kind: Kind) throws {
+        try network.namespace.ip(["neigh del \(kind.family.target) dev ctr"])
+        let conversation = Conversation(kind).with {
+            $0.targetMAC = "00:00:00:00:00:00"
+            $0.containerMAC = "00:00:00:00:00:00"
+        }
+        let request = conversation.request(.syn)
+        for _ in 0..<2 { try datapath.expectForwarded(conversation, request) }
+        let later = conversation.request(payload: [1])
+        try datapath.expectPassed(later, at: .xdp)
+        // Once it is known it is used at once.
+        try network.namespace.ip([TestNetwork.neighbour("\(kind.family.target)", TestNetwork.targetMAC, "ctr")])
+        let found = Conversation(kind)
+        try datapath.expectForwarded(later, as: found.forwarded(later))
+        try datapath.expectForwarded(later, as: found.forwarded(later), at: .xdp)
+    }
+
+    @Test(arguments: TransportWay.all)
+    func `a route that goes takes the packets with it, and they are counted`(way: TransportWay) throws {
+        let conversation = Conversation(way)
+        try datapath.open(conversation)
+        let length = way.family == .ipv4 ? 32 : 128
+        try network.namespace.ip(["route add blackhole \(way.family.target)/\(length)"])
+        try datapath.setNextHops(.stale)
+        let request = conversation.request(payload: [1])
+        #expect(try datapath.run([request.bytes], at: .xdp)[0].action == 2)
+        try datapath.expectDropped(request, counting: "no_route")
+        try datapath.expectReturned(conversation, conversation.reply(payload: [1]))
+        try network.namespace.ip(["route del blackhole \(way.family.target)/\(length)"])
+        try datapath.expectForwarded(conversation, request)
+    }
+
+    @Test(arguments: Kind.all)
+    func `without a route to the target a first packet is dropped`(kind: Kind) throws {
+        let length = kind.family == .ipv4 ? 32 : 128
+        try network.namespace.ip(["route add unreachable \(kind.family.target)/\(length)"])
+        try datapath.expectDropped(Conversation(kind).request(.syn), counting: "no_route")
+    }
+
+    @Test(arguments: Kind.all)
+    func `without forwarding nothing is forwarded`(kind: Kind) throws {
+        let key = kind.family == .ipv4 ? "net.ipv4.ip_forward" : "net.ipv6.conf.all.forwarding"
+        try network.namespace.setSystemControl(key, "0")
+        try datapath.expectDropped(Conversation(kind).request(.syn), counting: "no_route")
+        try datapath.datapath.removeAllMappings()
+        try datapath.add([kind.family.mapping("8080/\(kind.transport)", to: "80", on: kind.family.host)])
+        try datapath.expectDropped(Conversation(kind).request(.syn), counting: "no_route")
+    }
+
+    @Test(arguments: TransportWay.all)
+    func `a packet longer than the MTU is dropped, one as long goes on`(way: TransportWay) throws {
+        try network.namespace.ip(["link set ctr mtu 1400"])
+        let conversation = Conversation(way)
+        try datapath.open(conversation)
+        let fits = [UInt8](repeating: 7, count: 1_400 - way.family.headerLength - (way.transport == .tcp ? 20 : 8))
+        try datapath.expectForwarded(conversation, conversation.request(payload: fits), at: way.hook)
+        try datapath.expectDropped(conversation.request(payload: fits + [7]), at: way.hook, counting: "too_big")
+        // The way back is 1,500 wide.
+        try datapath.expectReturned(conversation, conversation.reply(payload: fits + [7]), at: way.hook)
+        #expect(try datapath.datapath.flows().first?.original.packets == (way.transport == .tcp ? 3 : 2))
+    }
+
+    @Test(arguments: TransportWay.all)
+    func `an MTU that shrinks counts after a second`(way: TransportWay) throws {
+        let conversation = Conversation(way)
+        try datapath.open(conversation)
+        try network.namespace.ip(["link set ctr mtu 1300"])
+        let request = conversation.request(payload: [UInt8](repeating: 7, count: 1_350))
+        try datapath.expectForwarded(conversation, request, at: way.hook)
+        try datapath.setNextHops(.stale)
+        try datapath.expectDropped(request, counting: "too_big")
+        try datapath.expectDropped(request, at: way.hook, counting: "too_big")
+    }
+
+    @Test(arguments: Kind.all)
+    func `of a packet that will be segmented, the segments count`(kind: Kind) throws {
+        let conversation = Conversation(kind)
+        try datapath.open(conversation)
+        let headers = UInt32(kind.family.headerLength + (kind.transport == .tcp ? 20 : 8))
+        let request = conversation.request(payload: [UInt8](repeating: 7, count: 3_000))
+        try datapath.expectDropped(request, counting: "too_big")
+        try datapath.expectForwarded(request, as: conversation.forwarded(request), gsoSize: 1_500 - headers)
+        try datapath.expectDropped(request, counting: "too_big", gsoSize: 1_501 - headers)
+    }
+
+    @Test(arguments: Family.allCases)
+    func `TCP options count for the length of segments`(family: Family) throws {
+        let conversation = Conversation(family, .tcp)
+        try datapath.open(conversation)
+        let options = [UInt8](repeating: 1, count: 12)
+        let request = conversation.request(payload: [UInt8](repeating: 7, count: 3_000), options: options)
+        let headers = UInt32(family.headerLength + 32)
+        try datapath.expectForwarded(request, as: conversation.forwarded(request), gsoSize: 1_500 - headers)
+        try datapath.expectDropped(request, counting: "too_big", gsoSize: 1_501 - headers)
+    }
+
+    @Test(arguments: Kind.all)
+    func `XDP forwards frames of several buffers`(kind: Kind) throws {
+        try network.namespace.ip(["link set ctr mtu 9000", "link set uplink mtu 9000"])
+        let conversation = Conversation(kind)
+        try datapath.open(conversation)
+        let payload = (0..<8_000).map { UInt8(truncatingIfNeeded: $0) }
+        try datapath.expectForwarded(conversation, conversation.request(payload: payload), at: .xdp)
+        try datapath.expectReturned(conversation, conversation.reply(payload: payload), at: .xdp)
+    }
+
+    @Test(arguments: Kind.all)
+    func `XDP leaves packets to TC whose output takes no frames from it`(kind: Kind) throws {
+        try datapath.setXDPOutput(network.container, false)
+        let conversation = Conversation(kind)
+        try datapath.open(conversation)
+        let (request, reply) = (conversation.request(payload: [1]), conversation.reply(payload: [1]))
+        try datapath.expectPassed(request, at: .xdp)
+        try datapath.expectForwarded(conversation, request)
+        try datapath.expectReturned(conversation, reply, at: .xdp)
+        try datapath.setXDPOutput(network.container, true)
+        try datapath.expectPassed(request, at: .xdp)
+        try datapath.setNextHops(.stale)
+        try datapath.expectForwarded(conversation, request)
+        try datapath.expectForwarded(conversation, request, at: .xdp)
+    }
+
+    @Test(arguments: Kind.all)
+    func `what XDP has rewritten for an output that is gone is dropped and counted`(kind: Kind) throws {
+        let conversation = Conversation(kind)
+        try datapath.open(conversation)
+        try datapath.expectForwarded(conversation, conversation.request(), at: .xdp)
+        try datapath.setXDPOutput(network.container, false)
+        let outcome = try datapath.outcome(of: conversation.request().bytes, at: .xdp)
+        #expect(outcome.verdict == .dropped)
+        #expect(outcome.counted == ["no_route": 1])
+    }
+
+    @Test(arguments: Kind.all)
+    func `a frame from another Ethernet address of the client is taken`(kind: Kind) throws {
+        let conversation = Conversation(kind)
+        try datapath.open(conversation)
+        for hook in Hook.allCases {
+            let request = conversation.request(payload: [1]).with { $0.ethernet?.source = "02:00:00:00:0a:0a" }
+            try datapath.expectForwarded(conversation, request, at: hook)
+        }
+    }
+}

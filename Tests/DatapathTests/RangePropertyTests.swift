@@ -1,0 +1,98 @@
+import BPF
+import FastNATTesting
+import Testing
+
+@testable import FastNAT
+
+/// Random mappings come and go, and every port must lead where a list of the mappings says.
+@Suite struct RangePropertyTests {
+    @Test(arguments: Kind.all, [1, 2, 3] as [UInt64])
+    func `every port leads where the list of mappings says`(kind: Kind, seed: UInt64) throws {
+        var random = Generator(seed: seed)
+        let datapath = try TestDatapath([])
+        var model = Model(kind: kind)
+        for _ in 0..<60 {
+            let isFull = model.mappings.count > 40
+            if !model.mappings.isEmpty, isFull || Int.random(in: 0..<3, using: &random) == 0 {
+                let victim = model.mappings.remove(at: .random(in: 0..<model.mappings.count, using: &random))
+                try datapath.datapath.removeMappings([victim.listen])
+            } else {
+                let new = try (0..<3).compactMap { _ in try model.random(&random) }
+                for mapping in new where model.add(mapping) { try datapath.datapath.addMappings([mapping]) }
+            }
+            try datapath.expectLookups(of: model.ports(&random), as: model)
+            _ = try datapath.datapath.flushFlows()
+        }
+    }
+}
+
+/// What the datapath should do, in the simplest way.
+private struct Model {
+    let kind: Kind
+    var mappings: [PortMapping] = []
+
+    /// A mapping of a range of some size that begins anywhere, often next to another one or at the edge of a bitmap's word; nil
+    /// when there is no room for it.
+    func random(_ random: inout Generator) throws -> PortMapping? {
+        let size = [1, 1, 2, 3, 63, 64, 65, 500, 5_000].randomElement(using: &random) ?? 1
+        var first = Int.random(in: 1...65_535, using: &random)
+        switch Int.random(in: 0..<4, using: &random) {
+        case 0: first = first / 64 * 64
+        case 1: first = first / 4_096 * 4_096 - 1
+        case 2: first = Int(mappings.randomElement(using: &random)?.listen.ports.last ?? 0) + 1
+        default: break
+        }
+        guard first > 0, first + size <= 65_536 else { return nil }
+        let last = first + size - 1
+        let target = Bool.random(using: &random) ? "7" : "\(65_536 - size)-65535"
+        let host = Int.random(in: 0..<3, using: &random) == 0 ? kind.family.otherHost : nil
+        return try PortMapping(
+            parsing: kind.family.mapping("\(first)-\(last)/\(kind.transport)", to: target, on: host))
+    }
+
+    /// Adds a mapping unless it overlaps another one.
+    mutating func add(_ mapping: PortMapping) -> Bool {
+        if mappings.contains(where: { $0.overlaps(mapping) }) { return false }
+        mappings.append(mapping)
+        return true
+    }
+
+    /// The ends of all ranges, the ports beside them, and any others.
+    func ports(_ random: inout Generator) -> [UInt16] {
+        var ports: Set<UInt16> = [1, 63, 64, 4_095, 4_096, 65_535]
+        for range in mappings.suffix(8).map(\.listen.ports) {
+            ports.formUnion([range.first &- 1, range.first, range.first &+ 1])
+            ports.formUnion([range.last &- 1, range.last, range.last &+ 1])
+        }
+        for _ in 0..<20 { ports.insert(.random(in: 1...65_535, using: &random)) }
+        return Array(ports.subtracting([0]))
+    }
+
+    func targetPort(of port: UInt16, on host: Packet.Address) -> UInt16? {
+        let isOther = host == kind.family.otherHost
+        let specific = isOther ? mappings.first { $0.listen.address != nil && $0.listen.ports.contains(port) } : nil
+        let any = mappings.first { $0.listen.address == nil && $0.listen.ports.contains(port) }
+        return (specific ?? any)?.targetPort(for: port)
+    }
+}
+
+extension TestDatapath {
+    /// Expects that the first packets of flows to these ports, on either address of the host, go where the model says.
+    fileprivate func expectLookups(of ports: [UInt16], as model: Model) throws {
+        for host in [model.kind.family.host, model.kind.family.otherHost] {
+            let requests = ports.map { port in
+                Conversation(model.kind).with {
+                    $0.published = Packet.Endpoint(host, port: port)
+                    $0.client.port = port
+                }.request(.syn)
+            }
+            let results = try run(requests.map(\.bytes), at: .tc)
+            for (port, (request, result)) in zip(ports, zip(requests, results)) {
+                let expected = model.targetPort(of: port, on: host)
+                let found = result.packet == request.bytes ? nil : PacketView(result.packet).destination?.port
+                #expect(found == expected, "port \(port) of \(host), mappings \(model.mappings)")
+            }
+            _ = try datapath.flushFlows()
+        }
+    }
+}
