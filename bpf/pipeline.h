@@ -42,8 +42,7 @@ static __always_inline bool xdp_packet_is_ordinary(struct packet *packet, const 
 	if (!mac_equal(ethernet->h_dest, other->next_hop.source_mac))
 		return false;
 	return !(packet->tcp_flags & TCP_SYN) && next_hop_is_fresh(half, now) && half->next_hop.flags & NEXT_HOP_XDP &&
-	       packet->ip_length <= half->next_hop.mtu && !packet_ttl_is_used_up(packet) &&
-	       !packet_checksum_is_partial(packet);
+	       packet->ip_length <= half->next_hop.mtu && !packet_ttl_is_used_up(packet) && !packet_checksum_is_partial(packet);
 }
 
 static __always_inline enum verdict forward_xdp(struct packet *packet, const struct flow_reference *reference, __u64 now)

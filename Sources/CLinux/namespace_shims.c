@@ -54,11 +54,14 @@ int clinux_spawn_close_from(posix_spawn_file_actions_t *actions, int lowest)
  */
 enum { MAX_PATHS = 512, MAX_GROUPS = 1024, PATH_SIZE = 96 };
 
-static struct { volatile sig_atomic_t used; char path[PATH_SIZE]; } paths[MAX_PATHS];
+static struct {
+	volatile sig_atomic_t used;
+	char path[PATH_SIZE];
+} paths[MAX_PATHS];
 static volatile pid_t groups[MAX_GROUPS];
 static pthread_mutex_t tables_lock = PTHREAD_MUTEX_INITIALIZER;
 
-static const int signals[] = { SIGINT, SIGTERM, SIGHUP };
+static const int signals[] = {SIGINT, SIGTERM, SIGHUP};
 static struct sigaction earlier_actions[sizeof(signals) / sizeof(signals[0])];
 
 bool clinux_cleanup_add_path(const char *path)
@@ -139,7 +142,7 @@ void clinux_cleanup_install(void)
 {
 	atexit(cleanup_run);
 	for (size_t i = 0; i < sizeof(signals) / sizeof(signals[0]); i++) {
-		struct sigaction action = { .sa_handler = cleanup_on_signal };
+		struct sigaction action = {.sa_handler = cleanup_on_signal};
 		sigaction(signals[i], NULL, &earlier_actions[i]);
 		if (earlier_actions[i].sa_handler == SIG_IGN)
 			continue;

@@ -38,7 +38,7 @@ struct next_hop {
 	__u32 sequence;
 	__u8 destination_mac[6];
 	__u8 source_mac[6];
-	__u16 mtu; /* bytes, IP header and payload */
+	__u16 mtu;   /* bytes, IP header and payload */
 	__u16 flags; /* enum next_hop_flag */
 };
 
@@ -49,17 +49,17 @@ struct flow_half {
 	struct next_hop next_hop;
 	__u64 last_seen; /* CLOCK_MONOTONIC, ns, up to LAST_SEEN_GRANULARITY late */
 	__u64 packets;
-	__u64 bytes;       /* IP packets with their headers */
-	__u32 refreshed;   /* when the next hop was last looked up: CLOCK_MONOTONIC in units of 2^20 ns */
-	__u32 seen;        /* enum flow_seen */
+	__u64 bytes;     /* IP packets with their headers */
+	__u32 refreshed; /* when the next hop was last looked up: CLOCK_MONOTONIC in units of 2^20 ns */
+	__u32 seen;      /* enum flow_seen */
 	__u32 mapping_id;
 	__u16 address_delta; /* one's complement sum to add to a checksum for the changed addresses */
 	__u16 port_delta;    /* the same for the changed ports */
 };
 
 struct flow_life {
-	__u64 created; /* CLOCK_MONOTONIC, ns */
-	__u32 phase;   /* enum flow_phase; changed by atomic exchange alone: who turns it to FLOW_DEAD deletes */
+	__u64 created;    /* CLOCK_MONOTONIC, ns */
+	__u32 phase;      /* enum flow_phase; changed by atomic exchange alone: who turns it to FLOW_DEAD deletes */
 	__u32 generation; /* counts the uses of this slot */
 	__u64 zero;
 };

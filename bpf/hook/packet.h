@@ -46,7 +46,7 @@ struct packet {
 	__u32 transport_offset; /* from the start of the frame */
 	__u32 ip_length;        /* bytes of the IP packet with its headers; all segments of a GSO packet */
 	__u32 headers_length;   /* bytes of the IP and transport headers */
-	__u8 tcp_flags;  /* as on the wire, 0 for other protocols */
+	__u8 tcp_flags;         /* as on the wire, 0 for other protocols */
 	bool is_ipv4;
 	bool udp_without_checksum;
 };

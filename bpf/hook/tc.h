@@ -56,12 +56,10 @@ static __always_inline __u32 tc_packet_wire_length(struct packet *packet)
 /* Moves the transport checksum by two one's complement sums: `addresses` belongs to the pseudo header, so it also counts
  * where the checksum is still to be completed by the sender's device (CHECKSUM_PARTIAL); `ports` does not. Invalidates
  * packet->data. */
-static __always_inline bool tc_checksum_update(struct packet *packet, __u32 offset, __u32 addresses, __u32 ports,
-					       __u64 flags)
+static __always_inline bool tc_checksum_update(struct packet *packet, __u32 offset, __u32 addresses, __u32 ports, __u64 flags)
 {
 	__u64 pseudo = flags | BPF_F_PSEUDO_HDR;
-	long error = bpf_l4_csum_replace(packet->context, offset, 0, addresses,
-					 packet->is_ipv4 ? pseudo : pseudo | BPF_F_IPV6);
+	long error = bpf_l4_csum_replace(packet->context, offset, 0, addresses, packet->is_ipv4 ? pseudo : pseudo | BPF_F_IPV6);
 
 	if (error && !packet->is_ipv4) /* a kernel before BPF_F_IPV6 */
 		error = bpf_l4_csum_replace(packet->context, offset, 0, addresses, pseudo);

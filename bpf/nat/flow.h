@@ -105,9 +105,9 @@ static __always_inline void flow_half_reset(struct flow_half *half, __u32 mappin
 /* The sums to add to the checksums of this half's packets: what the other half's tuple, reversed, has in their place. */
 static __always_inline void flow_half_set_deltas(struct flow_half *half, const struct flow_half *other)
 {
-	half->address_delta = checksum_delta(
-		checksum_sum_address(&half->tuple.source) + checksum_sum_address(&half->tuple.destination),
-		checksum_sum_address(&other->tuple.source) + checksum_sum_address(&other->tuple.destination));
+	half->address_delta =
+		checksum_delta(checksum_sum_address(&half->tuple.source) + checksum_sum_address(&half->tuple.destination),
+			       checksum_sum_address(&other->tuple.source) + checksum_sum_address(&other->tuple.destination));
 	half->port_delta = checksum_delta((__u64)half->tuple.source_port + half->tuple.destination_port,
 					  (__u64)other->tuple.source_port + other->tuple.destination_port);
 }

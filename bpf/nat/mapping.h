@@ -164,8 +164,8 @@ static __always_inline enum reason mapping_refuses(struct __sk_buff *skb, const 
 	return REASON_NONE;
 }
 
-/* Makes the flow that a packet of no known flow begins. REASON_NONE: it can be found now; REASON_UNPUBLISHED: the packet is none
- * of ours. */
+/* Makes the flow that a packet of no known flow begins. REASON_NONE: it can be found now; REASON_UNPUBLISHED: the packet is
+ * none of ours. */
 __noinline int flow_begin(struct __sk_buff *skb, struct flow_request *request)
 {
 	struct mapping_match match;

@@ -47,8 +47,7 @@ static __always_inline bool rewrite_network(struct packet *packet, const struct 
 		ip->ttl--;
 		ip->saddr = rewrite->source.words[3];
 		ip->daddr = rewrite->destination.words[3];
-		ip->check = checksum_apply(
-			ip->check, checksum_fold((__u64)rewrite->address_delta + (__u16)~bpf_htons(0x0100)));
+		ip->check = checksum_apply(ip->check, checksum_fold((__u64)rewrite->address_delta + (__u16)~bpf_htons(0x0100)));
 	} else {
 		struct ipv6hdr *ip = packet->data + ETH_HLEN;
 
@@ -100,8 +99,8 @@ static __always_inline bool rewrite_checksum(struct packet *packet, const struct
 	if (packet->hook == HOOK_XDP)
 		return rewrite_checksum_xdp(packet, rewrite);
 	if (packet->tuple->protocol == IPPROTO_TCP)
-		return tc_checksum_update(packet, packet->transport_offset + TCP_CHECKSUM_OFFSET,
-					  rewrite->address_delta, rewrite->port_delta, 0);
+		return tc_checksum_update(packet, packet->transport_offset + TCP_CHECKSUM_OFFSET, rewrite->address_delta,
+					  rewrite->port_delta, 0);
 	return packet->udp_without_checksum ||
 	       tc_checksum_update(packet, packet->transport_offset + UDP_CHECKSUM_OFFSET, rewrite->address_delta,
 				  rewrite->port_delta, BPF_F_MARK_MANGLED_0);
