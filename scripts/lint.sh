@@ -90,7 +90,7 @@ declare -A may_import=(
 	[CLI]="Addresses ArgumentParser FastNAT"
 	[FastNATTesting]="CLinux"
 	[FastNATTests]="Addresses ArgumentParser CLI FastNAT FastNATTesting Netlink"
-	[DatapathTests]="Addresses BPF FastNAT FastNATTesting"
+	[DatapathTests]="Addresses BPF CDatapath FastNAT FastNATTesting"
 	[EndToEndTests]="Addresses FastNATTesting"
 )
 readonly c_modules="CDatapath CLibbpf CLinux CMnl"
