@@ -5,17 +5,18 @@ import Testing
 
 @testable import FastNAT
 
-/// The timer that ends idle flows.
-@Suite struct FlowExpiryTests {
+/// The timer that ends idle flows. One after another: they wait more than they work, and each waiting one holds a datapath.
+@Suite(.serialized) struct FlowExpiryTests {
     @Test func `in real time, idle flows of every state end, and nothing is left of them`() async throws {
-        var timeouts = Timeouts()
-        (timeouts.tcpHalfOpen, timeouts.tcpOpen, timeouts.tcpClosing, timeouts.udp) = (1, 1, 1, 1)
-        let datapath = try TestDatapath(timeouts: timeouts)
+        let datapath = try TestDatapath()
         for family in Family.allCases {
             for conversation in Stages(family).all { try datapath.reach(conversation) }
         }
         #expect(try datapath.datapath.flowCount().flows == 10)
         #expect(try datapath.datapath.flowCount().halfOpen == 4)
+        try datapath.changeSettings { settings in
+            settings.timeouts = timeouts(tcp_half_open: 1, tcp_open: 1, tcp_closing: 1, udp: 1)
+        }
         try datapath.startSweep()
         try await datapath.awaitFlows(0)
         #expect(try datapath.leftovers() == [])
@@ -38,7 +39,7 @@ import Testing
     func `each timeout is for its own flows`(
         family: Family, survivors: (seconds: UInt64, states: Set<FlowState>)
     ) async throws {
-        let datapath = try TestDatapath(timeouts: Self.timeouts)
+        let datapath = try TestDatapath(timeouts: Self.spread)
         for stage in Stages(family).all { try datapath.reach(stage) }
         try datapath.age(by: survivors.seconds)
         try await datapath.sweep()
@@ -49,7 +50,7 @@ import Testing
     @Test(arguments: TransportWay.all, [Side.uplink, .container])
     func `a packet of either direction at either hook keeps its flow alive`(way: TransportWay, side: Side) async throws
     {
-        let datapath = try TestDatapath(timeouts: Self.timeouts)
+        let datapath = try TestDatapath(timeouts: Self.spread)
         let conversation = Conversation(way)
         try datapath.open(conversation)
         try datapath.open(conversation.with { $0.client.port += 1 })
@@ -65,7 +66,7 @@ import Testing
 
     @Test(arguments: Way.all)
     func `a packet that is not forwarded keeps no flow alive`(way: Way) async throws {
-        let datapath = try TestDatapath(timeouts: Self.timeouts)
+        let datapath = try TestDatapath(timeouts: Self.spread)
         let conversation = Conversation(way, .udp)
         try datapath.open(conversation)
         try datapath.age(by: 135)
@@ -75,7 +76,7 @@ import Testing
     }
 
     /// Far enough apart that a test which is held up does not take one for another.
-    static var timeouts: Timeouts {
+    static var spread: Timeouts {
         var timeouts = Timeouts()
         (timeouts.tcpHalfOpen, timeouts.tcpClosing, timeouts.udp, timeouts.tcpOpen) = (30, 60, 90, 120)
         return timeouts

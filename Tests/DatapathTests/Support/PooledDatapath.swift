@@ -17,8 +17,6 @@ final class PooledDatapath: @unchecked Sendable {
     /// Of the maps; not changed by `prepare`.
     let size: FlowTableSize
     private let seed: UInt64
-    /// Not once the sweep has been started: it could end flows of a test that wants to see them.
-    private let isReusable = Mutex(true)
     /// The maps that only the programs use live as long as this.
     private let object: LoadedObject
 
@@ -53,7 +51,7 @@ final class PooledDatapath: @unchecked Sendable {
         for reason in 0..<REASON_COUNT.rawValue { try datapath.maps.reasonCounters.setAll(reason, 0) }
         let leftovers = try leftovers()
         if !leftovers.isEmpty { Issue.record("left over: \(leftovers)") }
-        if leftovers.isEmpty, isReusable.withLock({ $0 }) { Self.free.withLock { $0.append(self) } }
+        if leftovers.isEmpty { Self.free.withLock { $0.append(self) } }
     }
 
     /// What is still taken, though no flow lives: nothing, unless something leaks.
@@ -72,7 +70,6 @@ final class PooledDatapath: @unchecked Sendable {
 
     /// Starts the timer that ends idle flows, as the loader does.
     func startSweep() throws {
-        isReusable.withLock { $0 = false }
         let program = try object.program(DatapathProgram.armSweep.rawValue)
         let result = try program.testRun([UInt8](repeating: 0, count: 64))
         #expect(result.action == 0)
