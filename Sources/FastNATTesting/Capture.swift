@@ -47,6 +47,7 @@ public final class Capture: Sendable {
     }
 
     /// Waits until `count` frames have been captured, and returns what there is then.
+    @discardableResult
     public func waitFor(count: Int, timeout: Duration = .seconds(3)) throws(TestingError) -> [[UInt8]] {
         try awaitCondition("\(count) frames", timeout: timeout) { () throws(TestingError) in
             try frames().count >= count
