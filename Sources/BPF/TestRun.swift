@@ -15,28 +15,37 @@ extension Descriptor {
     /// Runs a TC or XDP program on a packet that it did not arrive with (`BPF_PROG_TEST_RUN`).
     ///
     /// The packet seems to arrive at the loopback device of the calling thread's network namespace, or, at TC, at
-    /// `interfaceIndex`.
+    /// `interfaceIndex`. At XDP, `firstBuffer` is how many of its bytes are in the first of the frame's buffers (Linux 6.18).
     public func testRun(
-        _ packet: [UInt8], interfaceIndex: UInt32? = nil, gsoSize: UInt32 = 0, repeat count: Int32 = 1
+        _ packet: [UInt8], interfaceIndex: UInt32? = nil, gsoSize: UInt32 = 0, firstBuffer: UInt32? = nil,
+        repeat count: Int32 = 1
     ) throws(BPFError) -> TestRunResult {
-        var context = __sk_buff()
-        context.ifindex = interfaceIndex ?? 0
-        context.gso_size = gsoSize
+        var context: [UInt8] = []
+        if let firstBuffer {
+            var frame = xdp_md()
+            frame.data_end = firstBuffer
+            context = withUnsafeBytes(of: frame) { Array($0) }
+        } else if interfaceIndex != nil || gsoSize != 0 {
+            var buffer = __sk_buff()
+            buffer.ifindex = interfaceIndex ?? 0
+            buffer.gso_size = gsoSize
+            context = withUnsafeBytes(of: buffer) { Array($0) }
+        }
         var output = [UInt8](repeating: 0, count: packet.count + 256)
         var outcome = (action: UInt32(0), length: 0, duration: UInt32(0))
         let program = number
         let result = packet.withUnsafeBytes { input in
             output.withUnsafeMutableBytes { output in
-                withUnsafeMutablePointer(to: &context) { context in
+                context.withUnsafeBytes { context in
                     withOptions(bpf_test_run_opts.self) { options in
                         options.pointee.repeat = count
                         options.pointee.data_in = input.baseAddress
                         options.pointee.data_size_in = UInt32(input.count)
                         options.pointee.data_out = output.baseAddress
                         options.pointee.data_size_out = UInt32(output.count)
-                        if interfaceIndex != nil || gsoSize != 0 {
-                            options.pointee.ctx_in = UnsafeRawPointer(context)
-                            options.pointee.ctx_size_in = UInt32(MemoryLayout<__sk_buff>.size)
+                        if !context.isEmpty {
+                            options.pointee.ctx_in = context.baseAddress
+                            options.pointee.ctx_size_in = UInt32(context.count)
                         }
                         let result = bpf_prog_test_run_opts(program, options)
                         outcome = (

@@ -169,6 +169,23 @@ import Testing
     }
 
     @Test(arguments: Kind.all)
+    func `XDP needs the headers in the first buffer, and leaves other frames to TC`(kind: Kind) throws {
+        let conversation = Conversation(kind)
+        try datapath.open(conversation)
+        let request = conversation.request(payload: [UInt8](repeating: 7, count: 300))
+        let headers = UInt32(14 + kind.family.headerLength + (kind.transport == .tcp ? 20 : 8))
+        for firstBuffer in 14..<headers + 8 {
+            try datapath.setNextHops(.fresh)
+            guard let result = try datapath.run(request.bytes, firstBuffer: firstBuffer) else {
+                try Test.cancel("the kernel makes no such frames for test runs (Linux 6.18 does)")
+            }
+            let isForwarded = firstBuffer >= headers
+            #expect(result.action == (isForwarded ? 4 : 2), "first buffer of \(firstBuffer) bytes")
+            expectEqualPackets(isForwarded ? conversation.forwarded(request) : request, result.packet)
+        }
+    }
+
+    @Test(arguments: Kind.all)
     func `XDP leaves packets to TC whose output takes no frames from it`(kind: Kind) throws {
         try datapath.setXDPOutput(network.container, false)
         let conversation = Conversation(kind)

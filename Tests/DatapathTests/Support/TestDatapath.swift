@@ -60,6 +60,18 @@ final class TestDatapath: Sendable {
         try network.namespace.run { () throws(TestingError) in Result { try body() } }.get()
     }
 
+    /// Runs a frame through XDP whose first buffer holds so many bytes; nil where the kernel cannot do that (before Linux 6.18).
+    func run(_ packet: [UInt8], firstBuffer: UInt32) throws -> TestRunResult? {
+        try inNamespace {
+            do throws(BPFError) {
+                return try pooled.xdpProgram.testRun(packet, firstBuffer: firstBuffer)
+            } catch {
+                if error.code == EINVAL { return nil }
+                throw error
+            }
+        }
+    }
+
     /// Runs packets through the program of a hook and side, one after another.
     func run(
         _ packets: [[UInt8]], at hook: Hook, on side: Side = .uplink, gsoSize: UInt32 = 0
