@@ -103,7 +103,7 @@ enum FastnatJanitor {
     private static let started = Mutex(false)
 
     private static let script = """
-        [ -e "$0" ] || exit 0
+        [ -d /run/fastnat ] || exec rm -f "$0"
         exec 9</run/fastnat && flock 9
         while read cookie; do rm -rf "/run/fastnat/bpf/$cookie" "/run/fastnat/$cookie"; done <"$0"
         rm -f "$0"

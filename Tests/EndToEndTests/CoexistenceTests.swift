@@ -43,7 +43,10 @@ struct CoexistenceTests {
         #expect(try Traffic.exchangeUDP(own, with: scene.published(7000), from: scene.client) == own)
         #expect(try Traffic.exchangeTCP(own, with: scene.published(7000), from: scene.client) == own)
         try Traffic.ping(scene.published(0).address, from: scene.client)
-        try mirror.awaitFrames(frames)
+        // What comes before this frame has been captured when this one has.
+        let last = Packet.raw(type: 0x88b5, payload: Array("last".utf8)).bytes
+        try Traffic.inject([last], into: "eth0", of: scene.client)
+        try mirror.awaitFrames(frames + [last])
         let seen = try mirror.stop(on: "eth0")
         let places = frames.compactMap { seen.firstIndex(of: $0) }
         #expect(places == places.sorted())

@@ -16,9 +16,8 @@ struct WireTests {
         let crossing = try Crossing(scene, filter: "tcp or udp")
         // DSCP 46, ECT(0); UDP once with and once without DF, and where the family allows it once without a checksum.
         try Traffic.markedExchanges(trafficClass: 0xba, with: scene.published(7000), from: scene.client)
-        let (requests, replies) = try crossing.stop()
+        let (requests, replies) = try crossing.pairs(atLeast: (7, 5))
 
-        #expect(requests.count >= 7 && replies.count >= 5, "\(requests.count) requests, \(replies.count) replies")
         let target = scene.target(servers[0].port)
         for pair in requests { pair.expectCrossed(source: nil, destination: target) }
         for pair in replies { pair.expectCrossed(source: scene.published(7000), destination: nil) }
@@ -71,15 +70,23 @@ private struct Crossing {
         }
     }
 
-    /// Ends the captures. Requests and replies, in the order in which they were sent; nothing may be missing or added.
-    func stop() throws -> (requests: [Pair], replies: [Pair]) {
-        let views = try captures.map { try $0.stop().map { PacketView($0) } }
-        let (sent, received, arrived, answered) = (views[0], views[1], views[2], views[3])
-        func pairs(_ sent: [PacketView], _ received: [PacketView], to mac: Packet.MAC) -> [Pair] {
-            #expect(sent.count == received.count)
-            #expect(received.allSatisfy { $0["eth.dst"] == mac.description })
-            return zip(sent, received).map(Pair.init)
+    /// Requests and replies, in the order in which they were sent; as many must arrive as were sent.
+    func pairs(atLeast count: (requests: Int, replies: Int)) throws -> (requests: [Pair], replies: [Pair]) {
+        var views: [[PacketView]] = []
+        do {
+            // tcpdump may have some to read yet.
+            try eventually("as many packets that arrived as were sent") {
+                views = try captures.map { try $0.frames().map { PacketView($0) } }
+                return views[0].count == views[3].count && views[1].count == views[2].count
+                    && views[0].count >= count.requests && views[2].count >= count.replies
+            }
+        } catch {
+            Issue.record(
+                "client sent \(views[0].count), \(views[3].count) arrived; back \(views[2].count), \(views[1].count)")
         }
-        return (pairs(sent, answered, to: container), pairs(arrived, received, to: client))
+        let (sent, received, answers, arrived) = (views[0], views[1], views[2], views[3])
+        #expect(arrived.allSatisfy { $0["eth.dst"] == container.description })
+        #expect(received.allSatisfy { $0["eth.dst"] == client.description })
+        return (zip(sent, arrived).map(Pair.init), zip(answers, received).map(Pair.init))
     }
 }
