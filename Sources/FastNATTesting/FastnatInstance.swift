@@ -100,7 +100,13 @@ public func bpftool(_ arguments: [String]) throws(TestingError) -> [[String: Any
 /// it ends: a shell in a session of its own waits for the lock that this process holds while it lives.
 enum FastnatJanitor {
     private static let list = "/run/fastnat-testing/\(Cleanup.token).fastnat"
-    private static let started = Mutex(false)
+    private struct State {
+        /// Kept, because a child ends with its object; the shell is in a session of its own by the time this process exits.
+        var shell: ChildProcess?
+        var watched: Set<UInt64> = []
+    }
+
+    private static let state = Mutex(State())
 
     private static let script = """
         [ -d /run/fastnat ] || exec rm -f "$0"
@@ -112,15 +118,16 @@ enum FastnatJanitor {
 
     /// Puts the namespace on the list.
     static func watch(_ namespace: NetworkNamespace) throws(TestingError) {
-        let line = "\(try namespace.cookie)\n"
-        try started.withLock { started throws(TestingError) in
+        let cookie = try namespace.cookie
+        try state.withLock { state throws(TestingError) in
+            guard state.watched.insert(cookie).inserted else { return }
+            let line = "\(cookie)\n"
             let file = try checked("open \(list)", open(list, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0o600))
             defer { close(file) }
             _ = try checked("write \(list)", Int32(write(file, line, line.utf8.count)))
-            guard !started else { return }
-            started = true
+            guard state.shell == nil else { return }
             let lock = "/run/fastnat-testing/\(Cleanup.token).lock"
-            try ChildProcess(["setsid", "--fork", "flock", lock, "sh", "-c", script, list]).wait().check()
+            state.shell = try ChildProcess(["setsid", "--fork", "--wait", "flock", lock, "sh", "-c", script, list])
         }
     }
 }

@@ -39,7 +39,6 @@ public struct FastnatPath: PublishingPath {
 
     /// Loads and attaches the datapath.
     public func start() throws(TestingError) {
-        try FastnatJanitor.watch(host)
         try run(loadArguments)
     }
 
@@ -70,12 +69,14 @@ public struct FastnatPath: PublishingPath {
     public func run(
         _ arguments: [String], via entry: NetworkNamespace.Entry = .nsenter, input: String = "", check: Bool = true
     ) throws(TestingError) -> CommandResult {
-        try host.command([binary] + arguments, via: entry, input: Array(input.utf8), check: check)
+        try FastnatJanitor.watch(host)
+        return try host.command([binary] + arguments, via: entry, input: Array(input.utf8), check: check)
     }
 
     /// Starts the command line in the host's namespace.
     public func spawn(_ arguments: [String], input: String = "") throws(TestingError) -> ChildProcess {
-        try host.spawn([binary] + arguments, input: Array(input.utf8))
+        try FastnatJanitor.watch(host)
+        return try host.spawn([binary] + arguments, input: Array(input.utf8))
     }
 
     private func key(_ port: UInt16, _ transport: TransportProtocol) -> String {

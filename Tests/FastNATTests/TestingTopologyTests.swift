@@ -49,7 +49,7 @@ struct TestingTopologyTests {
         topology.close()
         #expect(paths.count == 3)
         #expect(!paths.contains { FileManager.default.fileExists(atPath: $0) })
-        #expect(!server.process.isRunning)
+        try awaitCondition("the end of the server") { !server.process.isRunning }
     }
 
     @Test("The kernel's frames are what the builder builds", arguments: Topology.Family.allCases)
