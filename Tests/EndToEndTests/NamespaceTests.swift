@@ -55,9 +55,11 @@ struct NamespaceTests {
         try scenes[1].finish()
     }
 
-    @Test("The next load removes what a deleted namespace has left", arguments: [[], ["--attach", "clsact"]])
-    func deletedNamespace(_ options: [String]) throws {
-        let deleted = try Scene(.fastnatXDP, Topology.Options(.direct), loadOptions: options)
+    @Test(
+        "The next load removes what a deleted namespace has left",
+        arguments: Publisher.fastnat, [[], ["--attach", "clsact"]])
+    func deletedNamespace(_ publisher: Publisher, _ options: [String]) throws {
+        let deleted = try Scene(publisher, Topology.Options(.direct), loadOptions: options)
         try deleted.publish(80, to: 80)
         let instance = try FastnatInstance(of: deleted.host)
         deleted.topology.close()
@@ -68,6 +70,18 @@ struct NamespaceTests {
             return try instance.leftovers().isEmpty
         }
         try other.finish()
+    }
+
+    @Test("A load elsewhere leaves a namespace alone that has lost its interfaces")
+    func interfacesGone() throws {
+        let scenes = try [
+            Scene(.fastnatTC, Topology.Options(.direct)), Scene(.fastnatTC, Topology.Options(.direct)),
+        ]
+        try scenes[0].publish(80, to: 80)
+        try scenes[0].host.ip(["link del eth0", "link del veth0"])
+        try scenes[1].path.start()
+        #expect(try scenes[0].list("map").count == 1)
+        for scene in scenes { try scene.run("unload") }
     }
 
     @Test("Nothing of fastnat runs between commands")
