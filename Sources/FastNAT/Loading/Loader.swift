@@ -42,6 +42,7 @@ public enum Loader {
         let object = try DatapathImage.loadFresh(size, seed: seed)
         let settings = try Map<UInt32, settings>(object.map("settings"), name: "settings")
         try settings.set(0, CDatapath.settings(size, seed: seed, try request.timeouts.applied(to: Timeouts())))
+        try noteNamespace(Map(object.map("xdp_outputs"), name: "xdp_outputs"))
         for name in DatapathMaps.names { try object.map(name).pin(at: "\(state.maps)/\(name)") }
         try state.markLoaded()
         return object
@@ -61,6 +62,7 @@ public enum Loader {
         }
         settings.timeouts = try request.timeouts.applied(to: Timeouts(settings.timeouts)).abi
         try maps.settings.set(0, settings)
+        try noteNamespace(maps.xdpOutputs)
         return try DatapathImage.load(on: maps, open)
     }
 
@@ -158,13 +160,24 @@ public enum Loader {
         state.remove()
     }
 
-    /// Whether a network namespace has gone: it had attachments, and none has an interface any more. Or its load was
-    /// interrupted before there were any.
-    private static func isAbandoned(_ links: String) -> Bool {
-        guard pathExists(links) else { return true }
-        let attachments = Attachments(directory: links)
-        let all = attachments.all().filter { $0.hook != .clsact }
-        return !all.isEmpty && !all.contains(where: attachments.isAlive)
+    /// The loopback, which every network namespace has, with this index, from its first moment to its last.
+    private static let loopback: UInt32 = 1
+
+    /// Enters the loopback among the devices that XDP may redirect to. No route leads a forwarded packet there; but the kernel
+    /// removes the entry with the device, so that whoever opens the map can tell whether the namespace still exists.
+    private static func noteNamespace(_ outputs: borrowing Map<UInt32, UInt32>) throws(BPFError) {
+        try outputs.set(loopback, loopback)
+    }
+
+    /// Whether a network namespace has gone, or its load was interrupted. Its other interfaces may have gone without it.
+    private static func isAbandoned(_ pins: String) -> Bool {
+        guard pathExists(pins + "/links") else { return true }
+        do throws(BPFError) {
+            let outputs = try Map<UInt32, UInt32>(Descriptor(pinnedAt: pins + "/maps/xdp_outputs"), name: "xdp_outputs")
+            return try outputs.value(loopback) == nil
+        } catch {
+            return error.code == ENOENT
+        }
     }
 }
 

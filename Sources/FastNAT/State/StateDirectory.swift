@@ -81,12 +81,11 @@ struct StateDirectory: ~Copyable {
         rmdir(root)
     }
 
-    /// Removes what network namespaces have left that are gone: all their links have lost their interface. Needs the lock
-    /// of `prepare`.
-    func removeAbandoned(_ isAbandoned: (_ links: String) -> Bool) {
+    /// Removes what network namespaces have left that are gone. Needs the lock of `prepare`.
+    func removeAbandoned(_ isAbandoned: (_ pins: String) -> Bool) {
         for name in namespaceNames where name != String(cookie) {
             let pins = "\(fileSystem)/\(name)"
-            guard isAbandoned(pins + "/links") else { continue }
+            guard isAbandoned(pins) else { continue }
             removeTree(pins)
             rmdir("\(root)/\(name)")
         }
