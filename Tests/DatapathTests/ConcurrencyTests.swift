@@ -1,7 +1,5 @@
 import BPF
-import CDatapath
 import FastNATTesting
-import Foundation
 import Synchronization
 import Testing
 
@@ -112,56 +110,4 @@ import Testing
             $0.published.port = UInt16(port)
         }
     }
-}
-
-extension TestDatapath {
-    /// Checks what must hold whenever no packet is under way: gauges, slots, index, records and counters agree, and each tuple
-    /// is in the index once, in one of its two buckets.
-    fileprivate func expectConsistent(originals: Int? = nil, sourceLocation: SourceLocation = #_sourceLocation) throws {
-        let flows = try datapath.flows()
-        let count = try datapath.flowCount()
-        #expect(count.flows == flows.count, sourceLocation: sourceLocation)
-        let phases = try liveSlots().map { try maps.flows.value($0)?.life.phase }
-        #expect(phases.count == flows.count, sourceLocation: sourceLocation)
-        #expect(count.halfOpen == phases.count { $0 == FLOW_HALF_OPEN.rawValue }, sourceLocation: sourceLocation)
-        if let originals { #expect(flows.count == originals, sourceLocation: sourceLocation) }
-        #expect(try datapath.mappings().reduce(0) { $0 + $1.flows } == flows.count, sourceLocation: sourceLocation)
-        var tuples: [Data: Int] = [:]
-        let index = try MappedArray(maps.index)
-        for bucket in 0..<index.count {
-            for entry in withUnsafeBytes(of: index[bucket], { Array($0.bindMemory(to: UInt64.self)) }) where entry != 0
-            {
-                let record = try #require(try maps.flows.value(UInt32(entry & 0xff_ffff)))
-                let tuple = entry >> 30 & 1 == 0 ? record.original.tuple : record.reply.tuple
-                tuples[withUnsafeBytes(of: tuple) { Data($0) }, default: 0] += 1
-                #expect(entry >> 24 & 0x3f == UInt64(record.life.generation & 0x3f), sourceLocation: sourceLocation)
-            }
-        }
-        #expect(tuples.values.allSatisfy { $0 == 1 }, sourceLocation: sourceLocation)
-        #expect(tuples.count == 2 * flows.count, sourceLocation: sourceLocation)
-    }
-
-    /// Sets the counters of reasons to zero.
-    fileprivate func clearCounters() throws {
-        for reason in 0..<REASON_COUNT.rawValue { try maps.reasonCounters.setAll(reason, 0) }
-    }
-}
-
-/// Runs `body` on so many threads at once.
-private func inParallel<R: Sendable>(_ count: Int, _ body: @escaping @Sendable (Int) throws -> R) throws -> [R] {
-    let results = Mutex<[Result<R, any Error>]>([])
-    let group = DispatchGroup()
-    let gate = DispatchSemaphore(value: 0)
-    for number in 0..<count {
-        group.enter()
-        Thread {
-            gate.wait()
-            let result = Result { try body(number) }
-            results.withLock { $0.append(result) }
-            group.leave()
-        }.start()
-    }
-    for _ in 0..<count { gate.signal() }
-    group.wait()
-    return try results.withLock { $0 }.map { try $0.get() }
 }

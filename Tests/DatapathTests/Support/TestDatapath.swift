@@ -72,13 +72,15 @@ final class TestDatapath: Sendable {
         }
     }
 
-    /// Runs packets through the program of a hook and side, one after another.
+    /// Runs packets through the program of a hook and side, one after another, each after a call of `before` with its number.
     func run(
-        _ packets: [[UInt8]], at hook: Hook, on side: Side = .uplink, gsoSize: UInt32 = 0
+        _ packets: [[UInt8]], at hook: Hook, on side: Side = .uplink, gsoSize: UInt32 = 0,
+        before: (Int) -> Void = { _ in }
     ) throws -> [TestRunResult] {
         try inNamespace {
-            try packets.map { packet in
-                switch (hook, side) {
+            try packets.enumerated().map { number, packet in
+                before(number)
+                return switch (hook, side) {
                 case (.xdp, _): try pooled.xdpProgram.testRun(packet)
                 case (.tc, .uplink):
                     try pooled.uplinkProgram.testRun(packet, interfaceIndex: network.uplink.index, gsoSize: gsoSize)

@@ -1,0 +1,106 @@
+import BPF
+import CDatapath
+import FastNATTesting
+import Testing
+
+@testable import FastNAT
+
+/// Two CPUs that do at the same moment what must happen once. How often they really meet depends on the machine; what is
+/// asserted holds whenever they do.
+@Suite(.serialized) struct RaceTests {
+    @Test(arguments: Kind.all)
+    func `one flow begun twice is one flow`(kind: Kind) throws {
+        let datapath = try TestDatapath()
+        let requests = (0..<200).map { Conversation(kind, from: 30_000 + $0).request(.syn).bytes }
+        for _ in 0..<5 {
+            try datapath.race(requests, requests)
+            try datapath.expectConsistent(originals: 200)
+            #expect(try datapath.datapath.flushFlows() == 200)
+            #expect(try datapath.leftovers() == [])
+        }
+    }
+
+    @Test(arguments: Kind.all)
+    func `two flows that want the same source port get two`(kind: Kind) throws {
+        let datapath = try TestDatapath(
+            ["8080", "8081"].map { kind.family.mapping("\($0)/\(kind.transport)", to: "80") })
+        let requests = [8080, 8081].map { port in
+            (0..<100).map { Conversation(kind, from: 30_000 + $0, to: port).request(.syn).bytes }
+        }
+        for _ in 0..<5 {
+            try datapath.race(requests[0], requests[1])
+            try datapath.expectConsistent(originals: 200)
+            #expect(try datapath.datapath.flushFlows() == 200)
+            #expect(try datapath.leftovers() == [])
+        }
+    }
+
+    @Test(arguments: Kind.all)
+    func `the last slots of the table are taken once each`(kind: Kind) throws {
+        let datapath = try TestDatapath()
+        try datapath.changeSettings { $0.max_half_open = 1_024 }
+        let requests = [10_000, 20_000].map { first in
+            (0..<600).map { Conversation(kind, from: first + $0).request(.syn).bytes }
+        }
+        for _ in 0..<10 {
+            try datapath.race(requests[0], requests[1], refusing: "table_full")
+            try datapath.expectConsistent(originals: 1_024)
+            #expect(try datapath.datapath.flushFlows() == 1_024)
+        }
+    }
+
+    @Test(arguments: Kind.all)
+    func `flows that two end are ended once`(kind: Kind) throws {
+        let datapath = try TestDatapath()
+        try datapath.changeSettings { $0.max_half_open = 1_024 }
+        let requests = (0..<500).map { Conversation(kind, from: 30_000 + $0).request(.syn).bytes }
+        for _ in 0..<10 {
+            _ = try datapath.run(requests, at: .tc)
+            let rendezvous = Rendezvous(of: 2)
+            let ended = try inParallel(2) { _ in
+                rendezvous.meet(0)
+                return try datapath.datapath.flushFlows()
+            }
+            #expect(ended.reduce(0, +) == 500)
+            #expect(try datapath.leftovers() == [])
+            #expect(try datapath.datapath.mappings().allSatisfy { $0.flows == 0 })
+        }
+    }
+
+    @Test(arguments: Family.allCases)
+    func `a closing flow that two SYNs renew is one flow`(family: Family) throws {
+        let datapath = try TestDatapath()
+        let conversations = (0..<100).map { Conversation(Kind(family: family, transport: .tcp), from: 30_000 + $0) }
+        for conversation in conversations { try datapath.openSilently(conversation) }
+        for _ in 0..<5 {
+            _ = try datapath.run(conversations.map { $0.request(.rst).bytes }, at: .tc)
+            let requests = conversations.map { $0.request(.syn).bytes }
+            try datapath.race(requests, requests)
+            #expect(try datapath.states().allSatisfy { $0 == .halfOpen })
+            try datapath.expectConsistent(originals: 100)
+        }
+    }
+}
+
+extension Conversation {
+    fileprivate init(_ kind: Kind, from clientPort: Int, to port: Int = 8080) {
+        self.init(kind.family, kind.transport, clientPort: UInt16(clientPort))
+        published.port = UInt16(port)
+    }
+}
+
+extension TestDatapath {
+    /// Sends two lists of first packets at TC, those of one number at the same moment, and afterwards again those that a race
+    /// has cost; `reason` is what else they may be refused for.
+    fileprivate func race(_ first: [[UInt8]], _ second: [[UInt8]], refusing reason: String? = nil) throws {
+        let rendezvous = Rendezvous(of: 2)
+        let results = try inParallel(2) { thread in
+            try self.run(thread == 0 ? first : second, at: .tc, before: rendezvous.meet)
+        }
+        let dropped = results.joined().count { $0.action != 7 }
+        let counted = try ["flow_race", reason].compactMap { $0 }.reduce(0) { try $0 + (count($1) ?? 0) }
+        #expect(dropped == Int(counted))
+        for reason in 0..<REASON_COUNT.rawValue { try maps.reasonCounters.setAll(reason, 0) }
+        if reason == nil { #expect(try run(first + second, at: .tc).allSatisfy { $0.action == 7 }) }
+    }
+}
