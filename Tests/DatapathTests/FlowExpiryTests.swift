@@ -5,7 +5,8 @@ import Testing
 
 @testable import FastNAT
 
-/// The timer that ends idle flows. One after another: they wait more than they work, and each waiting one holds a datapath.
+/// The timer that ends idle flows. One after another: they wait more than they work, and each waiting one holds a
+/// datapath.
 @Suite(.serialized) struct FlowExpiryTests {
     @Test func `in real time, idle flows of every state end, and nothing is left of them`() async throws {
         let datapath = try TestDatapath()

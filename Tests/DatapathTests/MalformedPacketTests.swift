@@ -3,7 +3,8 @@ import Testing
 
 @testable import FastNAT
 
-/// Frames that are not what they say: each belongs to an open flow but for its damage, and goes up the stack as it came.
+/// Frames that are not what they say: each belongs to an open flow but for its damage, and goes up the stack as it
+/// came.
 @Suite struct MalformedPacketTests {
     @Test(arguments: TransportWay.all)
     func `a frame cut off anywhere is left to the stack`(way: TransportWay) throws {

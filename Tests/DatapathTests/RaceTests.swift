@@ -5,8 +5,8 @@ import Testing
 
 @testable import FastNAT
 
-/// Two CPUs that do at the same moment what must happen once. How often they really meet depends on the machine; what is
-/// asserted holds whenever they do.
+/// Two CPUs that do at the same moment what must happen once. How often they really meet depends on the machine; what
+/// is asserted holds whenever they do.
 @Suite(.serialized) struct RaceTests {
     @Test(arguments: Kind.all)
     func `one flow begun twice is one flow`(kind: Kind) throws {
@@ -90,8 +90,8 @@ extension Conversation {
 }
 
 extension TestDatapath {
-    /// Sends two lists of first packets at TC, those of one number at the same moment, and afterwards again those that a race
-    /// has cost; `reason` is what else they may be refused for.
+    /// Sends two lists of first packets at TC, those of one number at the same moment, and afterwards again those that
+    /// a race has cost; `reason` is what else they may be refused for.
     fileprivate func race(_ first: [[UInt8]], _ second: [[UInt8]], refusing reason: String? = nil) throws {
         let rendezvous = Rendezvous(of: 2)
         let results = try inParallel(2) { thread in

@@ -31,8 +31,8 @@ private struct Model {
     let kind: Kind
     var mappings: [PortMapping] = []
 
-    /// A mapping of a range of some size that begins anywhere, often next to another one or at the edge of a bitmap's word; nil
-    /// when there is no room for it.
+    /// A mapping of a range of some size that begins anywhere, often next to another one or at the edge of a bitmap's
+    /// word; nil when there is no room for it.
     func random(_ random: inout Generator) throws -> PortMapping? {
         let size = [1, 1, 2, 3, 63, 64, 65, 500, 5_000].randomElement(using: &random) ?? 1
         var first = Int.random(in: 1...65_535, using: &random)

@@ -3,8 +3,8 @@ import Testing
 
 @testable import FastNAT
 
-/// Two published ports that lead to one target, and a client that uses one source port for both: only another source port
-/// keeps the replies apart.
+/// Two published ports that lead to one target, and a client that uses one source port for both: only another source
+/// port keeps the replies apart.
 @Suite struct SourcePortTests {
     @Test(arguments: TransportWay.all)
     func `the second flow gets another source port, and both get their replies`(way: TransportWay) throws {

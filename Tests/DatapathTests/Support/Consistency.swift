@@ -6,8 +6,8 @@ import Testing
 @testable import FastNAT
 
 extension TestDatapath {
-    /// Checks what must hold whenever no packet is under way: gauges, slots, index, records and counters agree, and each tuple
-    /// is in the index once, in one of its two buckets.
+    /// Checks what must hold whenever no packet is under way: gauges, slots, index, records and counters agree, and
+    /// each tuple is in the index once, in one of its two buckets.
     func expectConsistent(originals: Int? = nil, sourceLocation: SourceLocation = #_sourceLocation) throws {
         let flows = try datapath.flows()
         let count = try datapath.flowCount()

@@ -1,7 +1,7 @@
 import FastNATTesting
 
-/// A client and a target that talk through a published port: the packets of both as they arrive at the host, and what must
-/// become of them.
+/// A client and a target that talk through a published port: the packets of both as they arrive at the host, and what
+/// must become of them.
 struct Conversation {
     var transport: Transport
     var client: Packet.Endpoint

@@ -80,8 +80,8 @@ extension TestDatapath {
             reply, as: conversation.returned(reply), at: hook, on: .container, sourceLocation: sourceLocation)
     }
 
-    /// Expects that a frame goes up the stack as it came. At TC it is counted under `reason`, if there is one; XDP leaves the
-    /// counting to TC.
+    /// Expects that a frame goes up the stack as it came. At TC it is counted under `reason`, if there is one; XDP
+    /// leaves the counting to TC.
     func expectPassed(
         _ frame: [UInt8], at hook: Hook = .tc, on side: Side = .uplink, counting reason: String? = nil,
         sourceLocation: SourceLocation = #_sourceLocation

@@ -27,8 +27,8 @@ final class Rendezvous: Sendable {
 
     init(of parties: Int) { self.parties = parties }
 
-    /// Waits for the others to come to their meeting of this number too, counted from 0; for a second at most, in case one
-    /// of them has failed.
+    /// Waits for the others to come to their meeting of this number too, counted from 0; for a second at most, in case
+    /// one of them has failed.
     func meet(_ number: Int) {
         arrivals.add(1, ordering: .acquiringAndReleasing)
         let deadline = ContinuousClock.now + .seconds(1)

@@ -6,8 +6,8 @@ import Testing
 
 @testable import FastNAT
 
-/// A datapath that is attached nowhere, for one test: packets go through its programs by test runs alone. When it goes, all
-/// flows are ended, and an issue is recorded if anything of them is left.
+/// A datapath that is attached nowhere, for one test: packets go through its programs by test runs alone. When it goes,
+/// all flows are ended, and an issue is recorded if anything of them is left.
 final class TestDatapath: Sendable {
     let network: TestNetwork
     private let pooled: PooledDatapath
@@ -17,8 +17,8 @@ final class TestDatapath: Sendable {
     /// The maps themselves.
     var maps: DatapathMaps { _read { yield pooled.datapath.maps } }
 
-    /// A datapath for 1,024 flows with these mappings, by default `Family.standardMappings` of both families. A test that
-    /// changes the network asks for one of its own.
+    /// A datapath for 1,024 flows with these mappings, by default `Family.standardMappings` of both families. A test
+    /// that changes the network asks for one of its own.
     init(
         _ mappings: [String] = Family.allCases.flatMap(\.standardMappings), network: TestNetwork? = nil,
         timeouts: Timeouts = Timeouts()
@@ -60,7 +60,8 @@ final class TestDatapath: Sendable {
         try network.namespace.run { () throws(TestingError) in Result { try body() } }.get()
     }
 
-    /// Runs a frame through XDP whose first buffer holds so many bytes; nil where the kernel cannot do that (before Linux 6.18).
+    /// Runs a frame through XDP whose first buffer holds so many bytes; nil where the kernel cannot do that (before
+    /// Linux 6.18).
     func run(_ packet: [UInt8], firstBuffer: UInt32) throws -> TestRunResult? {
         try inNamespace {
             do throws(BPFError) {
@@ -72,7 +73,8 @@ final class TestDatapath: Sendable {
         }
     }
 
-    /// Runs packets through the program of a hook and side, one after another, each after a call of `before` with its number.
+    /// Runs packets through the program of a hook and side, one after another, each after a call of `before` with its
+    /// number.
     func run(
         _ packets: [[UInt8]], at hook: Hook, on side: Side = .uplink, gsoSize: UInt32 = 0,
         before: (Int) -> Void = { _ in }
@@ -104,8 +106,8 @@ enum NextHopAge: UInt32 {
 extension TestDatapath {
     /// Sets when the next hops of all flows were looked up last.
     ///
-    /// Fresh: so that a test that was held up for a second between TC and XDP still sees what it is about. Stale: so that it
-    /// need not wait for that second.
+    /// Fresh: so that a test that was held up for a second between TC and XDP still sees what it is about. Stale: so
+    /// that it need not wait for that second.
     func setNextHops(_ age: NextHopAge) throws {
         let now = UInt32(truncatingIfNeeded: monotonicNow() >> 20)
         for slot in try liveSlots() {

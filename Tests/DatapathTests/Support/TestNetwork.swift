@@ -1,8 +1,9 @@
 import FastNATTesting
 import Glibc
 
-/// The host that the datapath is tested on: a namespace with an uplink and a device towards containers, and beyond each of
-/// them neighbours that the kernel knows, so that it can answer for every route. Nothing but test runs moves packets in it.
+/// The host that the datapath is tested on: a namespace with an uplink and a device towards containers, and beyond each
+/// of them neighbours that the kernel knows, so that it can answer for every route. Nothing but test runs moves packets
+/// in it.
 final class TestNetwork: Sendable {
     /// A device of the host.
     struct Device: Sendable {
