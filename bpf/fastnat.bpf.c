@@ -4,14 +4,19 @@
 
 char LICENSE[] SEC("license") = "Dual MIT/GPL";
 
-static __always_inline int tc_run(struct __sk_buff *skb, enum side side)
+static __always_inline int tc_run(struct __sk_buff *skb, enum side side, enum stage stage)
 {
 	struct tuple tuple;
-	struct packet packet = {.side = side, .tuple = &tuple};
+	struct packet packet = {.side = side, .stage = stage, .tuple = &tuple};
 	enum verdict verdict;
 
 	tc_packet_init(&packet, skb);
 	verdict = pipeline(&packet);
+	if (verdict == VERDICT_CONTINUE) {
+		skb->cb[TC_NOTE_SIDE] = side;
+		bpf_tail_call(skb, &stages, packet.stage);
+		return TC_NEXT; /* the loader enters all stages before it attaches: never */
+	}
 	if (packet.reason != REASON_NONE)
 		reason_count(packet.reason);
 	return tc_action(&packet, verdict);
@@ -21,14 +26,21 @@ static __always_inline int tc_run(struct __sk_buff *skb, enum side side)
 SEC("tc")
 int fastnat_uplink(struct __sk_buff *skb)
 {
-	return tc_run(skb, SIDE_UPLINK);
+	return tc_run(skb, SIDE_UPLINK, STAGE_ATTACHED);
 }
 
 /* Ingress of a device towards containers: their replies. */
 SEC("tc")
 int fastnat_container(struct __sk_buff *skb)
 {
-	return tc_run(skb, SIDE_CONTAINER);
+	return tc_run(skb, SIDE_CONTAINER, STAGE_ATTACHED);
+}
+
+/* Goes on for both of them (abi/stages.h): new flows, and known ones that need a route. */
+SEC("tc")
+int fastnat_admit(struct __sk_buff *skb)
+{
+	return tc_run(skb, skb->cb[TC_NOTE_SIDE], STAGE_ADMIT);
 }
 
 /* An uplink before there is a socket buffer: known flows alone. What it passes, fastnat_uplink sees (and counts). */
@@ -36,7 +48,7 @@ SEC("xdp.frags")
 int fastnat_xdp(struct xdp_md *frame)
 {
 	struct tuple tuple;
-	struct packet packet = {.side = SIDE_UPLINK, .tuple = &tuple};
+	struct packet packet = {.side = SIDE_UPLINK, .stage = STAGE_ATTACHED, .tuple = &tuple};
 	enum verdict verdict;
 
 	xdp_packet_init(&packet, frame);

@@ -59,12 +59,20 @@ static __always_inline enum verdict forward_xdp(struct packet *packet, const str
 		return VERDICT_PASS;
 	if (!packet_rewrite(packet, &rewrite))
 		return packet_refuse(packet, REASON_CHECKSUM_UPDATE);
-	flow_track(reference->flow, half, packet, direction);
+	flow_track(reference, half, packet, direction);
 	flow_account(half, packet, now);
 	packet->action = bpf_redirect_map(&xdp_outputs, rewrite.next_hop.ifindex, XDP_DROP);
 	if (packet->action == XDP_DROP) /* the output has gone since its route was looked up */
 		return packet_refuse(packet, REASON_NO_ROUTE);
 	return VERDICT_REDIRECTED;
+}
+
+/* In this CPU's scratch, or NULL. */
+static __always_inline struct route *route_of(struct packet *packet, const struct rewrite *rewrite)
+{
+	struct scratch *scratch = map_only_element(&scratches);
+
+	return scratch && !route_find(packet->context, rewrite, &scratch->route) ? &scratch->route : NULL;
 }
 
 /* Sends through the kernel's neighbour table: it resolves a neighbour that is not known, and keeps a known one confirmed. */
@@ -74,35 +82,47 @@ static __always_inline enum verdict redirect_to_neighbour(struct packet *packet,
 	return VERDICT_REDIRECTED;
 }
 
+/* What XDP does not look at, or the next hop has not: the stack would refuse such a packet. */
+static __always_inline enum reason tc_packet_refused(struct packet *packet, const struct next_hop *next_hop)
+{
+	if (packet_ttl_is_used_up(packet))
+		return REASON_TTL_EXPIRED;
+	return packet_wire_length(packet) > next_hop->mtu ? REASON_TOO_BIG : REASON_NONE;
+}
+
+/* A flow whose next hop is fresh needs nothing but itself; STAGE_ADMIT looks up the route of others. */
 static __always_inline enum verdict forward_tc(struct packet *packet, const struct flow_reference *reference, __u64 now)
 {
 	enum direction direction = entry_direction(reference->entry);
 	struct flow_half *half = flow_half(reference->flow, direction);
 	bool cached = next_hop_is_fresh(half, now);
+	struct route *route = NULL;
 	struct rewrite rewrite;
-	struct route route;
+	enum reason reason;
 
 	rewrite_from_flow(&rewrite, half, flow_half(reference->flow, !direction));
 	cached = cached && next_hop_read(&half->next_hop, &rewrite.next_hop);
 	if (!flow_reference_holds(reference))
 		return packet_refuse(packet, REASON_FLOW_RACE);
-	if (packet_ttl_is_used_up(packet))
-		return packet_refuse(packet, REASON_TTL_EXPIRED);
 	if (!cached) {
-		if (route_find(packet->context, &rewrite, &route))
+		if (packet->stage != STAGE_ADMIT)
+			return packet_continue(packet, STAGE_ADMIT);
+		route = route_of(packet, &rewrite);
+		if (!route)
 			return packet_refuse(packet, REASON_NO_ROUTE);
-		next_hop_copy(&rewrite.next_hop, &route.next_hop);
-		next_hop_store(&half->next_hop, &route.next_hop, reference);
+		next_hop_copy(&rewrite.next_hop, &route->next_hop);
+		next_hop_store(&half->next_hop, &route->next_hop, reference);
 		half->refreshed = now >> 20;
 	}
-	if (packet_wire_length(packet) > rewrite.next_hop.mtu)
-		return packet_refuse(packet, REASON_TOO_BIG);
-	flow_track(reference->flow, half, packet, direction);
+	reason = tc_packet_refused(packet, &rewrite.next_hop);
+	if (reason != REASON_NONE)
+		return packet_refuse(packet, reason);
+	flow_track(reference, half, packet, direction);
 	flow_account(half, packet, now);
 	if (!packet_rewrite(packet, &rewrite))
 		return packet_refuse(packet, REASON_CHECKSUM_UPDATE);
-	if (!cached)
-		return redirect_to_neighbour(packet, &route);
+	if (route)
+		return redirect_to_neighbour(packet, route);
 	packet->action = bpf_redirect(rewrite.next_hop.ifindex, 0);
 	return VERDICT_REDIRECTED;
 }
@@ -116,40 +136,64 @@ static __always_inline enum verdict forward(struct packet *packet, const struct 
 	return forward_tc(packet, reference, now);
 }
 
-/* For a packet of no known flow: begins one, where a mapping says so. A TCP packet from the middle of a connection is not ours:
- * whoever carried it goes on. REASON_NONE, or what keeps the packet from being forwarded. */
+/* For a packet of no known flow: begins one, where a mapping says so. REASON_NONE, or what keeps the packet from being
+ * forwarded. */
 static __always_inline enum reason begin(struct packet *packet)
 {
 	struct ethhdr *ethernet = packet->data;
-	struct flow_request request;
-	int reason;
+	struct scratch *scratch = map_only_element(&scratches);
 
-	if (packet->tuple->protocol == IPPROTO_TCP && (packet->tcp_flags & (TCP_SYN | TCP_ACK | TCP_RST)) != TCP_SYN)
-		return REASON_UNPUBLISHED;
-	if ((void *)(ethernet + 1) > packet->data_end)
+	if (!scratch || (void *)(ethernet + 1) > packet->data_end)
 		return REASON_MALFORMED;
-	__builtin_memset(&request, 0, sizeof(request));
-	__builtin_memcpy(request.uplink_mac, ethernet->h_dest, ETH_ALEN);
-	request.original = *packet->tuple;
-	reason = flow_begin(packet->context, &request);
-	/* In a race, another CPU was faster: its flow is as good. */
-	return reason == REASON_FLOW_RACE ? REASON_NONE : reason;
+	__builtin_memcpy(scratch->request.uplink_mac, ethernet->h_dest, ETH_ALEN);
+	scratch->request.original = *packet->tuple;
+	return flow_begin(packet->context, &scratch->request);
 }
 
+/* The packet's flow, unless it is one that has ended and the packet begins the next. */
 static __always_inline bool flow_find_current(struct packet *packet, struct flow_reference *reference)
 {
 	if (!flow_find(packet->tuple, reference))
 		return false;
-	if (packet->hook == HOOK_XDP || !flow_is_reused(reference->flow, packet, entry_direction(reference->entry)))
+	if (!flow_is_reused(reference->flow, packet, entry_direction(reference->entry)))
 		return true;
-	flow_delete(reference->entry & ENTRY_SLOT_MASK);
+	if (packet->stage == STAGE_ADMIT)
+		flow_reference_end(reference);
 	return false;
+}
+
+/* A TCP packet from the middle of a connection is not ours: whoever carried it goes on. */
+static __always_inline bool packet_may_begin(const struct packet *packet)
+{
+	return packet->tuple->protocol != IPPROTO_TCP || (packet->tcp_flags & (TCP_SYN | TCP_ACK | TCP_RST)) == TCP_SYN;
+}
+
+/* Only TC begins flows, and only packets from clients do. */
+static __always_inline enum verdict forward_unknown(struct packet *packet)
+{
+	struct flow_reference reference;
+	enum verdict verdict;
+	enum reason reason;
+
+	if (packet->hook == HOOK_XDP || packet->side == SIDE_CONTAINER || !packet_may_begin(packet))
+		return VERDICT_PASS;
+	if (packet->stage != STAGE_ADMIT)
+		return packet_continue(packet, STAGE_ADMIT);
+	reason = begin(packet);
+	/* In a race, another CPU was faster: its flow is as good. */
+	if (reason != REASON_NONE && reason != REASON_FLOW_RACE)
+		return packet_refuse(packet, reason);
+	if (!flow_find(packet->tuple, &reference))
+		return packet_refuse(packet, REASON_FLOW_RACE);
+	verdict = forward(packet, &reference);
+	if (verdict == VERDICT_DROP && reason == REASON_NONE) /* a flow whose first packet gets nowhere is not kept */
+		flow_reference_end(&reference);
+	return verdict;
 }
 
 static __always_inline enum verdict pipeline(struct packet *packet)
 {
 	struct flow_reference reference;
-	enum reason reason;
 
 	packet->reason = REASON_NONE;
 	switch (packet_parse(packet)) {
@@ -164,16 +208,9 @@ static __always_inline enum verdict pipeline(struct packet *packet)
 	}
 	if (!packet_is_for_host(packet))
 		return VERDICT_PASS;
-	if (!flow_find_current(packet, &reference)) {
-		if (packet->hook == HOOK_XDP || packet->side == SIDE_CONTAINER)
-			return VERDICT_PASS;
-		reason = begin(packet);
-		if (reason != REASON_NONE)
-			return packet_refuse(packet, reason);
-		if (!flow_find(packet->tuple, &reference))
-			return packet_refuse(packet, REASON_FLOW_RACE);
-	}
-	return forward(packet, &reference);
+	if (flow_find_current(packet, &reference))
+		return forward(packet, &reference);
+	return forward_unknown(packet);
 }
 
 #endif

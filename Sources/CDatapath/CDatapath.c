@@ -18,6 +18,15 @@ struct reason_entry {
 
 static const struct reason_entry reasons[REASON_COUNT] = {FASTNAT_REASONS(REASON_ENTRY)};
 
+#define STAGE_ENTRY(identifier, program) [STAGE_##identifier] = #program,
+
+static const char *const stage_programs[STAGE_COUNT] = {FASTNAT_STAGES(STAGE_ENTRY)};
+
+const char *fastnat_stage_program(unsigned int stage)
+{
+	return stage < STAGE_COUNT ? stage_programs[stage] : NULL;
+}
+
 const char *fastnat_reason_name(unsigned int reason)
 {
 	return reason < REASON_COUNT ? reasons[reason].name : NULL;

@@ -9,5 +9,6 @@
 #include "mapping.h"
 #include "reasons.h"
 #include "settings.h"
+#include "stages.h"
 
 #endif

@@ -57,10 +57,16 @@ struct flow_half {
 	__u16 port_delta;    /* the same for the changed ports */
 };
 
-struct flow_life {
-	__u64 created;    /* CLOCK_MONOTONIC, ns */
-	__u32 phase;      /* enum flow_phase; changed by atomic exchange alone: who turns it to FLOW_DEAD deletes */
+/* Phase and generation change in one atomic operation, so that nobody ends or opens the next flow of a slot in place of the
+ * one he means. Who turns the phase to FLOW_DEAD deletes the flow. */
+struct flow_state {
+	__u32 phase;      /* enum flow_phase */
 	__u32 generation; /* counts the uses of this slot */
+} __attribute__((aligned(8)));
+
+struct flow_life {
+	__u64 created; /* CLOCK_MONOTONIC, ns */
+	struct flow_state state;
 	__u64 zero;
 };
 

@@ -21,7 +21,7 @@ struct settings {
 	__u32 has_addressed_mappings; /* any mapping with a host address */
 	__u32 has_ranges;             /* any mapping of more than one port */
 	__u32 abi_version;            /* ABI_VERSION of the loader that made the maps */
-	__u32 zero;
+	__u32 mappings_version;       /* counts the changes of mappings */
 	__u64 hash_seed;
 };
 

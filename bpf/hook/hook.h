@@ -33,6 +33,13 @@ static __always_inline __u32 packet_wire_length(struct packet *packet)
 	return packet->hook == HOOK_TC ? tc_packet_wire_length(packet) : packet->ip_length;
 }
 
+/* Leaves the packet, untouched so far, to the program of another stage. */
+static __always_inline enum verdict packet_continue(struct packet *packet, enum stage stage)
+{
+	packet->stage = stage;
+	return VERDICT_CONTINUE;
+}
+
 #define REASON_DROP_BIT(identifier, name, dropped, text) (dropped) << REASON_##identifier |
 
 /* What the list of reasons (abi/reasons.h) says of a packet that is not forwarded. */

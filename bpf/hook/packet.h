@@ -28,16 +28,19 @@ enum verdict {
 	VERDICT_PASS, /* not ours: untouched, up the stack, the next program runs */
 	VERDICT_DROP,
 	VERDICT_REDIRECTED, /* packet->action holds what the redirect helper returned */
+	VERDICT_CONTINUE,   /* the program of packet->stage goes on with it; TC alone */
 };
 
-/* `hook` and `side` are constants at each entry point, so branches on them fold away. The compiler keeps the rest in
- * registers or on the stack: every function that takes a packet is inlined, or its pointers are refetched. */
+/* `hook` and `stage` are constants at each entry point, so branches on them fold away; so is `side` where programs are
+ * attached. The compiler keeps the rest in registers or on the stack: every function that takes a packet is inlined, or its
+ * pointers are refetched. */
 struct packet {
 	void *context; /* struct __sk_buff or struct xdp_md; only hook/ looks inside */
 	void *data;
 	void *data_end;
 	enum hook hook;
 	enum side side;
+	enum stage stage;   /* of the program that runs; with VERDICT_CONTINUE, of the one that goes on */
 	enum reason reason; /* why the verdict is not VERDICT_REDIRECTED, when there is a countable one */
 	int action;
 	/* Set by packet_parse (net/parse.h). The tuple stands by itself: functions that are not inlined get its address, and

@@ -68,6 +68,11 @@ static __always_inline bool tc_checksum_update(struct packet *packet, __u32 offs
 	return !error;
 }
 
+/* What a program leaves for the one that goes on with its packet: words of the packet's control block. */
+enum tc_note {
+	TC_NOTE_SIDE, /* enum side */
+};
+
 static __always_inline int tc_action(struct packet *packet, enum verdict verdict)
 {
 	switch (verdict) {

@@ -17,33 +17,69 @@ static __always_inline struct mapping_counters *mapping_counters_of(__u32 id)
 	return bpf_map_lookup_elem(&mapping_counters, &id);
 }
 
-/* Ends a flow. Of several that try at once, the one that turns the phase does the work. The index entries go first, the slot
- * last: a slot in use again cannot be reached through an old entry. */
-__noinline int flow_delete(__u32 slot)
+/* A flow's state as the one word that atomic operations take. */
+union flow_state_word {
+	struct flow_state state;
+	__u64 word;
+};
+
+static __always_inline struct flow_state flow_state(const struct flow *flow)
+{
+	union flow_state_word state = {.word = READ_ONCE(*(const __u64 *)&flow->life.state)};
+
+	return state.state;
+}
+
+/* The state of the flow that was found; false: it has gone since, and perhaps another one has its slot. */
+static __always_inline bool flow_reference_state(const struct flow_reference *reference, struct flow_state *state)
+{
+	*state = flow_state(reference->flow);
+	return state->phase != FLOW_DEAD && entry_has_generation(reference->entry, state->generation);
+}
+
+/* Turns the phase if the flow still is in `state`; false: it is not. */
+static __always_inline bool flow_turn(struct flow *flow, struct flow_state state, enum flow_phase phase)
+{
+	union flow_state_word from = {.state = state};
+	union flow_state_word to = {.state = {.phase = phase, .generation = state.generation}};
+
+	return __sync_val_compare_and_swap((__u64 *)&flow->life.state, from.word, to.word) == from.word;
+}
+
+/* Ends the flow in `slot` if its state still is what its caller saw. Of several that try at once, the one that turns the phase
+ * does the work. The index entries go first, the slot last: a slot in use again cannot be reached through an old entry. 0, or
+ * -1 when the flow has changed or gone. */
+__noinline int flow_end(__u32 slot, __u32 phase, __u32 generation)
 {
 	struct flow_gauges *gauges = map_only_element(&flow_gauges);
 	struct flow *flow = bpf_map_lookup_elem(&flows, &slot);
+	struct flow_state state = {.phase = phase, .generation = generation};
 	struct mapping_counters *counters;
 	__u64 original, reply;
-	__u32 phase;
 
-	if (!flow || !gauges)
-		return -1;
-	phase = __sync_lock_test_and_set(&flow->life.phase, FLOW_DEAD);
-	if (phase == FLOW_DEAD)
+	if (!flow || !gauges || state.phase == FLOW_DEAD || !flow_turn(flow, state, FLOW_DEAD))
 		return -1;
 	original = tuple_hash(&flow->original.tuple, layout.hash_seed);
 	reply = tuple_hash(&flow->reply.tuple, layout.hash_seed);
-	flow_index_remove(original, entry_make(original, slot, DIRECTION_ORIGINAL, flow->life.generation));
-	flow_index_remove(reply, entry_make(reply, slot, DIRECTION_REPLY, flow->life.generation));
+	flow_index_remove(original, entry_make(original, slot, DIRECTION_ORIGINAL, state.generation));
+	flow_index_remove(reply, entry_make(reply, slot, DIRECTION_REPLY, state.generation));
 	counters = mapping_counters_of(flow->original.mapping_id);
 	if (counters)
 		__sync_fetch_and_add(&counters->closed, 1);
-	if (phase == FLOW_HALF_OPEN)
+	if (state.phase == FLOW_HALF_OPEN)
 		__sync_fetch_and_add(&gauges->half_open, -1);
 	__sync_fetch_and_add(&gauges->flows, -1);
 	flow_slot_free(slot);
 	return 0;
+}
+
+/* Ends the flow that was found. */
+static __always_inline void flow_reference_end(const struct flow_reference *reference)
+{
+	struct flow_state state;
+
+	if (flow_reference_state(reference, &state))
+		flow_end(entry_slot(reference->entry), state.phase, state.generation);
 }
 
 /* Makes room for a half-open flow by ending another one, taken at random: under a flood every half-open flow has the same
@@ -55,8 +91,12 @@ static __always_inline int flow_evict_half_open(void)
 	for (int i = 0; i < EVICTION_SAMPLES; i++) {
 		__u32 slot = bpf_get_prandom_u32() & (slots - 1);
 		struct flow *flow = bpf_map_lookup_elem(&flows, &slot);
+		struct flow_state state;
 
-		if (flow && READ_ONCE(flow->life.phase) == FLOW_HALF_OPEN && !flow_delete(slot))
+		if (!flow)
+			continue;
+		state = flow_state(flow);
+		if (state.phase == FLOW_HALF_OPEN && !flow_end(slot, state.phase, state.generation))
 			return 0;
 	}
 	return -1;
@@ -70,8 +110,12 @@ __noinline int flow_admit(void)
 
 	if (!gauges || !limits)
 		return REASON_TABLE_FULL;
-	if (READ_ONCE(gauges->half_open) >= limits->max_half_open && flow_evict_half_open())
-		return REASON_HALF_OPEN_FULL;
+	if (READ_ONCE(gauges->half_open) >= limits->max_half_open) {
+		if (flow_evict_half_open())
+			return REASON_HALF_OPEN_FULL;
+	} else if (READ_ONCE(gauges->flows) >= limits->max_flows) {
+		flow_evict_half_open();
+	}
 	if (__sync_fetch_and_add(&gauges->flows, 1) >= limits->max_flows) {
 		__sync_fetch_and_add(&gauges->flows, -1);
 		return REASON_TABLE_FULL;
@@ -126,7 +170,7 @@ static __always_inline enum reason flow_insert_reply(struct flow *flow, __u32 sl
 #pragma clang loop unroll(disable)
 	for (int i = 0; i < SOURCE_PORT_TRIES; i++) {
 		__u64 hash = tuple_hash(tuple, layout.hash_seed);
-		__u64 entry = entry_make(hash, slot, DIRECTION_REPLY, flow->life.generation);
+		__u64 entry = entry_make(hash, slot, DIRECTION_REPLY, flow->life.state.generation);
 		int result = flow_index_insert(tuple, hash, entry);
 
 		if (result == INSERT_DONE) {
@@ -144,7 +188,7 @@ static __always_inline enum reason flow_insert_reply(struct flow *flow, __u32 sl
 static __always_inline enum reason flow_insert(struct flow *flow, __u32 slot)
 {
 	__u64 reply_hash = 0, hash = tuple_hash(&flow->original.tuple, layout.hash_seed);
-	__u64 entry = entry_make(hash, slot, DIRECTION_ORIGINAL, flow->life.generation);
+	__u64 entry = entry_make(hash, slot, DIRECTION_ORIGINAL, flow->life.state.generation);
 	enum reason reason = flow_insert_reply(flow, slot, &reply_hash);
 	int result;
 
@@ -155,25 +199,15 @@ static __always_inline enum reason flow_insert(struct flow *flow, __u32 slot)
 	result = flow_index_insert(&flow->original.tuple, hash, entry);
 	if (result == INSERT_DONE)
 		return REASON_NONE;
-	flow_index_remove(reply_hash, entry_make(reply_hash, slot, DIRECTION_REPLY, flow->life.generation));
+	flow_index_remove(reply_hash, entry_make(reply_hash, slot, DIRECTION_REPLY, flow->life.state.generation));
 	return result == INSERT_FULL ? REASON_TABLE_FULL : REASON_FLOW_RACE;
 }
-
-/* A packet that may begin a flow, and where its mapping sends it. */
-struct flow_request {
-	struct tuple original;
-	struct address target;
-	__u8 uplink_mac[6]; /* that the packet was sent to */
-	__be16 target_port;
-	__u32 mapping_id;
-	__u32 zero;
-};
 
 static __always_inline void flow_fill(struct flow *flow, const struct flow_request *request)
 {
 	__u64 now = bpf_ktime_get_coarse_ns();
 
-	flow->life.generation++;
+	flow->life.state.generation++; /* FLOW_DEAD: nobody else writes it */
 	flow->life.created = now;
 	flow->original.tuple = request->original;
 	flow->reply.tuple.source = request->target;
@@ -221,7 +255,7 @@ static __noinline int flow_create(const struct flow_request *request)
 		flow_dismiss();
 		return reason;
 	}
-	__sync_lock_test_and_set(&flow->life.phase, FLOW_HALF_OPEN);
+	flow_turn(flow, flow_state(flow), FLOW_HALF_OPEN); /* full barrier */
 	counters = mapping_counters_of(request->mapping_id);
 	if (counters)
 		__sync_fetch_and_add(&counters->opened, 1);

@@ -49,9 +49,19 @@ static __always_inline enum direction entry_direction(__u64 entry)
 	return entry >> ENTRY_DIRECTION_SHIFT & 1;
 }
 
+static __always_inline bool entry_has_generation(__u64 entry, __u32 generation)
+{
+	return !((entry >> ENTRY_GENERATION_SHIFT ^ generation) & ENTRY_GENERATION_MASK);
+}
+
+static __always_inline __u32 entry_slot(__u64 entry)
+{
+	return entry & ENTRY_SLOT_MASK;
+}
+
 static __always_inline struct flow *entry_flow(__u64 entry)
 {
-	__u32 slot = entry & ENTRY_SLOT_MASK;
+	__u32 slot = entry_slot(entry);
 
 	return bpf_map_lookup_elem(&flows, &slot);
 }

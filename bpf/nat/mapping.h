@@ -164,14 +164,30 @@ static __always_inline enum reason mapping_refuses(struct __sk_buff *skb, const 
 	return REASON_NONE;
 }
 
+/* Mappings have changed while a flow was made. The loader first changes a mapping, then counts, then ends the flows of what was
+ * there before: those made too late for it to see end here, and with them some that need not have. */
+static __always_inline enum reason flow_withdraw(const struct tuple *original)
+{
+	struct flow_reference reference;
+
+	if (flow_find(original, &reference))
+		flow_reference_end(&reference);
+	return REASON_MAPPING_RACE;
+}
+
 /* Makes the flow that a packet of no known flow begins. REASON_NONE: it can be found now; REASON_UNPUBLISHED: the packet is
  * none of ours. */
 __noinline int flow_begin(struct __sk_buff *skb, struct flow_request *request)
 {
+	struct settings *current = map_only_element(&settings);
 	struct mapping_match match;
 	enum reason reason;
+	__u32 version;
 
-	if (!request || !mapping_find(&request->original, &match))
+	if (!request || !current)
+		return REASON_UNPUBLISHED;
+	version = READ_ONCE(current->mappings_version);
+	if (!mapping_find(&request->original, &match))
 		return REASON_UNPUBLISHED;
 	reason = mapping_refuses(skb, &match, request);
 	if (reason != REASON_NONE)
@@ -179,7 +195,10 @@ __noinline int flow_begin(struct __sk_buff *skb, struct flow_request *request)
 	request->target = match.mapping->target;
 	request->target_port = mapping_target_port(&match, request->original.destination_port);
 	request->mapping_id = match.mapping->id;
-	return flow_create(request);
+	reason = flow_create(request);
+	if (reason == REASON_NONE && READ_ONCE(current->mappings_version) != version)
+		return flow_withdraw(&request->original);
+	return reason;
 }
 
 #endif

@@ -111,6 +111,44 @@ struct {
 	__type(value, __u32);
 } xdp_outputs SEC(".maps");
 
+/* A packet that may begin a flow, and where its mapping sends it. */
+struct flow_request {
+	struct tuple original;
+	struct address target;
+	__u8 uplink_mac[6]; /* that the packet was sent to */
+	__be16 target_port;
+	__u32 mapping_id;
+	__u32 zero;
+};
+
+/* A route, and what bpf_redirect_neigh needs to find the neighbour itself. */
+struct route {
+	struct next_hop next_hop;
+	struct bpf_redir_neigh neighbour;
+};
+
+/* What a packet needs room for beyond its stack of 512 bytes. */
+struct scratch {
+	struct flow_request request;
+	struct route route;
+};
+
+/* One element. A program at TC has its CPU for itself until it ends. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct scratch);
+} scratches SEC(".maps");
+
+/* enum stage → the program that goes on with a packet. Written by the loader before anything is attached. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PROG_ARRAY);
+	__uint(max_entries, STAGE_COUNT);
+	__type(key, __u32);
+	__type(value, __u32);
+} stages SEC(".maps");
+
 struct sweep {
 	struct bpf_timer timer;
 	__u32 cursor; /* word of flow_slots where the next step begins */

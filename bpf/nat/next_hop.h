@@ -15,12 +15,6 @@
 #define FAMILY_IPV4 2
 #define FAMILY_IPV6 10
 
-/* A route, and what bpf_redirect_neigh needs to find the neighbour itself. */
-struct route {
-	struct next_hop next_hop;
-	struct bpf_redir_neigh neighbour;
-};
-
 /* What the kernel's routes say of a packet that came in where `skb` did: BPF_FIB_LKUP_RET_*. */
 static __always_inline long fib_find(struct __sk_buff *skb, struct bpf_fib_lookup *fib, const struct address *source,
 				     const struct address *destination)

@@ -26,21 +26,20 @@ struct sweep_step {
 	struct flush_request request;
 };
 
-static __always_inline __u32 flow_timeout(const struct flow *flow, const struct timeouts *timeouts)
+static __always_inline __u32 flow_timeout(const struct flow *flow, struct flow_state state, const struct timeouts *timeouts)
 {
 	if (flow->original.tuple.protocol != IPPROTO_TCP)
 		return timeouts->udp;
 	if (flow_is_closing(flow))
 		return timeouts->tcp_closing;
-	return flow->life.phase == FLOW_OPEN ? timeouts->tcp_open : timeouts->tcp_half_open;
+	return state.phase == FLOW_OPEN ? timeouts->tcp_open : timeouts->tcp_half_open;
 }
 
-static __always_inline bool flow_is_idle(const struct flow *flow, const struct sweep_step *step)
+static __always_inline bool flow_is_idle(const struct flow *flow, struct flow_state state, const struct sweep_step *step)
 {
 	__u64 last = flow->original.last_seen > flow->reply.last_seen ? flow->original.last_seen : flow->reply.last_seen;
 
-	return READ_ONCE(flow->life.phase) != FLOW_DEAD && step->now > last &&
-	       step->now - last > flow_timeout(flow, &step->timeouts) * NS_PER_SECOND;
+	return step->now > last && step->now - last > flow_timeout(flow, state, &step->timeouts) * NS_PER_SECOND;
 }
 
 static __always_inline bool flush_wants(const struct flush_request *request, const struct flow *flow)
@@ -52,14 +51,23 @@ static __always_inline bool flush_wants(const struct flush_request *request, con
 static int sweep_slot(__u32 index, struct sweep_step *step)
 {
 	__u32 slot = step->word * SLOTS_PER_WORD + (index & 63);
+	struct flow_state state;
 	struct flow *flow;
 
 	if (!(step->bits >> (index & 63) & 1))
 		return 0;
 	flow = bpf_map_lookup_elem(&flows, &slot);
-	if (!flow || !(step->flushes ? flush_wants(&step->request, flow) : flow_is_idle(flow, step)))
+	if (!flow)
 		return 0;
-	if (!flow_delete(slot))
+	state = flow_state(flow);
+	if (!(step->flushes ? flush_wants(&step->request, flow) : flow_is_idle(flow, state, step)))
+		return 0;
+	if (!flow_end(slot, state.phase, state.generation)) {
+		step->request.deleted++;
+		return 0;
+	}
+	/* It may have opened meanwhile: no reason for a flush to leave it. */
+	if (step->flushes && !flow_end(slot, FLOW_OPEN, state.generation))
 		step->request.deleted++;
 	return 0;
 }

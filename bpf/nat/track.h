@@ -49,26 +49,28 @@ static __always_inline bool flow_may_open(const struct flow *flow, const struct 
 	return READ_ONCE(flow->reply.seen) & SEEN_SYN && READ_ONCE(flow->original.seen) & SEEN_ACK;
 }
 
-static __always_inline void flow_try_open(struct flow *flow, struct flow_half *half)
+static __always_inline void flow_try_open(const struct flow_reference *reference, struct flow_half *half)
 {
 	struct flow_gauges *gauges = map_only_element(&flow_gauges);
-	__u32 phase = __sync_val_compare_and_swap(&flow->life.phase, FLOW_HALF_OPEN, FLOW_OPEN);
+	struct flow *flow = reference->flow;
+	struct flow_state state;
 
-	if (phase == FLOW_HALF_OPEN && gauges)
+	if (!flow_reference_state(reference, &state))
+		return;
+	if (state.phase == FLOW_HALF_OPEN && flow_turn(flow, state, FLOW_OPEN) && gauges)
 		__sync_fetch_and_add(&gauges->half_open, -1);
-	if (phase != FLOW_DEAD)
-		__sync_fetch_and_or(&half->seen, SEEN_OPEN);
+	__sync_fetch_and_or(&half->seen, SEEN_OPEN);
 }
 
-static __always_inline void flow_track(struct flow *flow, struct flow_half *half, const struct packet *packet,
-				       enum direction direction)
+static __always_inline void flow_track(const struct flow_reference *reference, struct flow_half *half,
+				       const struct packet *packet, enum direction direction)
 {
 	__u32 seen = READ_ONCE(half->seen), now = packet_seen(packet);
 
 	if ((seen & now) != now)
 		__sync_fetch_and_or(&half->seen, now);
-	if (!(seen & SEEN_OPEN) && flow_may_open(flow, packet, direction))
-		flow_try_open(flow, half);
+	if (!(seen & SEEN_OPEN) && flow_may_open(reference->flow, packet, direction))
+		flow_try_open(reference, half);
 }
 
 /* The counters of a half are plain adds: exact as long as one CPU carries a direction, as receive queues have it. Those of

@@ -86,6 +86,8 @@ static __always_inline enum parse_result parse_ipv6(struct packet *packet)
 		return PARSE_MALFORMED;
 	if (ip->nexthdr == IPPROTO_FRAGMENT)
 		return PARSE_FRAGMENT;
+	if (ip->nexthdr != IPPROTO_TCP && ip->nexthdr != IPPROTO_UDP)
+		return PARSE_FOREIGN;
 	packet->is_ipv4 = false;
 	if (!packet_set_length(packet, ip->payload_len ? bpf_ntohs(ip->payload_len) + sizeof(*ip) : 0, sizeof(*ip)))
 		return PARSE_MALFORMED;

@@ -68,11 +68,9 @@ public struct Datapath: ~Copyable {
     }
 
     private func remove(_ doomed: [DatapathMaps.MappingEntry]) throws {
-        for entry in doomed {
-            try maps.remove(entry.key, entry.value.id, entry.mapping)
-            if entry.mapping.listen.transport != .tcp { _ = try flush(mapping: entry.value.id) }
-        }
+        for entry in doomed { try maps.remove(entry.key, entry.value.id, entry.mapping) }
         try maps.noteKinds(of: try maps.mappingEntries().map(\.mapping))
+        for entry in doomed where entry.mapping.listen.transport != .tcp { _ = try flush(mapping: entry.value.id) }
     }
 
     /// The flows that live now.

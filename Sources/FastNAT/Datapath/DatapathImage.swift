@@ -5,6 +5,7 @@ internal import CDatapath
 enum DatapathProgram: String, CaseIterable {
     case uplink = "fastnat_uplink"
     case container = "fastnat_container"
+    case admit = "fastnat_admit"
     case xdp = "fastnat_xdp"
     case armSweep = "fastnat_arm_sweep"
     case flush = "fastnat_flush"
@@ -20,7 +21,9 @@ struct DatapathImage {
         try image.setCapacity(of: "flow_slots", size.slotWords)
         try image.setConstants(
             layout(hash_seed: seed, bucket_mask: size.buckets - 1, slot_word_mask: size.slotWords - 1))
-        return try image.load()
+        let object = try image.load()
+        try enterStages(of: object)
+        return object
     }
 
     /// Loads the programs on maps that exist already.
@@ -30,7 +33,19 @@ struct DatapathImage {
         var image = try self.open()
         for name in DatapathMaps.names { try image.reuse(try open(name), as: name) }
         try image.setConstants(try maps.layoutConstants())
-        return try image.load()
+        let object = try image.load()
+        try enterStages(of: object)
+        return object
+    }
+
+    /// Lets the attached programs hand packets to the others. Those that are attached already, of an earlier load, do so at
+    /// once: the stages take the same notes as long as ABI_VERSION is the same.
+    private static func enterStages(of object: borrowing LoadedObject) throws(BPFError) {
+        let stages = try Map<UInt32, UInt32>(object.map("stages"), name: "stages")
+        for stage in 0..<STAGE_COUNT.rawValue {
+            let program = try object.program(String(cString: fastnat_stage_program(stage)))
+            try stages.set(stage, UInt32(program.number))
+        }
     }
 
     private static func open() throws(BPFError) -> ObjectImage {

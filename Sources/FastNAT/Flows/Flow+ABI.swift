@@ -4,7 +4,7 @@ internal import CDatapath
 extension Flow {
     /// The flow of a record, or nil for one that is free or being made.
     init?(_ record: flow, now: UInt64, timeouts: Timeouts) {
-        guard record.life.phase != FLOW_DEAD.rawValue,
+        guard record.life.state.phase != FLOW_DEAD.rawValue,
             let transport = TransportProtocol(rawValue: record.original.tuple.protocol)
         else { return nil }
         let state = FlowState(record, transport)
@@ -22,7 +22,7 @@ extension FlowState {
     /// The same reading of the two directions as in bpf/nat/track.h.
     fileprivate init(_ record: flow, _ transport: TransportProtocol) {
         let (original, reply) = (record.original.seen, record.reply.seen)
-        let isOpen = record.life.phase == FLOW_OPEN.rawValue
+        let isOpen = record.life.state.phase == FLOW_OPEN.rawValue
         if transport != .tcp {
             self = isOpen ? .replied : .unreplied
         } else if (original | reply) & SEEN_RST.rawValue != 0 || original & reply & SEEN_FIN.rawValue != 0 {

@@ -117,11 +117,13 @@ extension DatapathMaps {
         }
     }
 
-    /// Tells the datapath which kinds of mappings to look for.
+    /// Tells the datapath which kinds of mappings to look for, and that they have changed: flows that were begun with the
+    /// mappings of before and are not in the table yet will not stay there.
     func noteKinds(of mappings: [PortMapping]) throws {
         var settings = try currentSettings()
         settings.has_addressed_mappings = mappings.contains { $0.listen.address != nil } ? 1 : 0
         settings.has_ranges = mappings.contains { $0.listen.ports.count > 1 } ? 1 : 0
+        settings.mappings_version &+= 1
         try self.settings.set(0, settings)
     }
 }

@@ -12,7 +12,7 @@ extension TestDatapath {
         let flows = try datapath.flows()
         let count = try datapath.flowCount()
         #expect(count.flows == flows.count, sourceLocation: sourceLocation)
-        let phases = try liveSlots().map { try maps.flows.value($0)?.life.phase }
+        let phases = try liveSlots().map { try maps.flows.value($0)?.life.state.phase }
         #expect(phases.count == flows.count, sourceLocation: sourceLocation)
         #expect(count.halfOpen == phases.count { $0 == FLOW_HALF_OPEN.rawValue }, sourceLocation: sourceLocation)
         if let originals { #expect(flows.count == originals, sourceLocation: sourceLocation) }
@@ -25,7 +25,8 @@ extension TestDatapath {
                 let record = try #require(try maps.flows.value(UInt32(entry & 0xff_ffff)))
                 let tuple = entry >> 30 & 1 == 0 ? record.original.tuple : record.reply.tuple
                 tuples[withUnsafeBytes(of: tuple) { Data($0) }, default: 0] += 1
-                #expect(entry >> 24 & 0x3f == UInt64(record.life.generation & 0x3f), sourceLocation: sourceLocation)
+                #expect(
+                    entry >> 24 & 0x3f == UInt64(record.life.state.generation & 0x3f), sourceLocation: sourceLocation)
             }
         }
         #expect(tuples.values.allSatisfy { $0 == 1 }, sourceLocation: sourceLocation)

@@ -1,0 +1,16 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR MIT */
+/* The programs that go on with a packet where the attached ones leave it: one list for their numbers and functions. */
+#ifndef FASTNAT_ABI_STAGES_H
+#define FASTNAT_ABI_STAGES_H
+
+/* X(identifier, program) */
+#define FASTNAT_STAGES(X) X(ADMIT, fastnat_admit) /* new flows, and known ones that need a route */
+
+#define FASTNAT_STAGE_ENUM(identifier, program) STAGE_##identifier,
+
+enum stage {
+	FASTNAT_STAGES(FASTNAT_STAGE_ENUM) STAGE_COUNT,
+	STAGE_ATTACHED = STAGE_COUNT, /* an attached program: known flows whose next hop is fresh */
+};
+
+#endif
