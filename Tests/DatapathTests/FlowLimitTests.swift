@@ -56,6 +56,27 @@ import Testing
     }
 
     @Test(arguments: Kind.all)
+    func `in a full table, half-open flows give way to new ones`(kind: Kind) throws {
+        let datapath = try TestDatapath()
+        try datapath.changeSettings { $0.max_half_open = 1_024 }
+        let flood = (0..<1_100).map {
+            Conversation(kind.family, kind.transport, clientPort: 1_024 + $0).request(.syn).bytes
+        }
+        #expect(try datapath.run(flood, at: .tc).allSatisfy { $0.action == 7 })
+        #expect(try datapath.datapath.flowCount().flows == 1_024)
+        try datapath.expectConsistent(originals: 1_024)
+    }
+
+    @Test(arguments: Kind.all)
+    func `a flow whose first packet gets nowhere is not kept`(kind: Kind) throws {
+        let datapath = try TestDatapath()
+        let conversation = Conversation(kind)
+        try datapath.expectDropped(conversation.request(.syn).with { $0.ttl = 1 }, counting: "ttl_expired")
+        #expect(try datapath.leftovers() == [])
+        try datapath.open(conversation)
+    }
+
+    @Test(arguments: Kind.all)
     func `without room for half-open flows, new ones are refused`(kind: Kind) throws {
         let datapath = try TestDatapath()
         try datapath.changeSettings { $0.max_half_open = 0 }

@@ -41,6 +41,11 @@ import Testing
             ]
         },
         Change("no next header", [.ipv6]) { $0.ipv6?.nextHeader = 59 },
+        Change("no next header and no payload", [.ipv6]) {
+            $0.ipv6?.nextHeader = 59
+            let length = $0.bytes.count
+            $0.ipv6?.payloadLengthDelta = 14 + 40 - length
+        },
     ]
 
     @Test(arguments: Hook.allCases, changes)

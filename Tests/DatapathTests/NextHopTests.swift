@@ -99,6 +99,7 @@ import Testing
         let length = kind.family == .ipv4 ? 32 : 128
         try network.namespace.ip(["route add unreachable \(kind.family.target)/\(length)"])
         try datapath.expectDropped(Conversation(kind).request(.syn), counting: "no_route")
+        #expect(try datapath.leftovers() == [])
     }
 
     @Test(arguments: Kind.all)

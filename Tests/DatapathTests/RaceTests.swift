@@ -68,6 +68,26 @@ import Testing
     }
 
     @Test(arguments: Family.allCases)
+    func `no UDP flow outlives its mapping`(family: Family) throws {
+        let datapath = try TestDatapath([])
+        let requests = (0..<100).map { Conversation(Kind(family: family, transport: .udp), from: 30_000 + $0) }
+            .map { $0.request().bytes }
+        for _ in 0..<20 {
+            try datapath.add(family.standardMappings)
+            let rendezvous = Rendezvous(of: 2)
+            _ = try inParallel(2) { thread in
+                rendezvous.meet(0)
+                if thread == 0 {
+                    _ = try datapath.run(requests, at: .tc)
+                } else {
+                    try datapath.datapath.removeAllMappings()
+                }
+            }
+            #expect(try datapath.states() == [])
+        }
+    }
+
+    @Test(arguments: Family.allCases)
     func `a closing flow that two SYNs renew is one flow`(family: Family) throws {
         let datapath = try TestDatapath()
         let conversations = (0..<100).map { Conversation(Kind(family: family, transport: .tcp), from: 30_000 + $0) }
