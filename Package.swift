@@ -37,7 +37,7 @@ let package = Package(
             swiftSettings: strict),
         .target(
             name: "FastNATTesting",
-            dependencies: ["CLinux"],
+            dependencies: ["CLibbpf", "CLinux"],
             swiftSettings: strict),
 
         .testTarget(

@@ -56,9 +56,8 @@ public struct FastnatInstance: Sendable, CustomStringConvertible {
     /// What is still there.
     public func leftovers() throws(TestingError) -> [String] {
         var left: [String] = []
-        for (kind, ids) in [("link", links), ("prog", programs), ("map", maps)] {
-            let present = Set(try bpftool([kind, "show"]).compactMap { $0["id"] as? Int })
-            left += ids.intersection(present).sorted().map { "\(kind) \($0)" }
+        for (kind, ids) in [(KernelObject.link, links), (.program, programs), (.map, maps)] {
+            for id in ids.sorted() where try kind.exists(id) { left.append("\(kind) \(id)") }
         }
         return left + Self.files(of: cookie)
     }
