@@ -4,43 +4,64 @@
 
 char LICENSE[] SEC("license") = "Dual MIT/GPL";
 
-static __always_inline int tc_run(struct __sk_buff *skb, enum side side, enum stage stage)
+static __always_inline int tc_run(struct packet *packet, struct __sk_buff *skb)
 {
 	struct tuple tuple;
-	struct packet packet = {.side = side, .stage = stage, .tuple = &tuple};
 	enum verdict verdict;
 
-	tc_packet_init(&packet, skb);
-	verdict = pipeline(&packet);
+	packet->tuple = &tuple;
+	tc_packet_init(packet, skb);
+	verdict = pipeline(packet);
 	if (verdict == VERDICT_CONTINUE) {
-		skb->cb[TC_NOTE_SIDE] = side;
-		bpf_tail_call(skb, &stages, packet.stage);
+		skb->cb[TC_NOTE_SIDE] = packet->side;
+		skb->cb[TC_NOTE_BEGUN] = packet->begun;
+		bpf_tail_call(skb, &stages, packet->stage);
 		return TC_NEXT; /* the loader enters all stages before it attaches: never */
 	}
-	if (packet.reason != REASON_NONE)
-		reason_count(packet.reason);
-	return tc_action(&packet, verdict);
+	if (packet->reason != REASON_NONE)
+		reason_count(packet->reason);
+	return tc_action(packet, verdict);
+}
+
+static __always_inline int tc_run_attached(struct __sk_buff *skb, enum side side)
+{
+	struct packet packet = {.side = side, .stage = STAGE_ATTACHED};
+
+	return tc_run(&packet, skb);
+}
+
+static __always_inline int tc_run_stage(struct __sk_buff *skb, enum stage stage)
+{
+	struct packet packet = {.side = skb->cb[TC_NOTE_SIDE], .begun = skb->cb[TC_NOTE_BEGUN], .stage = stage};
+
+	return tc_run(&packet, skb);
 }
 
 /* Ingress of an uplink: packets from clients. */
 SEC("tc")
 int fastnat_uplink(struct __sk_buff *skb)
 {
-	return tc_run(skb, SIDE_UPLINK, STAGE_ATTACHED);
+	return tc_run_attached(skb, SIDE_UPLINK);
 }
 
 /* Ingress of a device towards containers: their replies. */
 SEC("tc")
 int fastnat_container(struct __sk_buff *skb)
 {
-	return tc_run(skb, SIDE_CONTAINER, STAGE_ATTACHED);
+	return tc_run_attached(skb, SIDE_CONTAINER);
 }
 
-/* Goes on for both of them (abi/stages.h): new flows, and known ones that need a route. */
+/* What goes on with their packets (abi/stages.h). */
 SEC("tc")
 int fastnat_admit(struct __sk_buff *skb)
 {
-	return tc_run(skb, skb->cb[TC_NOTE_SIDE], STAGE_ADMIT);
+	return tc_run_stage(skb, STAGE_ADMIT);
+}
+
+SEC("tc")
+int fastnat_route(struct __sk_buff *skb)
+{
+	return tc_run_stage(skb, STAGE_ROUTE);
 }
 
 /* An uplink before there is a socket buffer: known flows alone. What it passes, fastnat_uplink sees (and counts). */

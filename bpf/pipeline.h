@@ -90,7 +90,7 @@ static __always_inline enum reason tc_packet_refused(struct packet *packet, cons
 	return packet_wire_length(packet) > next_hop->mtu ? REASON_TOO_BIG : REASON_NONE;
 }
 
-/* A flow whose next hop is fresh needs nothing but itself; STAGE_ADMIT looks up the route of others. */
+/* A flow whose next hop is fresh needs nothing but itself; STAGE_ROUTE looks up the route of others. */
 static __always_inline enum verdict forward_tc(struct packet *packet, const struct flow_reference *reference, __u64 now)
 {
 	enum direction direction = entry_direction(reference->entry);
@@ -105,14 +105,18 @@ static __always_inline enum verdict forward_tc(struct packet *packet, const stru
 	if (!flow_reference_holds(reference))
 		return packet_refuse(packet, REASON_FLOW_RACE);
 	if (!cached) {
-		if (packet->stage != STAGE_ADMIT)
-			return packet_continue(packet, STAGE_ADMIT);
+		if (packet->stage != STAGE_ROUTE)
+			return packet_continue(packet, STAGE_ROUTE);
+		if (reference->flow->life.flags & FLOW_PATTERN) /* only a source of 0.0.0.0:0 or [::]:0 finds one */
+			return packet_refuse(packet, REASON_MARTIAN_SOURCE);
 		route = route_of(packet, &rewrite);
 		if (!route)
 			return packet_refuse(packet, REASON_NO_ROUTE);
 		next_hop_copy(&rewrite.next_hop, &route->next_hop);
 		next_hop_store(&half->next_hop, &route->next_hop, reference);
 		half->refreshed = now >> 20;
+		if (direction == DIRECTION_ORIGINAL)
+			pattern_refresh(reference->flow, now);
 	}
 	reason = tc_packet_refused(packet, &rewrite.next_hop);
 	if (reason != REASON_NONE)
@@ -136,30 +140,45 @@ static __always_inline enum verdict forward(struct packet *packet, const struct 
 	return forward_tc(packet, reference, now);
 }
 
-/* For a packet of no known flow: begins one, where a mapping says so. REASON_NONE, or what keeps the packet from being
- * forwarded. */
+/* For a packet of no known flow: begins one, where a mapping or masquerade says so. REASON_NONE, or what keeps the packet from
+ * being forwarded. */
 static __always_inline enum reason begin(struct packet *packet)
 {
-	struct ethhdr *ethernet = packet->data;
 	struct scratch *scratch = map_only_element(&scratches);
+	struct ethhdr *ethernet = packet->data;
+	enum reason reason;
 
 	if (!scratch || (void *)(ethernet + 1) > packet->data_end)
 		return REASON_MALFORMED;
-	__builtin_memcpy(scratch->request.uplink_mac, ethernet->h_dest, ETH_ALEN);
+	__builtin_memcpy(scratch->request.arrival_mac, ethernet->h_dest, ETH_ALEN);
 	scratch->request.original = *packet->tuple;
-	return flow_begin(packet->context, &scratch->request);
+	scratch->request.reply = *packet->tuple; /* for its protocol */
+	reason = mapping_begin(packet->context, packet->side);
+	if (packet->side == SIDE_UPLINK)
+		return reason == REASON_UNPUBLISHED ? open_port_begin(packet->context) : reason;
+	return reason == REASON_UNPUBLISHED || reason == REASON_NOT_LOCAL ? masquerade_begin(packet->context) : reason;
 }
 
-/* The packet's flow, unless it is one that has ended and the packet begins the next. */
-static __always_inline bool flow_find_current(struct packet *packet, struct flow_reference *reference)
+/* Whether a flow of this host's addresses has lost its own: nothing would come back. The kernel's masquerade forgets such
+ * flows, too. */
+static __always_inline bool flow_is_homeless(struct packet *packet, const struct flow *flow, enum direction direction)
 {
-	if (!flow_find(packet->tuple, reference))
+	struct scratch *scratch = map_only_element(&scratches);
+
+	if (!scratch || !(flow->life.flags & FLOW_HOST_PORT) || direction != DIRECTION_ORIGINAL)
 		return false;
-	if (!flow_is_reused(reference->flow, packet, entry_direction(reference->entry)))
-		return true;
-	if (packet->stage == STAGE_ADMIT)
-		flow_reference_end(reference);
-	return false;
+	scratch->candidate.source = flow->reply.tuple.source;
+	scratch->candidate.destination = flow->reply.tuple.destination;
+	return route_locality(packet->context, &scratch->candidate) == LOCALITY_ELSEWHERE;
+}
+
+/* Whether the flow is over for this packet: its connection is, and the packet begins the next; or its address is. */
+static __always_inline bool flow_is_over(struct packet *packet, const struct flow_reference *reference)
+{
+	enum direction direction = entry_direction(reference->entry);
+
+	return flow_is_reused(reference->flow, packet, direction) ||
+	       (packet->stage == STAGE_ROUTE && flow_is_homeless(packet, reference->flow, direction));
 }
 
 /* A TCP packet from the middle of a connection is not ours: whoever carried it goes on. */
@@ -168,27 +187,41 @@ static __always_inline bool packet_may_begin(const struct packet *packet)
 	return packet->tuple->protocol != IPPROTO_TCP || (packet->tcp_flags & (TCP_SYN | TCP_ACK | TCP_RST)) == TCP_SYN;
 }
 
-/* Only TC begins flows, and only packets from clients do. */
+/* Only TC begins flows. */
 static __always_inline enum verdict forward_unknown(struct packet *packet)
 {
-	struct flow_reference reference;
-	enum verdict verdict;
-	enum reason reason;
-
-	if (packet->hook == HOOK_XDP || packet->side == SIDE_CONTAINER || !packet_may_begin(packet))
+	if (packet->hook == HOOK_XDP || !packet_may_begin(packet))
 		return VERDICT_PASS;
-	if (packet->stage != STAGE_ADMIT)
-		return packet_continue(packet, STAGE_ADMIT);
-	reason = begin(packet);
-	/* In a race, another CPU was faster: its flow is as good. */
+	return packet_continue(packet, STAGE_ADMIT);
+}
+
+static __always_inline enum verdict forward_known(struct packet *packet, const struct flow_reference *reference)
+{
+	enum verdict verdict;
+
+	if (flow_is_over(packet, reference)) {
+		if (packet->stage == STAGE_ROUTE)
+			flow_reference_end(reference);
+		else if (packet->hook == HOOK_TC)
+			return packet_continue(packet, STAGE_ROUTE);
+		return forward_unknown(packet);
+	}
+	verdict = forward(packet, reference);
+	if (verdict == VERDICT_DROP && packet->begun) /* a flow whose first packet gets nowhere is not kept */
+		flow_reference_end(reference);
+	return verdict;
+}
+
+/* STAGE_ADMIT: the flow, once made, is as any other; STAGE_ROUTE goes on. In a race, another CPU was faster: its flow is as
+ * good. */
+static __always_inline enum verdict admit(struct packet *packet)
+{
+	enum reason reason = begin(packet);
+
 	if (reason != REASON_NONE && reason != REASON_FLOW_RACE)
 		return packet_refuse(packet, reason);
-	if (!flow_find(packet->tuple, &reference))
-		return packet_refuse(packet, REASON_FLOW_RACE);
-	verdict = forward(packet, &reference);
-	if (verdict == VERDICT_DROP && reason == REASON_NONE) /* a flow whose first packet gets nowhere is not kept */
-		flow_reference_end(&reference);
-	return verdict;
+	packet->begun = reason == REASON_NONE;
+	return packet_continue(packet, STAGE_ROUTE);
 }
 
 static __always_inline enum verdict pipeline(struct packet *packet)
@@ -208,8 +241,12 @@ static __always_inline enum verdict pipeline(struct packet *packet)
 	}
 	if (!packet_is_for_host(packet))
 		return VERDICT_PASS;
-	if (flow_find_current(packet, &reference))
-		return forward(packet, &reference);
+	if (packet->stage == STAGE_ADMIT)
+		return admit(packet);
+	if (flow_find(packet->tuple, &reference))
+		return forward_known(packet, &reference);
+	if (packet->begun)
+		return packet_refuse(packet, REASON_FLOW_RACE);
 	return forward_unknown(packet);
 }
 

@@ -136,9 +136,12 @@ import Testing
     }
 
     @Test(arguments: Kind.all)
-    func `the container side begins no flow`(kind: Kind) throws {
+    func `the container side begins no flow to what is neither published nor masqueraded`(kind: Kind) throws {
         let datapath = try TestDatapath()
-        let conversation = Conversation(kind).with { $0.uplinkMAC = "02:00:00:00:02:01" }
+        let conversation = Conversation(kind).with {
+            $0.uplinkMAC = "02:00:00:00:02:01"
+            $0.published.port = 8079
+        }
         try datapath.expectPassed(conversation.request(.syn), on: .container)
         #expect(try datapath.states() == [])
     }

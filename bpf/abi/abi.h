@@ -7,6 +7,7 @@
 #include "flow.h"
 #include "limits.h"
 #include "mapping.h"
+#include "masquerade.h"
 #include "reasons.h"
 #include "settings.h"
 #include "stages.h"

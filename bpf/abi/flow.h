@@ -27,6 +27,12 @@ enum flow_seen {
 	SEEN_OPEN = 1 << 5, /* this direction knows that the flow is open and asks no more */
 };
 
+enum flow_flag {
+	FLOW_HOST_PORT = 1 << 0,   /* its replies come to an address and port of this host, which no socket may have */
+	FLOW_PATTERN = 1 << 1,     /* no flow but what others go by: the external port of a container's endpoint */
+	FLOW_ACCEPTS_ANY = 1 << 2, /* a pattern that lets in whoever sends to its external port */
+};
+
 enum next_hop_flag {
 	NEXT_HOP_RESOLVED = 1 << 0, /* the MAC addresses are valid */
 	NEXT_HOP_XDP = 1 << 1,      /* the output takes frames redirected from XDP */
@@ -67,7 +73,8 @@ struct flow_state {
 struct flow_life {
 	__u64 created; /* CLOCK_MONOTONIC, ns */
 	struct flow_state state;
-	__u64 zero;
+	__u32 parent; /* slot of the pattern whose port it uses (nat/masquerade.h), or 2^32 - 1 */
+	__u32 flags;  /* enum flow_flag */
 };
 
 struct flow {

@@ -17,6 +17,7 @@
 	X(TABLE_FULL, table_full, 1, "the flow table is full") \
 	X(HALF_OPEN_FULL, half_open_full, 1, "too many half-open flows, and none found to give way") \
 	X(NO_FREE_PORT, no_free_port, 1, "no free source port towards the target") \
+	X(NO_ADDRESS, no_address, 1, "masqueraded, but the uplink has no address to send from") \
 	X(FLOW_RACE, flow_race, 1, "two CPUs made the same flow at once, or it went while the packet was handled") \
 	X(MAPPING_RACE, mapping_race, 1, "mappings changed at the moment the packet began a flow; its sender tries again") \
 	X(CHECKSUM_UPDATE, checksum_update, 1, "the kernel refused a checksum update")

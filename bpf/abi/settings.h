@@ -20,6 +20,8 @@ struct settings {
 	__u32 max_half_open;
 	__u32 has_addressed_mappings; /* any mapping with a host address */
 	__u32 has_ranges;             /* any mapping of more than one port */
+	__u32 has_masquerades;        /* any at all */
+	__u32 has_open_ports;         /* any masquerade that lets in what no container has asked for */
 	__u32 abi_version;            /* ABI_VERSION of the loader that made the maps */
 	__u32 mappings_version;       /* counts the changes of mappings */
 	__u64 hash_seed;
@@ -41,7 +43,7 @@ struct flush_request {
 	__u32 deleted;  /* out */
 };
 
-_Static_assert(sizeof(struct settings) == 48, "struct settings");
+_Static_assert(sizeof(struct settings) == 56, "struct settings");
 _Static_assert(sizeof(struct layout) == 16, "struct layout");
 
 #endif

@@ -4,7 +4,9 @@
 #define FASTNAT_ABI_STAGES_H
 
 /* X(identifier, program) */
-#define FASTNAT_STAGES(X) X(ADMIT, fastnat_admit) /* new flows, and known ones that need a route */
+#define FASTNAT_STAGES(X) \
+	X(ADMIT, fastnat_admit) /* packets of no known flow: begins it, where they may */ \
+	X(ROUTE, fastnat_route) /* known flows, new ones among them, that need a route */
 
 #define FASTNAT_STAGE_ENUM(identifier, program) STAGE_##identifier,
 

@@ -3,12 +3,10 @@
 #ifndef FASTNAT_NAT_FLOW_H
 #define FASTNAT_NAT_FLOW_H
 
-#include "flow_slots.h"
+#include "source_port.h"
 
 /* A half's last_seen is rewritten when it is this old (ns): most packets write no timestamp. */
 #define LAST_SEEN_GRANULARITY (1ULL << 28)
-/* Source ports tried when another flow already has the reply tuple. */
-#define SOURCE_PORT_TRIES 16
 /* Flows looked at for a half-open one that gives way. */
 #define EVICTION_SAMPLES 32
 
@@ -64,7 +62,7 @@ __noinline int flow_end(__u32 slot, __u32 phase, __u32 generation)
 	flow_index_remove(original, entry_make(original, slot, DIRECTION_ORIGINAL, state.generation));
 	flow_index_remove(reply, entry_make(reply, slot, DIRECTION_REPLY, state.generation));
 	counters = mapping_counters_of(flow->original.mapping_id);
-	if (counters)
+	if (counters && !(flow->life.flags & FLOW_PATTERN))
 		__sync_fetch_and_add(&counters->closed, 1);
 	if (state.phase == FLOW_HALF_OPEN)
 		__sync_fetch_and_add(&gauges->half_open, -1);
@@ -156,40 +154,46 @@ static __always_inline void flow_half_set_deltas(struct flow_half *half, const s
 					  (__u64)other->tuple.source_port + other->tuple.destination_port);
 }
 
-static __always_inline __be16 source_port_random(void)
-{
-	return bpf_htons(1024 + bpf_get_prandom_u32() % (65536 - 1024));
-}
+/* Another CPU may take a free port first; then the next one is looked for. */
+#define REPLY_INSERT_TRIES 4
 
-/* Enters the reply half. One client with one source port may come to two published ports of one target; the second flow
- * gets another source port, or its replies could not be told apart. */
-static __always_inline enum reason flow_insert_reply(struct flow *flow, __u32 slot, __u64 *inserted)
+/* Enters the reply half. One client with one source port may come to two published ports of one target, and two containers with
+ * one source port to one server; the second flow gets another source port, or its replies could not be told apart. */
+static __always_inline enum reason flow_insert_reply(struct __sk_buff *skb, struct flow_request *request, struct flow *flow,
+						     __u32 slot, __u64 *inserted)
 {
-	struct tuple *tuple = &flow->reply.tuple;
+	bool suits = port_is_in_range(request, request->reply.destination_port) &&
+		     !(request->flags & FLOW_HOST_PORT && host_socket_takes(skb, &request->reply));
 
 #pragma clang loop unroll(disable)
-	for (int i = 0; i < SOURCE_PORT_TRIES; i++) {
-		__u64 hash = tuple_hash(tuple, layout.hash_seed);
-		__u64 entry = entry_make(hash, slot, DIRECTION_REPLY, flow->life.state.generation);
-		int result = flow_index_insert(tuple, hash, entry);
+	for (int i = 0; i < REPLY_INSERT_TRIES; i++) {
+		__u64 hash, entry;
+		int result;
 
+		if (!suits && source_port_find(skb))
+			return REASON_NO_FREE_PORT;
+		suits = false;
+		flow->reply.tuple.destination_port = request->reply.destination_port;
+		hash = tuple_hash(&flow->reply.tuple, layout.hash_seed);
+		entry = entry_make(hash, slot, DIRECTION_REPLY, flow->life.state.generation);
+		result = flow_index_insert(&flow->reply.tuple, hash, entry);
 		if (result == INSERT_DONE) {
 			*inserted = hash;
 			return REASON_NONE;
 		}
 		if (result == INSERT_FULL)
 			return REASON_TABLE_FULL;
-		tuple->destination_port = source_port_random();
 	}
 	return REASON_NO_FREE_PORT;
 }
 
 /* Enters both halves, the reply first: when the original is found, its replies will be too. */
-static __always_inline enum reason flow_insert(struct flow *flow, __u32 slot)
+static __always_inline enum reason flow_insert(struct __sk_buff *skb, struct flow_request *request, struct flow *flow,
+					       __u32 slot)
 {
 	__u64 reply_hash = 0, hash = tuple_hash(&flow->original.tuple, layout.hash_seed);
 	__u64 entry = entry_make(hash, slot, DIRECTION_ORIGINAL, flow->life.state.generation);
-	enum reason reason = flow_insert_reply(flow, slot, &reply_hash);
+	enum reason reason = flow_insert_reply(skb, request, flow, slot, &reply_hash);
 	int result;
 
 	if (reason != REASON_NONE)
@@ -209,15 +213,13 @@ static __always_inline void flow_fill(struct flow *flow, const struct flow_reque
 
 	flow->life.state.generation++; /* FLOW_DEAD: nobody else writes it */
 	flow->life.created = now;
+	flow->life.parent = request->parent;
+	flow->life.flags = request->flags;
 	flow->original.tuple = request->original;
-	flow->reply.tuple.source = request->target;
-	flow->reply.tuple.destination = request->original.source;
-	flow->reply.tuple.source_port = request->target_port;
-	flow->reply.tuple.destination_port = request->original.source_port;
-	flow->reply.tuple.protocol = request->original.protocol;
+	flow->reply.tuple = request->reply;
 	flow_half_reset(&flow->original, request->mapping_id, now);
 	flow_half_reset(&flow->reply, request->mapping_id, now);
-	__builtin_memcpy(flow->reply.next_hop.source_mac, request->uplink_mac, sizeof(request->uplink_mac));
+	__builtin_memcpy(flow->reply.next_hop.source_mac, request->arrival_mac, sizeof(request->arrival_mac));
 }
 
 /* Somebody who used the slot's former flow is still writing its next hop (next_hop.h): not to be used now. */
@@ -226,16 +228,28 @@ static __always_inline bool flow_is_being_written(const struct flow *flow)
 	return (READ_ONCE(flow->original.next_hop.sequence) | READ_ONCE(flow->reply.next_hop.sequence)) & 1;
 }
 
-/* REASON_NONE: the flow can be found; REASON_FLOW_RACE: as a rule it can, another CPU has made it. */
-static __noinline int flow_create(const struct flow_request *request)
+/* A pattern does not give way to half-open flows: theirs would lose it. */
+static __always_inline enum reason flow_open_pattern(struct flow *flow)
 {
+	struct flow_gauges *gauges = map_only_element(&flow_gauges);
+
+	if (gauges && flow_turn(flow, flow_state(flow), FLOW_OPEN))
+		__sync_fetch_and_add(&gauges->half_open, -1);
+	return REASON_NONE;
+}
+
+/* Makes the flow of the request in this CPU's scratch. REASON_NONE: the flow can be found; REASON_FLOW_RACE: as a rule it can,
+ * another CPU has made it. */
+static __noinline int flow_create(struct __sk_buff *skb)
+{
+	struct scratch *scratch = map_only_element(&scratches);
 	struct mapping_counters *counters;
 	enum reason reason;
 	struct flow *flow;
 	__u32 slot;
 
-	if (!request)
-		return REASON_MALFORMED;
+	if (!scratch)
+		return REASON_TABLE_FULL;
 	reason = flow_admit();
 	if (reason != REASON_NONE)
 		return reason;
@@ -247,8 +261,8 @@ static __noinline int flow_create(const struct flow_request *request)
 	reason = REASON_FLOW_RACE;
 	flow = bpf_map_lookup_elem(&flows, &slot);
 	if (flow && !flow_is_being_written(flow)) {
-		flow_fill(flow, request);
-		reason = flow_insert(flow, slot);
+		flow_fill(flow, &scratch->request);
+		reason = flow_insert(skb, &scratch->request, flow, slot);
 	}
 	if (!flow || reason != REASON_NONE) {
 		flow_slot_free(slot);
@@ -256,7 +270,9 @@ static __noinline int flow_create(const struct flow_request *request)
 		return reason;
 	}
 	flow_turn(flow, flow_state(flow), FLOW_HALF_OPEN); /* full barrier */
-	counters = mapping_counters_of(request->mapping_id);
+	if (scratch->request.flags & FLOW_PATTERN)
+		return flow_open_pattern(flow);
+	counters = mapping_counters_of(scratch->request.mapping_id);
 	if (counters)
 		__sync_fetch_and_add(&counters->opened, 1);
 	return REASON_NONE;

@@ -10,8 +10,6 @@
 /* CPUs begin to look this many words apart. */
 #define SLOT_CPU_STRIDE 61
 
-#define SLOT_NONE 0xffffffffU
-
 /* 0 to 63; `word` is not 0. */
 static __always_inline __u32 bit_lowest(__u64 word)
 {

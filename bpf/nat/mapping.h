@@ -146,22 +146,44 @@ static __always_inline __be16 mapping_target_port(const struct mapping_match *ma
 
 /* Why a packet that falls into `match` may not begin a flow, or REASON_NONE. */
 static __always_inline enum reason mapping_refuses(struct __sk_buff *skb, const struct mapping_match *match,
-						   const struct flow_request *request)
+						   const struct tuple *original)
 {
-	enum locality locality = match->any_address ? route_locality(skb, &request->original) : LOCALITY_HOST;
+	enum locality locality = match->any_address ? route_locality(skb, original) : LOCALITY_HOST;
 
 	/* A port of 127.0.0.1 is for this host alone: the stack takes no such packet from a network either. */
-	if (address_is_no_host(&request->original.destination))
+	if (address_is_no_host(&original->destination))
 		return REASON_NOT_LOCAL;
 	if (locality != LOCALITY_HOST)
 		return locality == LOCALITY_ELSEWHERE ? REASON_NOT_LOCAL : REASON_NO_ROUTE;
-	if (!mapping_allows(match->mapping, &request->original.source))
+	if (!mapping_allows(match->mapping, &original->source))
 		return REASON_NOT_ALLOWED;
-	if (address_is_link_local(&request->original.source))
+	if (address_is_link_local(&original->source))
 		return REASON_LINK_LOCAL;
-	if (address_is_no_host(&request->original.source))
+	if (address_is_no_host(&original->source))
 		return REASON_MARTIAN_SOURCE;
 	return REASON_NONE;
+}
+
+/* What the target sees as the client: the client itself, as a rule. A container that comes to a published port of its own host
+ * is seen under the address it has sent to, so that the reply comes back through the host even where both are on one bridge
+ * (hairpinning: RFC 4787, REQ-9a, wants the external address, too). */
+static __always_inline void request_set_client(struct flow_request *request, enum side side)
+{
+	request->reply.destination = side == SIDE_CONTAINER ? request->original.destination : request->original.source;
+	request->reply.destination_port = request->original.source_port;
+	request->flags = side == SIDE_CONTAINER ? FLOW_HOST_PORT : 0;
+	request->first_port = PORT_FIRST_UNPRIVILEGED;
+	request->last_port = PORT_LAST;
+	if (bpf_ntohs(request->original.source_port) < PORT_FIRST_UNPRIVILEGED)
+		request->first_port = 1;
+}
+
+static __always_inline void request_set_mapping(struct flow_request *request, const struct mapping_match *match)
+{
+	request->reply.source = match->mapping->target;
+	request->reply.source_port = mapping_target_port(match, request->original.destination_port);
+	request->mapping_id = match->mapping->id;
+	request->parent = SLOT_NONE;
 }
 
 /* Mappings have changed while a flow was made. The loader first changes a mapping, then counts, then ends the flows of what was
@@ -175,29 +197,29 @@ static __always_inline enum reason flow_withdraw(const struct tuple *original)
 	return REASON_MAPPING_RACE;
 }
 
-/* Makes the flow that a packet of no known flow begins. REASON_NONE: it can be found now; REASON_UNPUBLISHED: the packet is
- * none of ours. */
-__noinline int flow_begin(struct __sk_buff *skb, struct flow_request *request)
+/* Makes the flow that a packet to a published port begins; the request in this CPU's scratch has its original tuple, the
+ * reply's protocol and the MAC address. REASON_NONE: it can be found now; REASON_UNPUBLISHED: there is no such port. */
+__noinline int mapping_begin(struct __sk_buff *skb, enum side side)
 {
 	struct settings *current = map_only_element(&settings);
+	struct scratch *scratch = map_only_element(&scratches);
 	struct mapping_match match;
 	enum reason reason;
 	__u32 version;
 
-	if (!request || !current)
+	if (!scratch || !current)
 		return REASON_UNPUBLISHED;
 	version = READ_ONCE(current->mappings_version);
-	if (!mapping_find(&request->original, &match))
+	if (!mapping_find(&scratch->request.original, &match))
 		return REASON_UNPUBLISHED;
-	reason = mapping_refuses(skb, &match, request);
+	reason = mapping_refuses(skb, &match, &scratch->request.original);
 	if (reason != REASON_NONE)
 		return reason;
-	request->target = match.mapping->target;
-	request->target_port = mapping_target_port(&match, request->original.destination_port);
-	request->mapping_id = match.mapping->id;
-	reason = flow_create(request);
+	request_set_client(&scratch->request, side);
+	request_set_mapping(&scratch->request, &match);
+	reason = flow_create(skb);
 	if (reason == REASON_NONE && READ_ONCE(current->mappings_version) != version)
-		return flow_withdraw(&request->original);
+		return flow_withdraw(&scratch->request.original);
 	return reason;
 }
 

@@ -86,10 +86,28 @@ struct {
 	__type(value, __u8);
 } mapping_sources SEC(".maps");
 
-/* mapping id → counters of this CPU. Zeroed by the loader when it gives out the id. */
+/* network of containers → how it is masqueraded. Written by the loader; full: the loader refuses. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, MAX_MASQUERADES);
+	__type(key, struct masquerade_key);
+	__type(value, struct masquerade);
+} masquerades SEC(".maps");
+
+/* masquerade, destination prefix → nothing: packets to there are not masqueraded. Written by the loader. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, MAX_EXEMPTIONS);
+	__type(key, struct exemption_key);
+	__type(value, __u8);
+} masquerade_exemptions SEC(".maps");
+
+/* mapping or masquerade id → counters of this CPU. Zeroed by the loader when it gives out the id. */
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, MAX_MAPPINGS);
+	__uint(max_entries, MAX_MAPPINGS + MAX_MASQUERADES);
 	__type(key, __u32);
 	__type(value, struct mapping_counters);
 } mapping_counters SEC(".maps");
@@ -111,15 +129,21 @@ struct {
 	__type(value, __u32);
 } xdp_outputs SEC(".maps");
 
-/* A packet that may begin a flow, and where its mapping sends it. */
+/* A flow to be made. The destination port of `reply` is what the client's own becomes: as it stands there if that is free and
+ * in the range, else another one of the range. */
 struct flow_request {
 	struct tuple original;
-	struct address target;
-	__u8 uplink_mac[6]; /* that the packet was sent to */
-	__be16 target_port;
-	__u32 mapping_id;
-	__u32 zero;
+	struct tuple reply;
+	__u8 arrival_mac[6]; /* that the first packet was sent to */
+	__u16 first_port;    /* host byte order, as last_port */
+	__u16 last_port;
+	__u16 zero;
+	__u32 mapping_id; /* of the mapping or masquerade */
+	__u32 flags;      /* enum flow_flag */
+	__u32 parent;     /* slot of the pattern whose port it uses, or SLOT_NONE */
 };
+
+#define SLOT_NONE 0xffffffffU
 
 /* A route, and what bpf_redirect_neigh needs to find the neighbour itself. */
 struct route {
@@ -130,6 +154,8 @@ struct route {
 /* What a packet needs room for beyond its stack of 512 bytes. */
 struct scratch {
 	struct flow_request request;
+	struct tuple candidate; /* source_port.h */
+	__u32 next_port;        /* where the search for a free port goes on */
 	struct route route;
 };
 

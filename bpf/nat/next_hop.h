@@ -15,9 +15,13 @@
 #define FAMILY_IPV4 2
 #define FAMILY_IPV6 10
 
+/* Since Linux 6.7: the answer has the source address that the kernel would choose, or there is none. */
+#define FIB_LOOKUP_SOURCE (1U << 4)
+#define FIB_RESULT_NO_SOURCE 9
+
 /* What the kernel's routes say of a packet that came in where `skb` did: BPF_FIB_LKUP_RET_*. */
 static __always_inline long fib_find(struct __sk_buff *skb, struct bpf_fib_lookup *fib, const struct address *source,
-				     const struct address *destination)
+				     const struct address *destination, __u32 flags)
 {
 	__builtin_memset(fib, 0, sizeof(*fib));
 	fib->ifindex = skb->ifindex;
@@ -31,7 +35,7 @@ static __always_inline long fib_find(struct __sk_buff *skb, struct bpf_fib_looku
 		__builtin_memcpy(fib->ipv6_src, source->words, sizeof(fib->ipv6_src));
 		__builtin_memcpy(fib->ipv6_dst, destination->words, sizeof(fib->ipv6_dst));
 	}
-	return bpf_fib_lookup(skb, fib, sizeof(*fib), 0);
+	return bpf_fib_lookup(skb, fib, sizeof(*fib), flags);
 }
 
 enum locality {
@@ -49,7 +53,7 @@ __noinline int route_locality(struct __sk_buff *skb, const struct tuple *tuple)
 
 	if (!tuple)
 		return LOCALITY_UNKNOWN;
-	switch (fib_find(skb, &fib, &tuple->source, &tuple->destination)) {
+	switch (fib_find(skb, &fib, &tuple->source, &tuple->destination, 0)) {
 	case BPF_FIB_LKUP_RET_NOT_FWDED:
 		return LOCALITY_HOST;
 	case BPF_FIB_LKUP_RET_FWD_DISABLED:
@@ -77,7 +81,7 @@ __noinline int route_find(struct __sk_buff *skb, const struct rewrite *rewrite, 
 
 	if (!rewrite || !route)
 		return -1;
-	result = fib_find(skb, &fib, &rewrite->source, &rewrite->destination);
+	result = fib_find(skb, &fib, &rewrite->source, &rewrite->destination, 0);
 	if (result != BPF_FIB_LKUP_RET_SUCCESS && result != BPF_FIB_LKUP_RET_NO_NEIGH)
 		return -1;
 	output = fib.ifindex;

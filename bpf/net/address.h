@@ -56,6 +56,12 @@ static __always_inline bool address_is_link_local(const struct address *address)
 	return bpf_ntohl(address->words[0]) >> 22 == 0xfe80 >> 6;
 }
 
+static __always_inline bool address_equal(const struct address *left, const struct address *right)
+{
+	return !((left->words[0] ^ right->words[0]) | (left->words[1] ^ right->words[1]) | (left->words[2] ^ right->words[2]) |
+		 (left->words[3] ^ right->words[3]));
+}
+
 static __always_inline bool tuple_equal(const struct tuple *left, const struct tuple *right)
 {
 	const __u64 *a = (const void *)left, *b = (const void *)right;

@@ -24,6 +24,11 @@ enum tcp_flag {
 };
 #define TCP_FLAGS_OFFSET 13
 
+/* Ports below are for well-known services (RFC 6335, section 6). Host byte order. */
+#define PORT_FIRST_PRIVILEGED 512
+#define PORT_FIRST_UNPRIVILEGED 1024
+#define PORT_LAST 65535
+
 #define TCP_CHECKSUM_OFFSET offsetof(struct tcphdr, check)
 #define UDP_CHECKSUM_OFFSET offsetof(struct udphdr, check)
 

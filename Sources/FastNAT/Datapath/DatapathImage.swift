@@ -6,6 +6,7 @@ enum DatapathProgram: String, CaseIterable {
     case uplink = "fastnat_uplink"
     case container = "fastnat_container"
     case admit = "fastnat_admit"
+    case route = "fastnat_route"
     case xdp = "fastnat_xdp"
     case armSweep = "fastnat_arm_sweep"
     case flush = "fastnat_flush"

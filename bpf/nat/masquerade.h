@@ -1,0 +1,249 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR MIT */
+/* Connections that containers begin: how their source becomes an address and port of this host.
+ *
+ * Symmetric (address- and port-dependent, as the kernel does it): each flow has an external port that is its own among the
+ * flows to that destination. Endpoint-independent (RFC 4787, REQ-1): a pattern, entered like a flow, holds the external port of
+ * a container's address and port, whatever the destination: container → anywhere, anywhere → external port. Flows to single
+ * destinations take their port from it and keep it alive. Who may come in without having been asked for is a matter of
+ * patterns, too: anybody where that is allowed, or the addresses that the container has sent to, each of which has a pattern
+ * then. */
+#ifndef FASTNAT_NAT_MASQUERADE_H
+#define FASTNAT_NAT_MASQUERADE_H
+
+#include <linux/errno.h>
+
+#include "mapping.h"
+
+static __always_inline struct masquerade *masquerade_find(const struct address *source)
+{
+	struct masquerade_key key = {.prefix_length = 128, .source = *source};
+
+	return bpf_map_lookup_elem(&masquerades, &key);
+}
+
+static __always_inline bool masquerade_exempts(const struct masquerade *rule, const struct address *destination)
+{
+	struct exemption_key key = {
+		.prefix_length = 32 + 128,
+		.id = bpf_htonl(rule->id),
+		.destination = *destination,
+	};
+
+	return rule->flags & MASQUERADE_HAS_EXEMPTIONS && bpf_map_lookup_elem(&masquerade_exemptions, &key);
+}
+
+static __always_inline void fib_source(const struct bpf_fib_lookup *fib, bool is_ipv4, struct address *source)
+{
+	if (is_ipv4)
+		address_set_ipv4(source, fib->ipv4_src);
+	else
+		__builtin_memcpy(source->words, fib->ipv6_src, sizeof(source->words));
+}
+
+/* Asks the kernel for the way of `original`, and for the source address it would choose where `rule` follows that: before Linux
+ * 6.7 it does not tell, and the address that the loader has seen stands. */
+static __always_inline long masquerade_route(struct __sk_buff *skb, const struct tuple *original, const struct masquerade *rule,
+					     struct bpf_fib_lookup *fib, struct address *address)
+{
+	long result = -EINVAL;
+
+	*address = rule->address;
+	if (rule->flags & MASQUERADE_FOLLOWS) {
+		result = fib_find(skb, fib, &original->source, &original->destination, FIB_LOOKUP_SOURCE);
+		if (result == BPF_FIB_LKUP_RET_SUCCESS || result == BPF_FIB_LKUP_RET_NO_NEIGH)
+			fib_source(fib, address_is_ipv4(&original->source), address);
+	}
+	if (result == -EINVAL)
+		result = fib_find(skb, fib, &original->source, &original->destination, 0);
+	return result;
+}
+
+/* The address that packets of `original` leave this host with. REASON_UNPUBLISHED: they do not leave by the rule's uplink. */
+__noinline int masquerade_address(struct __sk_buff *skb, const struct tuple *original, const struct masquerade *rule,
+				  struct address *address)
+{
+	struct bpf_fib_lookup fib;
+	long result;
+
+	if (!original || !rule || !address)
+		return REASON_UNPUBLISHED;
+	result = masquerade_route(skb, original, rule, &fib, address);
+	if (result == FIB_RESULT_NO_SOURCE)
+		return REASON_NO_ADDRESS;
+	if ((result != BPF_FIB_LKUP_RET_SUCCESS && result != BPF_FIB_LKUP_RET_NO_NEIGH) || fib.ifindex != rule->uplink)
+		return REASON_UNPUBLISHED;
+	return address_is_no_host(address) ? REASON_NO_ADDRESS : REASON_NONE;
+}
+
+/* The ports of the rule; for a well-known source port, where the rule leaves the choice, those (RFC 4787, REQ-3a). */
+static __always_inline void request_set_ports(struct flow_request *request, const struct masquerade *rule)
+{
+	request->first_port = rule->first_port ?: PORT_FIRST_UNPRIVILEGED;
+	request->last_port = rule->last_port ?: PORT_LAST;
+	if (!rule->first_port && bpf_ntohs(request->original.source_port) < PORT_FIRST_UNPRIVILEGED) {
+		request->first_port = PORT_FIRST_PRIVILEGED;
+		request->last_port = PORT_FIRST_UNPRIVILEGED - 1;
+	}
+}
+
+static __always_inline void request_set_masquerade(struct flow_request *request, const struct masquerade *rule)
+{
+	request->reply.source = request->original.destination;
+	request->reply.source_port = request->original.destination_port;
+	request->reply.destination_port = request->original.source_port;
+	request_set_ports(request, rule);
+	request->mapping_id = rule->id;
+	request->flags = FLOW_HOST_PORT;
+	if (rule->flags & MASQUERADE_ACCEPT_ANY)
+		request->flags |= FLOW_ACCEPTS_ANY;
+	request->parent = SLOT_NONE;
+}
+
+/* Turns a flow's tuples into those of its pattern: of all its destinations, or (`address` given) of all ports of one. */
+static __always_inline void request_set_pattern(struct flow_request *request, const struct address *address)
+{
+	if (address)
+		request->original.destination = *address;
+	else
+		address_set_any(&request->original.destination, address_is_ipv4(&request->original.source));
+	request->reply.source = request->original.destination;
+	request->original.destination_port = 0;
+	request->reply.source_port = 0;
+}
+
+/* From now on the request can have the pattern's port only. */
+static __always_inline void request_bind(struct flow_request *request, const struct flow_reference *pattern)
+{
+	request->reply.destination_port = pattern->flow->reply.tuple.destination_port;
+	request->first_port = bpf_ntohs(request->reply.destination_port);
+	request->last_port = request->first_port;
+	request->flags &= ~FLOW_HOST_PORT; /* no socket had it when the pattern was made */
+	request->parent = entry_slot(pattern->entry);
+}
+
+/* Finds the pattern of the request as it stands, or makes it. */
+static __always_inline enum reason pattern_obtain(struct __sk_buff *skb, struct flow_request *request,
+						  struct flow_reference *pattern)
+{
+	enum reason reason;
+
+	if (flow_find(&request->original, pattern)) {
+		if (address_equal(&pattern->flow->reply.tuple.destination, &request->reply.destination))
+			return REASON_NONE;
+		flow_reference_end(pattern); /* this host's address is another one now */
+	}
+	request->flags |= FLOW_PATTERN;
+	reason = flow_create(skb);
+	request->flags &= ~FLOW_PATTERN;
+	if (reason != REASON_NONE && reason != REASON_FLOW_RACE)
+		return reason;
+	return flow_find(&request->original, pattern) ? REASON_NONE : REASON_FLOW_RACE;
+}
+
+/* Gives the request the external port of its source, and notes which address it sends to where that matters. */
+__noinline int masquerade_bind(struct __sk_buff *skb, __u32 rule_flags)
+{
+	struct scratch *scratch = map_only_element(&scratches);
+	struct flow_reference pattern;
+	struct address destination;
+	enum reason reason;
+	__be16 port;
+
+	if (!scratch)
+		return REASON_TABLE_FULL;
+	destination = scratch->request.original.destination;
+	port = scratch->request.original.destination_port;
+	request_set_pattern(&scratch->request, NULL);
+	reason = pattern_obtain(skb, &scratch->request, &pattern);
+	if (reason == REASON_NONE) {
+		request_bind(&scratch->request, &pattern);
+		if (rule_flags & MASQUERADE_ACCEPT_CONTACTED) {
+			request_set_pattern(&scratch->request, &destination);
+			reason = pattern_obtain(skb, &scratch->request, &pattern);
+		}
+	}
+	scratch->request.original.destination = destination;
+	scratch->request.original.destination_port = port;
+	scratch->request.reply.source = destination;
+	scratch->request.reply.source_port = port;
+	return reason;
+}
+
+/* Makes the flow that a container begins; the request in this CPU's scratch has its original tuple, the reply's protocol and
+ * the MAC address. REASON_NONE: it can be found now; REASON_UNPUBLISHED: its source is not masqueraded. */
+__noinline int masquerade_begin(struct __sk_buff *skb)
+{
+	struct settings *current = map_only_element(&settings);
+	struct scratch *scratch = map_only_element(&scratches);
+	struct masquerade *rule;
+	enum reason reason;
+	__u32 version;
+
+	if (!scratch || !current || !current->has_masquerades)
+		return REASON_UNPUBLISHED;
+	version = READ_ONCE(current->mappings_version);
+	rule = masquerade_find(&scratch->request.original.source);
+	if (!rule || masquerade_exempts(rule, &scratch->request.original.destination))
+		return REASON_UNPUBLISHED;
+	reason = masquerade_address(skb, &scratch->request.original, rule, &scratch->request.reply.destination);
+	if (reason != REASON_NONE)
+		return reason;
+	request_set_masquerade(&scratch->request, rule);
+	if (rule->flags & MASQUERADE_ENDPOINT_INDEPENDENT)
+		reason = masquerade_bind(skb, rule->flags);
+	if (reason == REASON_NONE)
+		reason = flow_create(skb);
+	if (reason == REASON_NONE && READ_ONCE(current->mappings_version) != version)
+		return flow_withdraw(&scratch->request.original);
+	return reason;
+}
+
+/* Finds the pattern that lets a packet of the request's reply tuple in: of its sender's address, or of anybody. */
+static __always_inline bool pattern_find_open(struct tuple *tuple, struct flow_reference *pattern)
+{
+	tuple->source_port = 0;
+	if (flow_find(tuple, pattern))
+		return pattern->flow->life.flags & FLOW_PATTERN;
+	address_set_any(&tuple->source, address_is_ipv4(&tuple->destination));
+	return flow_find(tuple, pattern) && pattern->flow->life.flags & FLOW_ACCEPTS_ANY;
+}
+
+/* Makes the flow that a packet from outside begins towards the external port of a container; the request in this CPU's scratch
+ * has the packet's tuple as the original one. A socket of this host that has the port by now goes first. */
+__noinline int open_port_begin(struct __sk_buff *skb)
+{
+	struct settings *current = map_only_element(&settings);
+	struct scratch *scratch = map_only_element(&scratches);
+	struct flow_reference pattern;
+	struct flow_request *request;
+
+	if (!scratch || !current || !current->has_open_ports)
+		return REASON_UNPUBLISHED;
+	request = &scratch->request;
+	scratch->candidate = request->original;
+	if (address_is_no_host(&request->original.source) || !pattern_find_open(&scratch->candidate, &pattern) ||
+	    host_socket_takes(skb, &request->original))
+		return REASON_UNPUBLISHED;
+	request->reply = request->original;
+	request->original.source = pattern.flow->original.tuple.source;
+	request->original.source_port = pattern.flow->original.tuple.source_port;
+	request->original.destination = request->reply.source;
+	request->original.destination_port = request->reply.source_port;
+	request->mapping_id = pattern.flow->original.mapping_id;
+	request->flags = 0;
+	request_bind(request, &pattern);
+	return flow_create(skb);
+}
+
+/* A pattern lives as long as one of its flows sends (RFC 4787, REQ-6: outbound packets refresh it). */
+static __always_inline void pattern_refresh(const struct flow *flow, __u64 now)
+{
+	__u32 slot = flow->life.parent;
+	struct flow *pattern = slot == SLOT_NONE ? NULL : bpf_map_lookup_elem(&flows, &slot);
+
+	if (pattern && pattern->life.flags & FLOW_PATTERN &&
+	    address_equal(&pattern->original.tuple.source, &flow->original.tuple.source))
+		pattern->original.last_seen = now;
+}
+
+#endif
