@@ -51,6 +51,13 @@ int fastnat_container(struct __sk_buff *skb)
 	return tc_run_attached(skb, SIDE_CONTAINER);
 }
 
+/* Egress of an uplink that containers are masqueraded on. What is forwarded, by us or by the kernel, has come in somewhere. */
+SEC("tc")
+int fastnat_host(struct __sk_buff *skb)
+{
+	return skb->ingress_ifindex ? TC_NEXT : tc_run_attached(skb, SIDE_HOST);
+}
+
 /* What goes on with their packets (abi/stages.h). */
 SEC("tc")
 int fastnat_admit(struct __sk_buff *skb)

@@ -75,6 +75,24 @@ static __always_inline struct route *route_of(struct packet *packet, const struc
 	return scratch && !route_find(packet->context, rewrite, &scratch->route) ? &scratch->route : NULL;
 }
 
+/* A socket of this host has a port that a container had first (nat/host_socket.h): the port alone changes, and the stack goes
+ * on with the packet, out of the host or up to the socket. */
+static __always_inline enum verdict relabel(struct packet *packet, const struct flow_reference *reference, __u64 now)
+{
+	enum direction direction = entry_direction(reference->entry);
+	struct flow_half *half = flow_half(reference->flow, direction);
+	struct rewrite rewrite;
+
+	rewrite_from_flow(&rewrite, half, flow_half(reference->flow, !direction));
+	if (!flow_reference_holds(reference))
+		return packet_refuse(packet, REASON_FLOW_RACE);
+	flow_track(reference, half, packet, direction);
+	flow_account(half, packet, now);
+	if (!rewrite_ports(packet, &rewrite) || !rewrite_checksum(packet, &rewrite))
+		return packet_refuse(packet, REASON_CHECKSUM_UPDATE);
+	return VERDICT_PASS;
+}
+
 /* Sends through the kernel's neighbour table: it resolves a neighbour that is not known, and keeps a known one confirmed. */
 static __always_inline enum verdict redirect_to_neighbour(struct packet *packet, struct route *route)
 {
@@ -107,6 +125,8 @@ static __always_inline enum verdict forward_tc(struct packet *packet, const stru
 	if (!cached) {
 		if (packet->stage != STAGE_ROUTE)
 			return packet_continue(packet, STAGE_ROUTE);
+		if (reference->flow->life.flags & FLOW_OF_HOST)
+			return relabel(packet, reference, now);
 		if (reference->flow->life.flags & FLOW_PATTERN) /* only a source of 0.0.0.0:0 or [::]:0 finds one */
 			return packet_refuse(packet, REASON_MARTIAN_SOURCE);
 		route = route_of(packet, &rewrite);
@@ -153,6 +173,8 @@ static __always_inline enum reason begin(struct packet *packet)
 	__builtin_memcpy(scratch->request.arrival_mac, ethernet->h_dest, ETH_ALEN);
 	scratch->request.original = *packet->tuple;
 	scratch->request.reply = *packet->tuple; /* for its protocol */
+	if (packet->side == SIDE_HOST)
+		return host_begin(packet->context);
 	reason = mapping_begin(packet->context, packet->side);
 	if (packet->side == SIDE_UPLINK)
 		return reason == REASON_UNPUBLISHED ? open_port_begin(packet->context) : reason;
@@ -192,6 +214,8 @@ static __always_inline enum verdict forward_unknown(struct packet *packet)
 {
 	if (packet->hook == HOOK_XDP || !packet_may_begin(packet))
 		return VERDICT_PASS;
+	if (packet->side == SIDE_HOST && !host_packet_clashes(packet->tuple))
+		return VERDICT_PASS;
 	return packet_continue(packet, STAGE_ADMIT);
 }
 
@@ -199,6 +223,8 @@ static __always_inline enum verdict forward_known(struct packet *packet, const s
 {
 	enum verdict verdict;
 
+	if (packet->side == SIDE_HOST && !(reference->flow->life.flags & FLOW_OF_HOST))
+		return VERDICT_PASS;
 	if (flow_is_over(packet, reference)) {
 		if (packet->stage == STAGE_ROUTE)
 			flow_reference_end(reference);
@@ -239,7 +265,7 @@ static __always_inline enum verdict pipeline(struct packet *packet)
 	case PARSE_OK:
 		break;
 	}
-	if (!packet_is_for_host(packet))
+	if (packet->side != SIDE_HOST && !packet_is_for_host(packet))
 		return VERDICT_PASS;
 	if (packet->stage == STAGE_ADMIT)
 		return admit(packet);

@@ -1,18 +1,29 @@
 internal import CLibbpf
 internal import Glibc
 
+/// Which packets of an interface TC looks at.
+public enum TCDirection: Hashable, Sendable {
+    /// Those that arrive.
+    case ingress
+    /// Those that leave.
+    case egress
+
+    fileprivate var point: bpf_tc_attach_point { self == .ingress ? BPF_TC_INGRESS : BPF_TC_EGRESS }
+}
+
 /// A place in the network stack that runs our programs.
 public enum AttachPoint: Hashable, Sendable {
     /// The driver, before there is a socket buffer (native XDP).
     case xdp
-    /// TC ingress through a tcx link (Linux 6.6).
-    case tcxIngress
+    /// TC through a tcx link (Linux 6.6).
+    case tcx(TCDirection)
 
     /// Numbers of `enum bpf_attach_type`; Debian 12's headers end before tcx.
     fileprivate var type: bpf_attach_type {
         switch self {
         case .xdp: BPF_XDP
-        case .tcxIngress: bpf_attach_type(rawValue: 46)
+        case .tcx(.ingress): bpf_attach_type(rawValue: 46)
+        case .tcx(.egress): bpf_attach_type(rawValue: 47)
         }
     }
 }
@@ -59,17 +70,20 @@ public struct BPFLink: ~Copyable {
     }
 }
 
-/// A classifier program at the ingress of a clsact queueing discipline: TC before tcx. It outlives its loader.
+/// A classifier program of a clsact queueing discipline: TC before tcx. It outlives its loader.
 public struct ClsactFilter: Sendable {
     /// The interface.
     public let interfaceIndex: UInt32
+    /// The side of the queueing discipline.
+    public let direction: TCDirection
     /// Identify our filter among others; first in order.
     private static let handle: UInt32 = 0xfa57
     private static let priority: UInt32 = 1
 
     /// Names the filter; attaches nothing.
-    public init(interfaceIndex: UInt32) {
+    public init(interfaceIndex: UInt32, direction: TCDirection) {
         self.interfaceIndex = interfaceIndex
+        self.direction = direction
     }
 
     /// Calls `body` with our place, on one or both sides of the queueing discipline.
@@ -85,7 +99,7 @@ public struct ClsactFilter: Sendable {
     private func atFilter(
         _ body: (UnsafeMutablePointer<bpf_tc_hook>, UnsafeMutablePointer<bpf_tc_opts>) -> Int32
     ) -> Int32 {
-        at(BPF_TC_INGRESS) { hook in
+        at(direction.point) { hook in
             withOptions(bpf_tc_opts.self) { options in
                 options.pointee.handle = Self.handle
                 options.pointee.priority = Self.priority

@@ -31,6 +31,7 @@ enum flow_flag {
 	FLOW_HOST_PORT = 1 << 0,   /* its replies come to an address and port of this host, which no socket may have */
 	FLOW_PATTERN = 1 << 1,     /* no flow but what others go by: the external port of a container's endpoint */
 	FLOW_ACCEPTS_ANY = 1 << 2, /* a pattern that lets in whoever sends to its external port */
+	FLOW_OF_HOST = 1 << 3,     /* of a socket of this host: only its port changes, the stack carries it */
 };
 
 enum next_hop_flag {

@@ -14,6 +14,8 @@ enum limit {
 	/* The loader gives half-open flows a quarter of the table. */
 	HALF_OPEN_SHARE = 4,
 	MAX_MAPPINGS = 1 << 14,
+	/* The mapping of a flow that has none. */
+	MAPPING_NONE = 0x7fffffff,
 	MAX_MASQUERADES = 1 << 10,
 	MAX_EXEMPTIONS = 1 << 14,
 	MAX_RANGE_OWNERS = 1 << 10,

@@ -20,7 +20,8 @@ enum hook {
 /* Which side of the host a program is attached to. */
 enum side {
 	SIDE_UPLINK,    /* packets from clients: may make flows */
-	SIDE_CONTAINER, /* packets from containers: known flows alone */
+	SIDE_CONTAINER, /* packets from containers: may make flows too */
+	SIDE_HOST,      /* packets from sockets of this host, on their way out of an uplink */
 };
 
 /* What becomes of a packet. Values of their own: each hook translates them (hook/). */

@@ -4,7 +4,7 @@
 #ifndef FASTNAT_NAT_SWEEP_H
 #define FASTNAT_NAT_SWEEP_H
 
-#include "masquerade.h"
+#include "host_socket.h"
 
 /* One step looks at this many words of the slot bitmap at most, and at the flows of so many words that are not empty: 2,048
  * flows, about 0.2 ms. */

@@ -13,21 +13,28 @@ struct Attachments {
         self.directory = directory
     }
 
-    /// What is attached, or was when its interface was still there.
+    /// What is attached, or was when its interface was still there; an interface's queueing discipline with its owner last.
     func all() -> [Attachment] {
-        directoryEntries(directory).compactMap(Attachment.init(pinName:))
+        let attachments = directoryEntries(directory).compactMap(Attachment.init(pinName:))
+        return attachments.filter { !owns($0) } + attachments.filter(owns)
+    }
+
+    private func owns(_ attachment: Attachment) -> Bool { pathExists(path(attachment) + "/owned") }
+
+    private func filter(of attachment: Attachment) -> ClsactFilter {
+        ClsactFilter(interfaceIndex: attachment.interfaceIndex, direction: attachment.role.direction)
     }
 
     /// Whether the interface is still there with our program on it.
     func isAlive(_ attachment: Attachment) -> Bool {
-        if attachment.hook == .clsact { return ClsactFilter(interfaceIndex: attachment.interfaceIndex).isAttached() }
+        if attachment.hook == .clsact { return filter(of: attachment).isAttached() }
         guard let link = try? BPFLink(Descriptor(pinnedAt: path(attachment))) else { return false }
         return (try? link.interfaceIndex()) == attachment.interfaceIndex
     }
 
     private func path(_ attachment: Attachment) -> String { "\(directory)/\(attachment.pinName)" }
 
-    /// Attaches a program at TC ingress, or puts it in the place of the one that is there.
+    /// Attaches a program at TC, or puts it in the place of the one that is there.
     ///
     /// - Returns: the attachment when it is new.
     func attachTC(
@@ -40,7 +47,7 @@ struct Attachments {
         }
         if kind != .clsact {
             do {
-                return try attachLink(tcx, program, .tcxIngress)
+                return try attachLink(tcx, program, .tcx(role.direction))
             } catch let error as BPFError where error.code == EINVAL && kind == .auto {
                 // No tcx in this kernel: clsact does.
             }
@@ -67,7 +74,7 @@ struct Attachments {
 
     /// Remembers first: a crash in between is mended by the next load or unload.
     private func attachClsact(_ attachment: Attachment, _ program: borrowing Descriptor) throws -> Attachment {
-        let filter = ClsactFilter(interfaceIndex: attachment.interfaceIndex)
+        let filter = filter(of: attachment)
         try makeDirectory(path(attachment))
         do {
             if try filter.createQueueingDiscipline() { try makeDirectory(path(attachment) + "/owned") }
@@ -82,7 +89,7 @@ struct Attachments {
     /// false: what was attached has gone with its interface, and its pin is removed.
     private func replace(_ attachment: Attachment, with program: borrowing Descriptor) throws -> Bool {
         if attachment.hook == .clsact {
-            try ClsactFilter(interfaceIndex: attachment.interfaceIndex).attach(program)
+            try filter(of: attachment).attach(program)
             return true
         }
         let link = try BPFLink(Descriptor(pinnedAt: path(attachment)))
@@ -102,10 +109,10 @@ struct Attachments {
     /// Detaches, and removes the pin. Nothing that can fail here is worth stopping for: the interface may have gone.
     func detach(_ attachment: Attachment) {
         if attachment.hook == .clsact {
-            let filter = ClsactFilter(interfaceIndex: attachment.interfaceIndex)
+            let filter = filter(of: attachment)
             try? filter.detach()
             let owned = path(attachment) + "/owned"
-            if pathExists(owned) {
+            if owns(attachment) {
                 if !hasForeignFilters(on: attachment.interfaceIndex) { try? filter.destroyQueueingDiscipline() }
                 rmdir(owned)
             }

@@ -1,20 +1,32 @@
+internal import BPF
+
 /// What an interface is to fastnat.
 public enum InterfaceRole: String, Sendable, Hashable {
     /// Clients are behind it.
     case uplink
     /// Containers are behind it.
     case container
+    /// The host's own packets leave by it: an uplink that containers are masqueraded on.
+    case host
 
-    var program: DatapathProgram { self == .uplink ? .uplink : .container }
+    var program: DatapathProgram {
+        switch self {
+        case .uplink: .uplink
+        case .container: .container
+        case .host: .host
+        }
+    }
+
+    var direction: TCDirection { self == .host ? .egress : .ingress }
 }
 
 /// Where a program sits on an interface.
 public enum InterfaceHook: String, Sendable, Hashable {
     /// Native XDP.
     case xdp
-    /// TC ingress by a tcx link.
+    /// TC by a tcx link.
     case tcx
-    /// TC ingress by a filter on clsact.
+    /// TC by a filter on clsact.
     case clsact
 }
 

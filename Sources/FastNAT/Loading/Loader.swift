@@ -73,7 +73,7 @@ public enum Loader {
     }
 
     private static func pinPrograms(of object: borrowing LoadedObject, in directory: String) throws {
-        for program in [DatapathProgram.container, .flush] {
+        for program in [DatapathProgram.container, .host, .flush] {
             let path = "\(directory)/\(program.rawValue)"
             unlink(path)
             try object.program(program.rawValue).pin(at: path)
@@ -144,8 +144,8 @@ public enum Loader {
             var interfaces = try Interfaces()
             let link = try interfaces.named(name)
             let attachments = Attachments(directory: state.links)
-            let ours = attachments.all().filter { $0.role == .uplink && $0.interfaceIndex == link.index }
-            guard !ours.isEmpty else {
+            let ours = attachments.all().filter { $0.role != .container && $0.interfaceIndex == link.index }
+            guard ours.contains(where: { $0.role == .uplink }) else {
                 throw FastNATError.unusableInterface(
                     name, problem: "it is no uplink of fastnat; fastnat status lists them")
             }
