@@ -77,15 +77,39 @@ struct NextHopTests {
         try container.command(["ethtool", "-K", "eth0", "gro", "on"])
         if !isBridge {
             try scene.host.ip(["address add 172.20.0.1/24 dev veth0", "address add fd00:20::1/64 dev veth0 nodad"])
-            // Another interface towards the target: fastnat looks for it when a mapping is added.
-            for transport in TransportProtocol.allCases {
-                try scene.unpublish(7000, to: 7, transport)
-                try scene.publish(7000, to: 7, transport)
-            }
+            // Another interface towards the target: fastnat looks for it when it is loaded again.
+            if let fastnat = scene.fastnat { try fastnat.start() }
         }
         // Until then the container's replies go up the stack as they are, and the client resets such a connection.
         try pulses.expectToHeal("a new interface", isConnectionLost: scene.fastnat != nil && !isBridge)
         try Pulse(.tcp, to: scene.published(7000), from: scene.client).awaitAnswers(10)
+        try scene.finish()
+    }
+
+    @Test("A load goes on without a target that cannot be reached now, and names it", arguments: Publisher.fastnat)
+    func unreachable(_ publisher: Publisher) throws {
+        let scene = try Scene(publisher, Topology.Options(.direct))
+        let fastnat = try #require(scene.fastnat)
+        let server = try scene.serve(.http, on: 80)
+        try scene.publish(8080, to: server.port)
+        let other = try NetworkNamespace("other")
+        try scene.host.connect("veth9", to: other, "eth0")
+        try scene.host.ip(["address add 172.29.0.1/24 dev veth9"])
+        try scene.run("map", "add", "9000-9001", "172.29.0.2:80-81")
+        let before = try scene.list("map").count
+
+        try scene.host.ip(["link del veth9"])
+        let result = try fastnat.run(fastnat.loadArguments)
+        #expect(
+            result.errors == """
+                fastnat: loaded, but the target 172.29.0.2 cannot be reached: there is no route to it; is its network up?
+
+                """)
+        #expect(result.outputBytes.isEmpty)
+        #expect(try scene.list("map").count == before)
+        #expect(Traffic.canGet(scene.published(8080), from: scene.client))
+        let interfaces = try #require(try scene.status()["programs"] as? [[String: Any]]).map { $0["interface"] as? String }
+        #expect(Set(interfaces) == ["eth0", "veth0"])
         try scene.finish()
     }
 }

@@ -55,6 +55,8 @@ struct LoadCommand: ParsableCommand {
         request.maximumFlows = maxFlows
         request.timeouts = TimeoutChanges(
             tcpHalfOpen: tcpHalfOpenTimeout, tcpOpen: tcpOpenTimeout, tcpClosing: tcpClosingTimeout, udp: udpTimeout)
-        try reporting(verbose: verbose) { () throws(FastNATError) in try Loader.load(request) }
+        try reporting(verbose: verbose) { () throws(FastNATError) in
+            for problem in try Loader.load(request) { complain("fastnat: loaded, but \(problem)") }
+        }
     }
 }

@@ -55,7 +55,7 @@ struct Interfaces: ~Copyable {
         return try generic.xdpFeatures(interfaceIndex: index)
     }
 
-    /// The interface that packets to a target leave through.
+    /// The interface that packets to a target leave through. Throws `.notRoutable` when there is none that programs fit on.
     mutating func output(towards target: IPAddress) throws -> Link {
         let found: Route
         do throws(NetlinkError) {
@@ -69,6 +69,9 @@ struct Interfaces: ~Copyable {
         }
         guard let link = link(found.interfaceIndex) else {
             throw FastNATError.notRoutable(target, problem: "the interface towards it has just gone; try again")
+        }
+        guard link.isEthernet else {
+            throw FastNATError.notRoutable(target, problem: "the interface \(link.name) towards it is not Ethernet")
         }
         return link
     }

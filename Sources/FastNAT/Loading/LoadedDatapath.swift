@@ -43,20 +43,22 @@ public struct LoadedDatapath: ~Copyable {
     ///
     /// - Parameter force: publish also what a local program listens on.
     public func publish(_ mappings: [PortMapping], force: Bool = false) throws(FastNATError) {
-        let (attachments, maps) = (attachments, state.programs)
+        let (attachments, programs) = (attachments, state.programs)
         try translating {
             if !force { try Self.refuseShadowing(by: mappings) }
             let outputs = try Self.outputs(for: mappings)
             try Self.requireForwarding(Set(mappings.map(\.family)), outputs, attachments)
-            var new: [Attachment] = []
+            let program = try Descriptor(pinnedAt: "\(programs)/\(DatapathProgram.container.rawValue)")
+            var (attached, entered): ([Attachment], [UInt32]) = ([], [])
             do {
                 for output in outputs {
-                    if let attachment = try attachContainerSide(output, attachments, maps) { new.append(attachment) }
-                    try datapath.maps.noteXDPOutput(output.index)
+                    if let new = try attachments.attachContainerSide(output, program) { attached.append(new) }
+                    if try datapath.maps.noteXDPOutput(output.index) { entered.append(output.index) }
                 }
                 try datapath.addMappings(mappings)
             } catch {
-                for attachment in new { attachments.detach(attachment) }
+                for index in entered { _ = try? datapath.maps.xdpOutputs.remove(index) }
+                for attachment in attached { attachments.detach(attachment) }
                 throw error
             }
         }
@@ -73,9 +75,6 @@ public struct LoadedDatapath: ~Copyable {
         var outputs: [UInt32: Link] = [:]
         for target in Set(mappings.map(\.target.address)) {
             let link = try interfaces.output(towards: target)
-            guard link.isEthernet else {
-                throw FastNATError.notRoutable(target, problem: "the interface \(link.name) towards it is not Ethernet")
-            }
             outputs[link.index] = link
         }
         return outputs.values.sorted { $0.index < $1.index }
@@ -92,33 +91,6 @@ public struct LoadedDatapath: ~Copyable {
             for link in uplinks + outputs where try !isForwardingEnabled(interface: link.name, family: family) {
                 throw FastNATError.forwardingOff(family, interface: link.name)
             }
-        }
-    }
-
-    /// A target behind an uplink needs no program of its own there.
-    private func attachContainerSide(_ link: Link, _ attachments: Attachments, _ programs: String) throws -> Attachment?
-    {
-        let present = attachments.all().filter { $0.interfaceIndex == link.index && $0.hook != .xdp }
-        for attachment in present {
-            if attachments.isAlive(attachment) { return nil }
-            attachments.detach(attachment)
-        }
-        let program = try Descriptor(pinnedAt: "\(programs)/\(DatapathProgram.container.rawValue)")
-        let usesClsact = attachments.all().contains { $0.hook == .clsact }
-        return try attachments.attachTC(.container, link.index, program, usesClsact ? .clsact : .auto)
-    }
-
-}
-
-extension DatapathMaps {
-    /// Lets XDP redirect to an interface, or not. A device that takes redirected frames has a NAPI of its own, or its peer has
-    /// (GRO on in the container): otherwise they would be lost without a trace.
-    func noteXDPOutput(_ interfaceIndex: UInt32) throws {
-        var interfaces = try Interfaces()
-        if try interfaces.xdpFeatures(interfaceIndex)?.contains(.ndoXmit) == true {
-            try xdpOutputs.set(interfaceIndex, interfaceIndex)
-        } else {
-            try xdpOutputs.remove(interfaceIndex)
         }
     }
 }

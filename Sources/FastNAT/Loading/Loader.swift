@@ -8,26 +8,30 @@ public enum Loader {
     /// Loads, or brings what is loaded up to date: flows and mappings stay, and programs change at once for every packet.
     ///
     /// When it fails, what was there before is there still, and nothing else is.
-    public static func load(_ request: LoadRequest) throws(FastNATError) {
+    ///
+    /// - Returns: what did not stop it: why targets of mappings cannot be reached now.
+    public static func load(_ request: LoadRequest) throws(FastNATError) -> [FastNATError] {
         try Requirements.check()
-        try translating {
+        return try translating {
             let plan = try AttachmentPlan(request)
             let state = try StateDirectory()
             let everything = try state.prepare()
             let here = try state.lockPrepared()
             state.removeAbandoned(Loader.isAbandoned)
             let wasLoaded = state.isLoaded
+            var problems: [FastNATError] = []
             do {
                 let object = try wasLoaded ? reload(request, state) : loadFresh(request, state)
                 try startSweep(object)
                 try pinPrograms(of: object, in: state.programs)
-                try attach(plan, object, Attachments(directory: state.links))
+                problems = try attach(plan, object, Attachments(directory: state.links))
             } catch {
                 if !wasLoaded { removeAll(state) }
                 throw error
             }
             _ = consume here
             _ = consume everything
+            return problems
         }
     }
 
@@ -80,10 +84,14 @@ public enum Loader {
         }
     }
 
-    /// Attaches to the interfaces of the plan, and gives the new programs to those that are attached already.
+    /// Attaches to the interfaces of the plan, gives the new programs to those that are attached already, and attaches to the
+    /// interfaces that lead to the targets now. Returns why targets cannot be reached.
     private static func attach(
         _ plan: AttachmentPlan, _ object: borrowing LoadedObject, _ attachments: Attachments
-    ) throws {
+    ) throws -> [FastNATError] {
+        let maps = try DatapathMaps { name throws(BPFError) in try object.map(name) }
+        let targets = try maps.targets()
+        let container = try object.program(DatapathProgram.container.rawValue)
         var new: [Attachment] = []
         do {
             for interface in plan.interfaces {
@@ -98,12 +106,12 @@ public enum Loader {
                 let program = attachment.hook == .xdp ? DatapathProgram.xdp : attachment.role.program
                 try attachments.refresh(attachment, with: try object.program(program.rawValue))
             }
-            let maps = try DatapathMaps { name throws(BPFError) in try object.map(name) }
-            for attachment in attachments.all() { try? maps.noteXDPOutput(attachment.interfaceIndex) }
+            for attachment in attachments.all() { _ = try? maps.noteXDPOutput(attachment.interfaceIndex) }
         } catch {
             for attachment in new { attachments.detach(attachment) }
             throw error
         }
+        return maps.connect(targets, container, attachments)
     }
 
     private static func attachXDP(
