@@ -23,7 +23,7 @@ enum ExitStatus: Int32, CaseIterable {
         case .noInput: "no such interface, mapping or file"
         case .noHost: "target not routable"
         case .unavailable: "not loaded, or loaded by another version"
-        case .software: "refused by the kernel"
+        case .software: "a BPF operation, a query of the kernel or a system call failed"
         case .system: "kernel too old or not configured"
         case .conflict: "conflict or table full"
         case .temporary: "another fastnat is at work"

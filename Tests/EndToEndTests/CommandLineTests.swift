@@ -79,6 +79,26 @@ struct CommandLineTests {
         try scene.finish()
     }
 
+    @Test("Status says why an uplink has its hooks: by --mode, as long as that was the last word, or by auto")
+    func why() throws {
+        let scene = try Scene(.fastnatTC, Topology.Options(.direct))
+        func reasons() throws -> [String] {
+            let programs = try #require(try scene.status()["programs"] as? [[String: Any]])
+            return programs.filter { $0["role"] as? String == "uplink" }.compactMap { $0["reason"] as? String }
+        }
+        let automatic = "XDP on a veth takes segmentation offload away from its peer"
+        #expect(try reasons() == ["chosen by --mode tc"])
+        try scene.run("load", "--iface", "eth0", "--mode", "xdp")
+        #expect(try reasons() == ["chosen by --mode xdp", "chosen by --mode xdp"])
+        try scene.run("load", "--iface", "eth0")
+        #expect(try reasons() == [automatic])
+        try scene.run("load", "--iface", "eth0", "--mode", "tc")
+        try scene.run("unload", "--iface", "eth0")
+        try scene.run("load", "--iface", "eth0")
+        #expect(try reasons() == [automatic])
+        try scene.finish()
+    }
+
     @Test("Twenty `map add` at once are all there, and none waits for ever")
     func concurrent() throws {
         let scene = try Scene(.fastnatTC, Topology.Options(.bridge))

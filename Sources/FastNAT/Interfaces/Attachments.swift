@@ -108,6 +108,7 @@ struct Attachments {
 
     /// Detaches, and removes the pin. Nothing that can fail here is worth stopping for: the interface may have gone.
     func detach(_ attachment: Attachment) {
+        if attachment.role == .uplink && attachment.hook != .xdp { forgetMode(of: attachment.interfaceIndex) }
         if attachment.hook == .clsact {
             let filter = filter(of: attachment)
             try? filter.detach()
@@ -122,6 +123,26 @@ struct Attachments {
             if let link = try? BPFLink(Descriptor(pinnedAt: path(attachment))) { try? link.detach() }
             unlink(path(attachment))
         }
+    }
+
+    /// Remembers which mode an uplink was loaded with, until it is detached.
+    func note(_ mode: HookMode, on interfaceIndex: UInt32) throws(FastNATError) {
+        forgetMode(of: interfaceIndex)
+        if mode != .auto { try makeDirectory(path(mode, interfaceIndex)) }
+    }
+
+    /// The mode that an uplink was loaded with.
+    func mode(of interfaceIndex: UInt32) -> HookMode {
+        HookMode.allCases.first { pathExists(path($0, interfaceIndex)) } ?? .auto
+    }
+
+    private func forgetMode(of interfaceIndex: UInt32) {
+        for mode in HookMode.allCases { rmdir(path(mode, interfaceIndex)) }
+    }
+
+    /// A directory, because a bpf file system has no files to write in.
+    private func path(_ mode: HookMode, _ interfaceIndex: UInt32) -> String {
+        "\(directory)/\(InterfaceRole.uplink.rawValue)-\(interfaceIndex)-mode-\(mode.rawValue)"
     }
 
     /// Filters of somebody else would go with the queueing discipline.

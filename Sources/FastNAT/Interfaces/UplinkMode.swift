@@ -10,17 +10,20 @@ struct UplinkMode: Sendable, Hashable {
         let hasXDP = features.map { $0.contains(.basic) && $0.contains(.redirect) }
         switch mode {
         case .tc:
-            self.init(usesXDP: false, reason: "asked for")
+            self.init(usesXDP: false, reason: Self.reason(choosing: mode))
         case .xdp:
             guard hasXDP != false else {
                 throw .unusableInterface(
                     link.name, problem: "its driver (\(link.kind ?? "hardware")) has no native XDP; use --mode tc")
             }
-            self.init(usesXDP: true, reason: "asked for")
+            self.init(usesXDP: true, reason: Self.reason(choosing: mode))
         case .auto:
             self.init(automaticFor: link, hasXDP: hasXDP)
         }
     }
+
+    /// Why, where the user said so.
+    static func reason(choosing mode: HookMode) -> String { "chosen by --mode \(mode.rawValue)" }
 
     private init(automaticFor link: Link, hasXDP: Bool?) {
         if link.kind == "veth" {

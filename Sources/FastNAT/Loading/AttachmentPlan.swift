@@ -10,6 +10,8 @@ struct AttachmentPlan {
 
     let interfaces: [Interface]
     let attachment: TCAttachment
+    /// As asked for, for the uplinks.
+    let mode: HookMode
 
     init(_ request: LoadRequest) throws {
         var interfaces = try Interfaces()
@@ -29,5 +31,6 @@ struct AttachmentPlan {
         }
         self.interfaces = plan
         self.attachment = request.attachment
+        self.mode = request.mode
     }
 }

@@ -29,7 +29,8 @@ public struct LoadedDatapath: ~Copyable {
         self.lock = lock
     }
 
-    private var attachments: Attachments { Attachments(directory: state.links) }
+    /// The programs on interfaces.
+    var attachments: Attachments { Attachments(directory: state.links) }
 
     /// Each attachment, and whether it is still there.
     func currentAttachments() -> [(Attachment, Bool)] {

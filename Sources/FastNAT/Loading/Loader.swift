@@ -101,6 +101,7 @@ public enum Loader {
                     new.append(made)
                 }
                 if let made = try attachXDP(interface, object, attachments) { new.append(made) }
+                if interface.role == .uplink { try attachments.note(plan.mode, on: index) }
             }
             for attachment in attachments.all() where !new.contains(attachment) {
                 let program = attachment.hook == .xdp ? DatapathProgram.xdp : attachment.role.program

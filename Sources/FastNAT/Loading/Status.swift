@@ -41,7 +41,7 @@ extension LoadedDatapath {
             let attachments = currentAttachments()
             var programs: [Status.Program] = []
             for (attachment, isAlive) in attachments {
-                programs.append(try Self.describe(attachment, isAlive, attachments.map(\.0), &interfaces))
+                programs.append(try describe(attachment, isAlive, &interfaces))
             }
             let (used, missed) = Self.features(attachments.filter(\.1).map(\.0))
             return Status(
@@ -51,24 +51,23 @@ extension LoadedDatapath {
         }
     }
 
-    private static func describe(
-        _ attachment: Attachment, _ isAlive: Bool, _ all: [Attachment], _ interfaces: inout Interfaces
+    private func describe(
+        _ attachment: Attachment, _ isAlive: Bool, _ interfaces: inout Interfaces
     ) throws -> Status.Program {
         let link = interfaces.link(attachment.interfaceIndex)
         return Status.Program(
             interface: link?.name ?? "#\(attachment.interfaceIndex)", role: attachment.role, hook: attachment.hook,
-            isAttached: isAlive, reason: try link.flatMap { try reason(attachment, $0, all, &interfaces) })
+            isAttached: isAlive, reason: try link.flatMap { try reason(attachment, $0, &interfaces) })
     }
 
-    /// Why an uplink has XDP, or has not: what `auto` would say, or that it was asked for.
-    private static func reason(
-        _ attachment: Attachment, _ link: Link, _ all: [Attachment], _ interfaces: inout Interfaces
+    /// Why an uplink has XDP, or has not: because of `--mode`, or as `auto` has it.
+    private func reason(
+        _ attachment: Attachment, _ link: Link, _ interfaces: inout Interfaces
     ) throws -> String? {
         guard attachment.role == .uplink else { return nil }
-        let hasXDP = all.contains { $0.interfaceIndex == attachment.interfaceIndex && $0.hook == .xdp }
-        let automatic = try UplinkMode(.auto, for: link, features: try interfaces.xdpFeatures(link.index))
-        if automatic.usesXDP == hasXDP { return automatic.reason }
-        return hasXDP ? "--mode xdp" : "--mode tc"
+        let mode = attachments.mode(of: link.index)
+        guard mode == .auto else { return UplinkMode.reason(choosing: mode) }
+        return try UplinkMode(.auto, for: link, features: try interfaces.xdpFeatures(link.index)).reason
     }
 
     private static func features(_ attachments: [Attachment]) -> (used: [String], missed: [String]) {
