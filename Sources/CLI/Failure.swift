@@ -40,7 +40,9 @@ extension FastNATError {
         case .noInterface, .noMapping, .unreadableFile: .noInput
         case .unusableInterface, .mapping, .invalidFlowLimit, .invalidTimeout: .usage
         case .mappingFile: .data
-        case .overlap, .portInUse, .mappingTableFull, .allowListFull, .flowLimitFixed: .conflict
+        case .overlap, .portInUse, .mappingTableFull, .rangeTableFull, .allowListFull,
+            .flowLimitFixed:
+            .conflict
         case .notRoutable: .noHost
         case .forwardingOff, .kernelTooOld, .listenersUnknown: .system
         case .locked: .temporary

@@ -34,6 +34,8 @@ public enum FastNATError: Error, Sendable {
     case listenersUnknown
     /// There is no room for another mapping.
     case mappingTableFull(limit: Int)
+    /// There is no room for the ranges of another address and protocol.
+    case rangeTableFull(limit: Int)
     /// There is no room for another network in an allow list.
     case allowListFull(limit: Int)
     /// The kernel lacks something that fastnat cannot do without.
@@ -89,7 +91,11 @@ extension FastNATError: CustomStringConvertible {
             "the kernel cannot say on which ports local programs listen (it lacks CONFIG_INET_DIAG): make sure that none "
                 + "listens on the ports you publish, and add --force"
         case .mappingTableFull(let limit):
-            "there is no room for more than \(limit) mappings: remove some, or publish ranges (one entry each)"
+            "there is no room for more than \(limit) mappings, with removed ones whose connections drain: remove some, or "
+                + "publish ranges (one entry each)"
+        case .rangeTableFull(let limit):
+            "there is no room for ranges of more than \(limit) addresses and protocols: publish ranges without a host "
+                + "address (one entry for all), or single ports"
         case .allowListFull(let limit):
             "there is no room for more than \(limit) networks in all allow lists together: join networks"
         case .kernelTooOld(let missing):

@@ -1,5 +1,6 @@
 internal import Addresses
 internal import BPF
+internal import Glibc
 internal import Netlink
 
 // The side of mappings that containers are on: the interfaces which the kernel's routes to their targets name.
@@ -67,7 +68,12 @@ extension DatapathMaps {
             return false
         }
         guard try xdpOutputs.value(interfaceIndex) == nil else { return false }
-        try xdpOutputs.set(interfaceIndex, interfaceIndex)
-        return true
+        do throws(BPFError) {
+            try xdpOutputs.set(interfaceIndex, interfaceIndex)
+            return true
+        } catch {
+            guard error.code == E2BIG else { throw error }
+            return false  // no room: TC takes this interface's packets
+        }
     }
 }

@@ -93,10 +93,8 @@ extension DatapathMaps {
     }
 
     private func allow(_ prefix: IPPrefix, of id: UInt32) throws {
-        do throws(BPFError) {
+        try throwingWhenFull(.allowListFull(limit: Int(sources.capacity))) { () throws(BPFError) in
             try sources.set(source_key(mapping: id, prefix), 1)
-        } catch {
-            throw error.code == ENOSPC ? FastNATError.allowListFull(limit: Int(sources.capacity)) : .bpf(error)
         }
     }
 
@@ -111,7 +109,9 @@ extension DatapathMaps {
         let owner = range_key(key)
         var starts = try ranges.value(owner) ?? .empty
         if starts.set(UInt16(bigEndian: key.port), isStart) {
-            try ranges.set(owner, starts)
+            try throwingWhenFull(.rangeTableFull(limit: Int(ranges.capacity))) { () throws(BPFError) in
+                try ranges.set(owner, starts)
+            }
         } else {
             try ranges.remove(owner)
         }
@@ -125,6 +125,15 @@ extension DatapathMaps {
         settings.has_ranges = mappings.contains { $0.listen.ports.count > 1 } ? 1 : 0
         settings.mappings_version &+= 1
         try self.settings.set(0, settings)
+    }
+}
+
+/// Runs a write, and throws `full` when the map has no room: a hash map says E2BIG then, one of prefixes ENOSPC.
+private func throwingWhenFull(_ full: FastNATError, _ write: () throws(BPFError) -> Void) throws(FastNATError) {
+    do throws(BPFError) {
+        try write()
+    } catch {
+        throw [E2BIG, ENOSPC].contains(error.code) ? full : .bpf(error)
     }
 }
 

@@ -10,7 +10,12 @@ enum Requirements {
 
     static func check() throws(FastNATError) {
         guard capabilities.allSatisfy(hasCapability) else { throw .notPermitted }
-        guard let version = kernelVersion(), version >= oldestKernel else {
+        try check(kernel: kernelVersion())
+    }
+
+    /// Throws `.kernelTooOld` for a version that lacks something; nil is one that cannot be read.
+    static func check(kernel version: (Int, Int)?) throws(FastNATError) {
+        guard let version, version >= oldestKernel else {
             throw .kernelTooOld(missing: "bpf_loop and bpf_xdp_get_buff_len (Linux 5.18)")
         }
     }
