@@ -59,6 +59,7 @@ static struct {
 	char path[PATH_SIZE];
 } paths[MAX_PATHS];
 static volatile pid_t groups[MAX_GROUPS];
+static char directory[PATH_SIZE];
 static pthread_mutex_t tables_lock = PTHREAD_MUTEX_INITIALIZER;
 
 static const int signals[] = {SIGINT, SIGTERM, SIGHUP};
@@ -91,6 +92,14 @@ void clinux_cleanup_forget_path(const char *path)
 	pthread_mutex_unlock(&tables_lock);
 }
 
+bool clinux_cleanup_set_directory(const char *path)
+{
+	if (strlen(path) >= PATH_SIZE)
+		return false;
+	strcpy(directory, path);
+	return true;
+}
+
 static bool groups_replace(pid_t old, pid_t new)
 {
 	bool replaced = false;
@@ -115,7 +124,7 @@ void clinux_cleanup_forget_group(pid_t group)
 	groups_replace(group, 0);
 }
 
-/* Only async-signal-safe calls: kill, umount2, unlink. */
+/* Only async-signal-safe calls: kill, umount2, unlink, rmdir. */
 static void cleanup_run(void)
 {
 	for (int i = 0; i < MAX_GROUPS; i++) {
@@ -126,6 +135,8 @@ static void cleanup_run(void)
 		if (paths[i].used)
 			clinux_delete_network_namespace(paths[i].path);
 	}
+	if (directory[0])
+		rmdir(directory); /* refused while another process has a file in it */
 }
 
 static void cleanup_on_signal(int signal_number)

@@ -5,7 +5,7 @@ import Glibc
 /// What must not outlive this process, or a process like it that was killed.
 ///
 /// A process has a random token that begins the names of its namespaces and of a lock file it holds while it lives. At exit
-/// and on signals C code takes its own leftovers away; who starts takes away those of tokens whose lock nobody holds.
+/// and on signals C code takes its own leftovers away, and the directory of lock files when it is the last; who starts takes away those of tokens whose lock nobody holds.
 enum Cleanup {
     /// This process's token.
     static let token: String = start()
@@ -24,14 +24,16 @@ enum Cleanup {
 
     private static func start() -> String {
         install()
-        mkdir(directory, 0o755)
         sweep()
-        // Again if a sweep of somebody else's took the file between its making and its locking.
-        for _ in 0..<10 {
+        // Again if a sweep of somebody else's took the file between its making and its locking, or somebody else who ended
+        // the directory.
+        for _ in 0..<100 {
+            mkdir(directory, 0o755)
             let token = randomHex(digits: 6)
             let path = "\(directory)/\(token).lock"
             guard lock(path, flags: O_CREAT | O_EXCL) != nil else { continue }
             clinux_cleanup_add_path(path)
+            clinux_cleanup_set_directory(directory)
             return token
         }
         return randomHex(digits: 6)

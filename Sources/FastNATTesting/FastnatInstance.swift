@@ -108,10 +108,10 @@ enum FastnatJanitor {
     private static let state = Mutex(State())
 
     private static let script = """
-        [ -d /run/fastnat ] || exec rm -f "$0"
+        trap 'rm -f "$0"; rmdir /run/fastnat-testing 2>/dev/null' EXIT
+        [ -d /run/fastnat ] || exit
         exec 9</run/fastnat && flock 9
         while read cookie; do rm -rf "/run/fastnat/bpf/$cookie" "/run/fastnat/$cookie"; done <"$0"
-        rm -f "$0"
         ls /run/fastnat | grep -q '^[0-9]' || { umount /run/fastnat/bpf; rmdir /run/fastnat/bpf /run/fastnat; } 2>/dev/null
         """
 

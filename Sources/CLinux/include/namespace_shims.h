@@ -33,6 +33,8 @@ bool clinux_cleanup_add_path(const char *path);
 void clinux_cleanup_forget_path(const char *path);
 bool clinux_cleanup_add_group(pid_t group);
 void clinux_cleanup_forget_group(pid_t group);
+/* A directory of files that several processes keep: removed after the paths, when it is empty then. */
+bool clinux_cleanup_set_directory(const char *path);
 
 /* Installs the handlers; call once. A signal that is ignored stays ignored, an earlier handler runs afterwards. */
 void clinux_cleanup_install(void);
