@@ -53,7 +53,7 @@ let package = Package(
             swiftSettings: strict),
         .testTarget(
             name: "EndToEndTests",
-            dependencies: ["Addresses", "CLI", "FastNATTesting"],
+            dependencies: ["Addresses", "CDatapath", "CLI", "FastNATTesting"],
             swiftSettings: strict),
     ]
 )

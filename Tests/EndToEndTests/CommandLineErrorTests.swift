@@ -1,3 +1,4 @@
+import CDatapath
 import FastNATTesting
 import Foundation
 import Testing
@@ -157,9 +158,71 @@ struct CommandLineErrorTests {
                 let command = ["setpriv"] + privileges + [FastnatPath.defaultBinary] + arguments
                 let result = try scene.host.command(command, check: false)
                 #expect(result.status == 77, "\(result)")
-                #expect(result.errors.contains("root") && result.errors.contains("CAP_BPF") && result.output.isEmpty)
+                #expect(
+                    result.errors
+                        == "fastnat: fastnat needs CAP_BPF, CAP_NET_ADMIN, CAP_PERFMON and CAP_SYS_ADMIN: run it as root\n"
+                )
+                #expect(result.outputBytes.isEmpty)
             }
         }
+        try scene.finish()
+    }
+
+    @Test("On an old kernel nothing is done, and what it lacks is named")
+    func kernelTooOld() throws {
+        let scene = try Scene(.fastnatTC, Topology.Options(.direct), isStarted: false)
+        for arguments in [["load", "--iface", "eth0"], ["map", "list"], ["unload"]] {
+            // The kernel then says that it is 2.6.
+            let command = ["setarch", "--uname-2.6", FastnatPath.defaultBinary] + arguments
+            let result = try scene.host.command(command, check: false)
+            #expect(result.status == 71 && result.outputBytes.isEmpty, "\(result)")
+            #expect(
+                result.errors
+                    == "fastnat: this kernel is too old: it lacks bpf_loop and bpf_xdp_get_buff_len (Linux 5.18)\n")
+            try scene.expectNothingAttached()
+        }
+        #expect(!FileManager.default.fileExists(atPath: "/run/fastnat/\(try scene.host.cookie)"))
+    }
+
+    /// A copy of the binary, in whose object the first instruction at XDP reads beyond the stack.
+    private func brokenBinary(in directory: URL) throws -> String {
+        var size = 0
+        let object = Data(bytes: try #require(fastnat_datapath_object(&size)), count: size)
+        let instruction = try #require(offset(ofSection: "xdp.frags", in: [UInt8](object)))
+        var binary = try Data(contentsOf: URL(filePath: FastnatPath.defaultBinary))
+        let place = try #require(binary.range(of: object)).lowerBound + instruction
+        let load: [UInt8] = [0x79, 0xa0, 0x00, 0x01, 0, 0, 0, 0]  // r0 = *(u64 *)(r10 + 256)
+        binary.replaceSubrange(place..<place + load.count, with: load)
+        let broken = directory.appending(path: "fastnat").path
+        try binary.write(to: URL(filePath: broken))
+        try FileManager.default.setAttributes([.posixPermissions: 0o700], ofItemAtPath: broken)
+        return broken
+    }
+
+    @Test("What the verifier says is in the error, its whole log with -v, and nothing stays")
+    func verifier() throws {
+        let directory = FileManager.default.temporaryDirectory.appending(path: "fastnat-\(UUID().uuidString)")
+        try FileManager.default.createDirectory(at: directory, withIntermediateDirectories: true)
+        defer { try? FileManager.default.removeItem(at: directory) }
+        let scene = try Scene(.fastnatTC, Topology.Options(.direct), isStarted: false)
+        let fastnat = FastnatPath(scene.topology, mode: .tc, binary: try brokenBinary(in: directory))
+        let wrong = Self.wrong(
+            "load --iface eth0", 70, "cannot load the BPF programs", "the verifier says: invalid read")
+        try expect(wrong, fastnat)
+        let verbose = try fastnat.run(["load", "--iface", "eth0", "-v"], check: false)
+        let lines = verbose.errors.split(separator: "\n")
+        #expect(verbose.status == 70 && lines.count > 3, "\(verbose)")
+        #expect(
+            lines.contains { $0.contains("r0 = *(u64 *)(r10 +256)") } && lines.contains { $0.hasPrefix("processed ") })
+        #expect(lines.last?.hasPrefix("fastnat: cannot load the BPF programs") == true)
+        try scene.expectNothingAttached()
+        #expect(!FileManager.default.fileExists(atPath: "/run/fastnat/bpf/\(try scene.host.cookie)"))
+
+        // What is loaded stays as it is.
+        try scene.path.start()
+        let programs = try FastnatInstance(of: scene.host).programs
+        try expect(wrong, fastnat)
+        #expect(try FastnatInstance(of: scene.host).programs == programs)
         try scene.finish()
     }
 
@@ -188,4 +251,17 @@ struct CommandLineErrorTests {
         }
         try expect(Self.wrong(arguments, 64, "Usage"), fastnat, isSentence: false)
     }
+}
+
+/// Where a section of an ELF64 file of this machine's byte order begins: `Elf64_Ehdr` and `Elf64_Shdr` of `<elf.h>`.
+private func offset(ofSection name: String, in file: [UInt8]) -> Int? {
+    func number<Value: FixedWidthInteger>(_ offset: Int, _: Value.Type) -> Int {
+        file.withUnsafeBytes { Int($0.loadUnaligned(fromByteOffset: offset, as: Value.self)) }
+    }
+    let (table, size, count) = (number(0x28, UInt64.self), number(0x3a, UInt16.self), number(0x3c, UInt16.self))
+    let headers = (0..<count).map { table + $0 * size }
+    let names = number(headers[number(0x3e, UInt16.self)] + 0x18, UInt64.self)
+    let wanted = Array(name.utf8) + [0]
+    return headers.first { file[(names + number($0, UInt32.self))...].starts(with: wanted) }
+        .map { number($0 + 0x18, UInt64.self) }
 }

@@ -62,6 +62,26 @@ struct NextHopTests {
         try scene.finish()
     }
 
+    @Test("Requests follow a route that changes", arguments: Variant.of(Publisher.fastnat, [.direct]))
+    func routeToContainer(_ variant: Variant) throws {
+        let scene = try Scene(variant)
+        let container = scene.topology.container.namespace
+        try scene.host.connect("detour", to: container, "detour")
+        for (namespace, number) in [(scene.host, "1"), (container, "2")] {
+            try namespace.ip([
+                "address add 10.77.0.\(number)/24 dev detour", "address add fd00:77::\(number)/64 dev detour nodad",
+            ])
+        }
+        try container.command(["ethtool", "-K", "detour", "gro", "on"])
+        let pulses = try Pulses(scene)
+        let capture = try Capture("detour", in: container, .received, filter: "tcp or udp")
+        try scene.host.ip(["route add 172.20.0.2/32 via 10.77.0.2", "route add fd00:20::2/128 via fd00:77::2"])
+        _ = try capture.waitFor("TCP by the detour", timeout: .seconds(5)) { $0["tcp.dport"] == "7" }
+        _ = try capture.waitFor("UDP by the detour", timeout: .seconds(5)) { $0["udp.dport"] == "7" }
+        try pulses.expectToHeal("another route")
+        try scene.finish()
+    }
+
     @Test("Traffic goes on when the container gets a new interface with the same address", arguments: Variant.all)
     func newInterface(_ variant: Variant) throws {
         let scene = try Scene(variant)
@@ -108,7 +128,9 @@ struct NextHopTests {
         #expect(result.outputBytes.isEmpty)
         #expect(try scene.list("map").count == before)
         #expect(Traffic.canGet(scene.published(8080), from: scene.client))
-        let interfaces = try #require(try scene.status()["programs"] as? [[String: Any]]).map { $0["interface"] as? String }
+        let interfaces = try #require(try scene.status()["programs"] as? [[String: Any]]).map {
+            $0["interface"] as? String
+        }
         #expect(Set(interfaces) == ["eth0", "veth0"])
         try scene.finish()
     }

@@ -13,6 +13,11 @@ struct WireTests {
         let servers = try [scene.serve(.tcpEcho, on: 7), scene.serve(.udpEcho, on: 7)]
         try scene.publish(7000, to: 7, .tcp)
         try scene.publish(7000, to: 7, .udp)
+        // The container marks its replies by itself, as its own packet filter can: DSCP 26.
+        let marking = ["iptables", "ip6tables"].map {
+            [$0, "-t", "mangle", "-A", "OUTPUT", "-j", "TOS", "--set-tos", "0x68"]
+        }
+        for command in marking { try scene.topology.container.namespace.command(command) }
         let crossing = try Crossing(scene, filter: "tcp or udp")
         // DSCP 46, ECT(0); UDP once with and once without DF, and where the family allows it once without a checksum.
         try Traffic.markedExchanges(trafficClass: 0xba, with: scene.published(7000), from: scene.client)
@@ -22,6 +27,7 @@ struct WireTests {
         for pair in requests { pair.expectCrossed(source: nil, destination: target) }
         for pair in replies { pair.expectCrossed(source: scene.published(7000), destination: nil) }
         #expect(requests.contains { $0.sent["ip.tos"] == "0xba" || $0.sent["ip6.tclass"] == "0xba" })
+        #expect(replies.contains { $0.received["ip.tos"] == "0x68" || $0.received["ip6.tclass"] == "0x68" })
         if variant.family == .v4 {
             #expect(requests.contains { $0.sent["ip.flags"] == "" && $0.sent["ip.id"] != "0" })
             #expect(requests.contains { $0.received["udp.checksum"] == "0x0000" })
