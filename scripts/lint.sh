@@ -91,7 +91,7 @@ declare -A may_import=(
 	[FastNATTesting]="CLibbpf CLinux"
 	[FastNATTests]="Addresses ArgumentParser CLI FastNAT FastNATTesting Netlink"
 	[DatapathTests]="Addresses BPF CDatapath FastNAT FastNATTesting"
-	[EndToEndTests]="Addresses FastNATTesting"
+	[EndToEndTests]="Addresses CDatapath FastNATTesting"
 )
 readonly c_modules="CDatapath CLibbpf CLinux CMnl"
 
