@@ -37,7 +37,7 @@ extension FastNATError {
         switch self {
         case .notPermitted: .notPermitted
         case .notLoaded, .otherVersion: .unavailable
-        case .noInterface, .noMapping, .unreadableFile: .noInput
+        case .noInterface, .noMapping, .noMappingOf, .unreadableFile: .noInput
         case .unusableInterface, .mapping, .invalidFlowLimit, .invalidTimeout: .usage
         case .mappingFile: .data
         case .overlap, .portInUse, .mappingTableFull, .rangeTableFull, .allowListFull,

@@ -10,6 +10,16 @@ func parseListen(_ text: String) throws(FastNATError) -> Listen {
     }
 }
 
+/// The owner of mappings, from an option that may be missing.
+func parseOwner(_ text: String?) throws(FastNATError) -> MappingOwner? {
+    guard let text else { return nil }
+    do throws(MappingError) {
+        return try MappingOwner(text)
+    } catch {
+        throw .mapping(error)
+    }
+}
+
 /// The mappings of a file; `-` is standard input.
 func readMappings(from path: String) throws(FastNATError) -> [PortMapping] {
     let descriptor = path == "-" ? STDIN_FILENO : open(path, O_RDONLY | O_CLOEXEC)

@@ -20,10 +20,12 @@ public enum FastNATError: Error, Sendable {
     case mappingFile(MappingFileError)
     /// A file cannot be read.
     case unreadableFile(String, errno: Int32)
-    /// A new mapping claims ports of one that is there.
-    case overlap(PortMapping, with: PortMapping)
+    /// A new mapping claims ports of one that is there, and may be somebody's.
+    case overlap(PortMapping, with: PortMapping, owner: MappingOwner?)
     /// No mapping listens there.
     case noMapping(Listen)
+    /// The owner has no mapping, or none that listens there.
+    case noMappingOf(MappingOwner, Listen?)
     /// Packets would not reach the target.
     case notRoutable(IPAddress, problem: String)
     /// The kernel does not forward packets of this family that arrive on an interface.
@@ -74,11 +76,14 @@ extension FastNATError: CustomStringConvertible {
         case .mapping(let error): error.description
         case .mappingFile(let error): error.description
         case .unreadableFile(let path, let code): "cannot read \(path): \(errorText(code))"
-        case .overlap(let new, let old):
-            "\(new.listen) overlaps the mapping \(old.listen) to \(old.target): remove that one first "
-                + "(fastnat map rm \(old.listen))"
+        case .overlap(let new, let old, let owner):
+            "\(new.listen) overlaps the mapping \(old.listen) to \(old.target)\(owner.map { " of \($0)" } ?? ""): "
+                + "remove that one first (fastnat map rm \(old.listen))"
         case .noMapping(let listen):
             "no mapping listens on \(listen): fastnat map list shows those that do"
+        case .noMappingOf(let owner, let listen):
+            "no mapping of \(owner)\(listen.map { " listens on \($0)" } ?? " is there"): "
+                + "fastnat map list shows whose they are"
         case .notRoutable(let address, let problem):
             "the target \(address) cannot be reached: \(problem)"
         case .forwardingOff(let family, let interface):

@@ -240,7 +240,8 @@ struct CommandLineErrorTests {
     @Test(
         "Usage errors end with 64 and say how it is meant",
         arguments: [
-            "", "load", "map add", "map add 80", "load --iface", "load --iface eth0 --mode fast", "map fly", "--no",
+            "", "load", "map add", "map add 80", "map rm", "load --iface", "load --iface eth0 --mode fast", "map fly",
+            "--no",
         ])
     func usage(_ arguments: String) throws {
         let scene = try Topology(.direct)

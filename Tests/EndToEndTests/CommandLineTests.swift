@@ -26,16 +26,19 @@ struct CommandLineTests {
         let server = try scene.serve(.http, on: 80)
         let network = family == .v4 ? "192.0.2.0/24" : "2001:db8:1::/64"
         try scene.run("map", "add", "8080", "\(scene.target(server.port))")
-        try scene.run("map", "add", "\(scene.published(9000))-9009/udp", "\(scene.target(53))", "--allow", network)
+        try scene.run(
+            "map", "add", "\(scene.published(9000))-9009/udp", "\(scene.target(53))", "--owner", "docker:1", "--allow",
+            network)
         try Traffic.get(scene.published(8080), from: scene.client, sourcePort: 45_000)
 
         let mappings = try scene.list("map")
         let keys: Set = [
-            "protocol", "address", "port", "portEnd", "target", "targetPort", "targetPortEnd", "allow", "packets",
-            "bytes", "flows",
+            "protocol", "address", "port", "portEnd", "target", "targetPort", "targetPortEnd", "allow", "owner",
+            "packets", "bytes", "flows",
         ]
         for mapping in mappings { #expect(Set(mapping.keys) == keys) }
         let (tcp, udp) = (mappings[0], mappings[1])
+        #expect(tcp["owner"] is NSNull && udp["owner"] as? String == "docker:1")
         let target = scene.target(80).address.description
         #expect(tcp["protocol"] as? String == "tcp" && tcp["address"] is NSNull)
         #expect(tcp["port"] as? Int == 8080 && tcp["portEnd"] as? Int == 8080)

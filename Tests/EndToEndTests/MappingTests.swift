@@ -112,6 +112,32 @@ struct MappingTests {
         try scene.finish()
     }
 
+    @Test("An owner's mappings go together, and others' stay")
+    func owners() throws {
+        let scene = try Scene(.fastnatTC, Topology.Options(.bridge))
+        try scene.run("map", "add", "80", "172.20.0.2:80")
+        try scene.run("map", "add", "81", "172.20.0.2:81", "--owner", "cni:net/one/eth0")
+        try scene.run("map", "add", "--file", "-", "--owner", "two", input: "82 172.20.0.2:82\n83 172.20.0.2:83")
+        let list = try scene.run("map", "list").output.split(separator: "\n")
+        #expect(list.map { $0.split(separator: " ")[3] } == ["OWNER", "-", "cni:net/one/eth0", "two", "two"])
+
+        let fastnat = try #require(scene.fastnat)
+        for (arguments, status, name) in [
+            ("map add 82 172.20.0.2:9", 73, "of two:"), ("map rm 82 --owner cni:net/one/eth0", 66, "cni:net/one/eth0"),
+            ("map rm --owner three", 66, "three"),
+            ("map add 90 172.20.0.2:9 --owner \(String(repeating: "x", count: 257))", 64, "256"),
+        ] {
+            let result = try fastnat.run(arguments.split(separator: " ").map(String.init), check: false)
+            #expect(result.status == status && result.errors.contains(name), "\(result)")
+        }
+        #expect(try scene.list("map").count == 4)
+        try scene.run("map", "rm", "83", "--owner", "two")
+        try scene.run("map", "rm", "81")
+        try scene.run("map", "rm", "--owner", "two")
+        #expect(try scene.list("map").map { $0["port"] as? Int } == [80])
+        try scene.finish()
+    }
+
     @Test("Counters and states of a flow are what happened", arguments: Variant.fastnat)
     func counters(_ variant: Variant) throws {
         let scene = try Scene(variant)

@@ -7,7 +7,7 @@
 
 enum limit {
 	/* Layout version of everything in abi/. A loader reuses pinned maps only when it is equal. */
-	ABI_VERSION = 2,
+	ABI_VERSION = 3,
 	/* A flow's slot is a 24-bit number in an index entry. */
 	MAX_FLOWS_LIMIT = 1 << 24,
 	DEFAULT_MAX_FLOWS = 1 << 18,
@@ -20,6 +20,8 @@ enum limit {
 	MAX_EXEMPTIONS = 1 << 14,
 	MAX_RANGE_OWNERS = 1 << 10,
 	MAX_ALLOWED_PREFIXES = 1 << 16,
+	/* Bytes of the text that says whose a mapping is. */
+	MAX_OWNER_LENGTH = 256,
 	MAX_XDP_OUTPUTS = 1 << 12,
 	/* Entries of one index bucket: eight of 8 bytes fill one cache line. */
 	BUCKET_ENTRIES = 8,

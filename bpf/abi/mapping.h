@@ -4,6 +4,7 @@
 #define FASTNAT_ABI_MAPPING_H
 
 #include "address.h"
+#include "limits.h"
 
 /* The first published port of a mapping. `address` all zero (::) or ::ffff:0.0.0.0 means any local address of the family. */
 struct mapping_key {
@@ -46,6 +47,11 @@ struct source_key {
 	__u32 prefix_length;
 	__be32 mapping_id; /* big endian: the trie compares bytes from the first on */
 	struct address source;
+};
+
+/* Whose a mapping is: UTF-8, and zeros behind it. */
+struct mapping_owner {
+	__u8 text[MAX_OWNER_LENGTH];
 };
 
 /* Per CPU. flows of a mapping = opened - closed, summed over the CPUs. */

@@ -86,6 +86,15 @@ struct {
 	__type(value, __u8);
 } mapping_sources SEC(".maps");
 
+/* mapping id → whose it is; none for one that was added by hand. Written and read by the loader alone. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, MAX_MAPPINGS);
+	__type(key, __u32);
+	__type(value, struct mapping_owner);
+} mapping_owners SEC(".maps");
+
 /* network of containers → how it is masqueraded. Written by the loader; full: the loader refuses. */
 struct {
 	__uint(type, BPF_MAP_TYPE_LPM_TRIE);

@@ -35,6 +35,9 @@ struct MapAddCommand: ParsableCommand {
     @Option(help: "A file with LISTEN TARGET [allow=CIDR,...] on each line; - for standard input.")
     var file: String?
 
+    @Option(help: "Whose the mappings are: a short text such as docker:4c01db0b339c.")
+    var owner: String?
+
     @Flag(help: "Publish also what a local program listens on, which is then no longer reached from outside.")
     var force = false
 
@@ -49,8 +52,9 @@ struct MapAddCommand: ParsableCommand {
     func run() throws {
         try reporting { () throws(FastNATError) in
             let mappings = try mappings()
+            let owner = try parseOwner(owner)
             let loaded = try LoadedDatapath(for: .change)
-            try loaded.publish(mappings, force: force)
+            try loaded.publish(mappings, of: owner, force: force)
         }
     }
 
@@ -78,17 +82,31 @@ struct MapAddCommand: ParsableCommand {
 struct MapRemoveCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "rm",
-        abstract: "Remove a mapping.",
+        abstract: "Remove a mapping, or all of an owner.",
         discussion: "New connections stop at once. Established TCP connections drain; UDP flows end.")
 
     @Argument(help: "[HOSTIP:]PORT[-END][/tcp|/udp], as it was added")
-    var listen: String
+    var listen: String?
+
+    @Option(help: "Remove only what is this owner's: all of it, or what listens on LISTEN.")
+    var owner: String?
+
+    func validate() throws {
+        if listen == nil && owner == nil {
+            throw ValidationError("give LISTEN (fastnat map rm 8080), or --owner OWNER")
+        }
+    }
 
     func run() throws {
         try reporting { () throws(FastNATError) in
-            let listen = try parseListen(listen)
+            let owner = try parseOwner(owner)
+            let listens = try listen.map { text throws(FastNATError) in [try parseListen(text)] }
             let loaded = try LoadedDatapath(for: .change)
-            try loaded.datapath.removeMappings([listen])
+            if let listens {
+                try loaded.datapath.removeMappings(listens, of: owner)
+            } else if let owner, try loaded.datapath.removeMappings(of: owner) == 0 {
+                throw .noMappingOf(owner, nil)
+            }
         }
     }
 }
@@ -118,12 +136,12 @@ struct MapListCommand: ParsableCommand {
             mappings = try LoadedDatapath(for: .read).datapath.mappings()
         }
         if json { return try printJSON(mappings.map(MappingRecord.init)) }
-        var table = Table("LISTEN", "TARGET", "ALLOW", "FLOWS", "PACKETS", "BYTES")
+        var table = Table("LISTEN", "TARGET", "ALLOW", "OWNER", "FLOWS", "PACKETS", "BYTES")
         for installed in mappings {
             let allow = installed.mapping.allow.map(\.description).joined(separator: ",")
             table.add(
                 installed.mapping.listen.description, installed.mapping.target.description,
-                allow.isEmpty ? "any" : allow,
+                allow.isEmpty ? "any" : allow, installed.owner?.text ?? "-",
                 String(installed.flows), String(installed.packets), String(installed.bytes))
         }
         print(table.render())

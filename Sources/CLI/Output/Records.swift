@@ -22,6 +22,7 @@ struct MappingRecord: Encodable {
     let targetPort: UInt16
     let targetPortEnd: UInt16
     let allow: [String]
+    let owner: Nullable<String>
     let packets: UInt64
     let bytes: UInt64
     let flows: Int
@@ -36,6 +37,7 @@ struct MappingRecord: Encodable {
         targetPort = mapping.target.ports.first
         targetPortEnd = mapping.target.ports.last
         allow = mapping.allow.map(\.description)
+        owner = Nullable(value: installed.owner?.text)
         packets = installed.packets
         bytes = installed.bytes
         flows = installed.flows

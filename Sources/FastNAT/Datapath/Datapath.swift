@@ -20,57 +20,10 @@ public struct Datapath: ~Copyable {
                 let counters = try maps.counters(of: entry.value.id)
                 return InstalledMapping(
                     mapping: entry.mapping, packets: counters.packets, bytes: counters.bytes,
-                    flows: Int(clamping: Int64(bitPattern: counters.opened &- counters.closed)), id: entry.value.id)
+                    flows: Int(clamping: Int64(bitPattern: counters.opened &- counters.closed)),
+                    owner: entry.owner, id: entry.value.id)
             }
         }
-    }
-
-    /// Adds mappings: all of them, or none. Throws `.overlap` when one claims a port of another, new or present.
-    public func addMappings(_ new: [PortMapping]) throws(FastNATError) {
-        try translating {
-            let present = try maps.mappingEntries()
-            try Self.refuseOverlaps(new, with: present.map(\.mapping))
-            try maps.mend(present)
-            try maps.insert(new, beside: present)
-        }
-    }
-
-    private static func refuseOverlaps(_ new: [PortMapping], with present: [PortMapping]) throws(FastNATError) {
-        let index = OverlapIndex(present)
-        for mapping in new {
-            if let other = index.overlap(with: mapping) { throw .overlap(mapping, with: other) }
-        }
-        let sorted = new.sorted { $0.listen.ports.first < $1.listen.ports.first }
-        for (index, mapping) in sorted.enumerated() {
-            for other in sorted[(index + 1)...].prefix(while: { $0.listen.ports.first <= mapping.listen.ports.last })
-            where mapping.overlaps(other) {
-                throw .overlap(other, with: mapping)
-            }
-        }
-    }
-
-    /// Removes mappings. Their TCP connections drain; their UDP flows end, so that none outlives its target.
-    public func removeMappings(_ listens: [Listen]) throws(FastNATError) {
-        try translating {
-            let present = try maps.mappingEntries()
-            let doomed = try listens.flatMap { listen throws(FastNATError) in
-                let matches = present.filter { $0.mapping.listen.isSame(as: listen) }
-                guard !matches.isEmpty else { throw .noMapping(listen) }
-                return matches
-            }
-            try remove(doomed)
-        }
-    }
-
-    /// Removes every mapping, as `removeMappings` does.
-    public func removeAllMappings() throws(FastNATError) {
-        try translating { try remove(try maps.mappingEntries()) }
-    }
-
-    private func remove(_ doomed: [DatapathMaps.MappingEntry]) throws {
-        for entry in doomed { try maps.remove(entry.key, entry.value.id, entry.mapping) }
-        try maps.noteKinds(of: try maps.mappingEntries().map(\.mapping))
-        for entry in doomed where entry.mapping.listen.transport != .tcp { _ = try flush(mapping: entry.value.id) }
     }
 
     /// The flows that live now.
@@ -100,7 +53,8 @@ public struct Datapath: ~Copyable {
         }
     }
 
-    private func flush(mapping: UInt32?) throws(BPFError) -> Int {
+    /// Ends the flows of one mapping, or all. Returns how many there were.
+    func flush(mapping: UInt32?) throws(BPFError) -> Int {
         var request = flush_request(mapping_id: mapping ?? 0, protocol: 0, all: mapping == nil ? 1 : 0, deleted: 0)
         try flushProgram.run(&request)
         return Int(request.deleted)

@@ -11,6 +11,7 @@ struct DatapathMaps: ~Copyable {
     let mappings: Map<mapping_key, mapping>
     let ranges: Map<range_key, range_starts>
     let sources: Map<source_key, UInt8>
+    let owners: Map<UInt32, mapping_owner>
     let mappingCounters: PerCPUMap<mapping_counters>
     let reasonCounters: PerCPUMap<UInt64>
     let xdpOutputs: Map<UInt32, UInt32>
@@ -18,8 +19,8 @@ struct DatapathMaps: ~Copyable {
     /// The names of all maps in the object, which are also the names of their pins.
     static let names = [
         "flow_index", "flows", "flow_slots", "slot_cursors", "flow_gauges", "settings", "mappings", "mapping_ranges",
-        "mapping_sources", "masquerades", "masquerade_exemptions", "mapping_counters", "reason_counters", "xdp_outputs",
-        "scratches", "stages", "sweeps",
+        "mapping_sources", "mapping_owners", "masquerades", "masquerade_exemptions", "mapping_counters", "reason_counters",
+        "xdp_outputs", "scratches", "stages", "sweeps",
     ]
 
     /// Opens each map by its name.
@@ -33,6 +34,7 @@ struct DatapathMaps: ~Copyable {
         let mappings = try Map<mapping_key, mapping>(try open("mappings"), name: "mappings")
         let ranges = try Map<range_key, range_starts>(try open("mapping_ranges"), name: "mapping_ranges")
         let sources = try Map<source_key, UInt8>(try open("mapping_sources"), name: "mapping_sources")
+        let owners = try Map<UInt32, mapping_owner>(try open("mapping_owners"), name: "mapping_owners")
         let mappingCounters = try PerCPUMap<mapping_counters>(try open("mapping_counters"), name: "mapping_counters")
         let reasonCounters = try PerCPUMap<UInt64>(try open("reason_counters"), name: "reason_counters")
         let xdpOutputs = try Map<UInt32, UInt32>(try open("xdp_outputs"), name: "xdp_outputs")
@@ -44,6 +46,7 @@ struct DatapathMaps: ~Copyable {
         self.mappings = mappings
         self.ranges = ranges
         self.sources = sources
+        self.owners = owners
         self.mappingCounters = mappingCounters
         self.reasonCounters = reasonCounters
         self.xdpOutputs = xdpOutputs

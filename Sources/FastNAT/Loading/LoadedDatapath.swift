@@ -42,26 +42,50 @@ public struct LoadedDatapath: ~Copyable {
     ///
     /// Attaches to the interfaces that lead to the targets where that is not done yet.
     ///
+    /// - Parameter owner: whose the mappings are; nil for those that are added by hand.
     /// - Parameter force: publish also what a local program listens on.
-    public func publish(_ mappings: [PortMapping], force: Bool = false) throws(FastNATError) {
-        let (attachments, programs) = (attachments, state.programs)
+    public func publish(_ mappings: [PortMapping], of owner: MappingOwner? = nil, force: Bool = false)
+        throws(FastNATError)
+    {
         try translating {
-            if !force { try Self.refuseShadowing(by: mappings) }
-            let outputs = try Self.outputs(for: mappings)
-            try Self.requireForwarding(Set(mappings.map(\.family)), outputs, attachments)
-            let program = try Descriptor(pinnedAt: "\(programs)/\(DatapathProgram.container.rawValue)")
-            var (attached, entered): ([Attachment], [UInt32]) = ([], [])
-            do {
-                for output in outputs {
-                    if let new = try attachments.attachContainerSide(output, program) { attached.append(new) }
-                    if try datapath.maps.noteXDPOutput(output.index) { entered.append(output.index) }
-                }
-                try datapath.addMappings(mappings)
-            } catch {
-                for index in entered { _ = try? datapath.maps.xdpOutputs.remove(index) }
-                for attachment in attached { attachments.detach(attachment) }
-                throw error
+            let present = try datapath.maps.mappingEntries()
+            try publish(MappingChange(adding: mappings, of: owner, to: present), force: force)
+        }
+    }
+
+    /// Publishes these ports for an owner and no others of its own: all of it, or nothing is changed.
+    ///
+    /// Mappings that are there already stay as they are, with their counters and flows, whether or not their targets can be
+    /// reached now; `Datapath.replaceMappings` says what becomes of the others. An owner without mappings may be left with none.
+    ///
+    /// - Parameter force: publish also what a local program listens on.
+    public func replaceMappings(of owner: MappingOwner, with mappings: [PortMapping], force: Bool = false)
+        throws(FastNATError)
+    {
+        try translating {
+            let present = try datapath.maps.mappingEntries()
+            try publish(MappingChange(leaving: owner, with: mappings, among: present), force: force)
+        }
+    }
+
+    /// Attaches to where the new mappings of a change lead, and carries it out.
+    private func publish(_ change: MappingChange, force: Bool) throws {
+        let (attachments, programs) = (attachments, state.programs)
+        if !force { try Self.refuseShadowing(by: change.new) }
+        let outputs = try Self.outputs(for: change.new)
+        try Self.requireForwarding(Set(change.new.map(\.family)), outputs, attachments)
+        let program = try Descriptor(pinnedAt: "\(programs)/\(DatapathProgram.container.rawValue)")
+        var (attached, entered): ([Attachment], [UInt32]) = ([], [])
+        do {
+            for output in outputs {
+                if let new = try attachments.attachContainerSide(output, program) { attached.append(new) }
+                if try datapath.maps.noteXDPOutput(output.index) { entered.append(output.index) }
             }
+            try datapath.carryOut(change)
+        } catch {
+            for index in entered { _ = try? datapath.maps.xdpOutputs.remove(index) }
+            for attachment in attached { attachments.detach(attachment) }
+            throw error
         }
     }
 

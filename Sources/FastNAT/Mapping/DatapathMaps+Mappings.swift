@@ -10,6 +10,10 @@ extension DatapathMaps {
         let key: mapping_key
         let value: mapping
         let mapping: PortMapping
+        let owner: MappingOwner?
+
+        var id: UInt32 { value.id }
+        var isRange: Bool { mapping.listen.ports.count > 1 }
     }
 
     /// All mappings, sorted by protocol, port and address.
@@ -18,9 +22,11 @@ extension DatapathMaps {
         for key in try sources.keys() {
             allowed[UInt32(bigEndian: key.mapping_id), default: []].append(try key.prefix())
         }
+        let owners = Dictionary(uniqueKeysWithValues: try owners.entries().map { ($0.key, $0.value) })
         return try mappings.entries().map { key, value in
-            let allow = allowed[value.id] ?? []
-            return MappingEntry(key: key, value: value, mapping: try PortMapping(key: key, value: value, allow: allow))
+            let mapping = try PortMapping(key: key, value: value, allow: allowed[value.id] ?? [])
+            return MappingEntry(
+                key: key, value: value, mapping: mapping, owner: try owners[value.id].map(MappingOwner.init))
         }.sorted { Self.order($0.mapping) < Self.order($1.mapping) }
     }
 
@@ -41,35 +47,48 @@ extension DatapathMaps {
         }
     }
 
-    /// Mends what a loader that was killed in the middle of a change has left: networks of no mapping, which a later mapping
-    /// of the same number would let in, and ranges whose beginning is not marked.
+    /// Mends what a loader that was killed in the middle of a change has left: networks and owners of no mapping, which a later
+    /// mapping of the same number would have, and ranges whose beginning is not marked.
     func mend(_ present: [MappingEntry]) throws {
-        let restricted = Set(present.filter { !$0.mapping.allow.isEmpty }.map(\.value.id))
+        let restricted = Set(present.filter { !$0.mapping.allow.isEmpty }.map(\.id))
         for key in try sources.keys() where !restricted.contains(UInt32(bigEndian: key.mapping_id)) {
             try sources.remove(key)
         }
-        for entry in present where entry.mapping.listen.ports.count > 1 { try setRangeStart(entry.key, true) }
+        let owned = Set(present.filter { $0.owner != nil }.map(\.id))
+        for id in try owners.keys() where !owned.contains(id) { try owners.remove(id) }
+        for entry in present where entry.isRange { try setRangeStart(entry.key, true) }
     }
 
-    /// Adds mappings that are known not to overlap: all of them, or none.
-    func insert(_ new: [PortMapping], beside present: [MappingEntry]) throws {
-        var ids = IdentifierPool(used: present.map(\.value.id), limit: Int(mappings.capacity))
-        var inserted: [(mapping_key, mapping, PortMapping)] = []
-        try noteKinds(of: present.map(\.mapping) + new)
-        do {
-            for mapping in new {
+    /// The writes of a change, in order.
+    func steps(of change: MappingChange) throws -> [MappingStep] {
+        var ids = IdentifierPool(used: change.present.map(\.id), limit: Int(mappings.capacity))
+        return try change.moves.flatMap { move in
+            let new = try move.new.map { mapping in
                 let id = try nextIdentifier(&ids)
-                let entry = (
-                    mapping_key(mapping.listen, family: mapping.family), CDatapath.mapping(mapping, id: id), mapping
-                )
-                inserted.append(entry)
-                try insert(entry)
+                return MappingEntry(
+                    key: mapping_key(mapping.listen, family: mapping.family),
+                    value: CDatapath.mapping(mapping, id: id), mapping: mapping, owner: change.owner)
             }
-        } catch {
-            for entry in inserted { try? remove(entry.0, entry.1.id, entry.2) }
-            try? noteKinds(of: present.map(\.mapping))
-            throw error
+            return MappingStep.moving(move.old, to: new)
         }
+    }
+
+    /// Carries out a change: all of it, or none.
+    func carryOut(_ change: MappingChange) throws {
+        try mend(change.present)
+        guard !change.moves.isEmpty else { return }
+        let steps = try steps(of: change)
+        try noteKinds(of: change.present.map(\.mapping) + change.new)
+        for (number, step) in steps.enumerated() {
+            do {
+                try take(step)
+            } catch {
+                for done in steps[..<number].reversed() { try? take(done.inverse) }
+                try? noteKinds(of: change.present.map(\.mapping))
+                throw error
+            }
+        }
+        try noteKinds(of: change.result)
     }
 
     /// An identifier that no mapping and no flow has, its counters at zero.
@@ -83,26 +102,30 @@ extension DatapathMaps {
         throw FastNATError.mappingTableFull(limit: Int(mappings.capacity))
     }
 
-    /// Sources first, so that a restricted mapping is never open to all; the entry of a range before its start bit.
-    private func insert(_ entry: (key: mapping_key, value: mapping, mapping: PortMapping)) throws {
-        for prefix in entry.mapping.allow {
-            try allow(prefix, of: entry.value.id)
+    /// One write. What is to be removed and is not there is removed already.
+    func take(_ step: MappingStep) throws {
+        switch step {
+        case .admit(let key): try admit(key)
+        case .dismiss(let key): try sources.remove(key)
+        case .own(let id, let owner): try owners.set(id, mapping_owner(owner))
+        case .disown(let id, _): try owners.remove(id)
+        case .enter(let key, let value, let old): try enter(key, value, old == nil ? .create : .any)
+        case .withdraw(let key, _): try mappings.remove(key)
+        case .mark(let key): try setRangeStart(key, true)
+        case .unmark(let key): try setRangeStart(key, false)
         }
-        try mappings.set(entry.key, entry.value, .create)
-        if entry.mapping.listen.ports.count > 1 { try setRangeStart(entry.key, true) }
     }
 
-    private func allow(_ prefix: IPPrefix, of id: UInt32) throws {
+    private func enter(_ key: mapping_key, _ value: mapping, _ rule: UpdateRule) throws {
+        try throwingWhenFull(.mappingTableFull(limit: Int(mappings.capacity))) { () throws(BPFError) in
+            try mappings.set(key, value, rule)
+        }
+    }
+
+    private func admit(_ key: source_key) throws {
         try throwingWhenFull(.allowListFull(limit: Int(sources.capacity))) { () throws(BPFError) in
-            try sources.set(source_key(mapping: id, prefix), 1)
+            try sources.set(key, 1)
         }
-    }
-
-    /// Removes a mapping; what is not there is removed already.
-    func remove(_ key: mapping_key, _ id: UInt32, _ mapping: PortMapping) throws {
-        if mapping.listen.ports.count > 1 { try setRangeStart(key, false) }
-        try mappings.remove(key)
-        for prefix in mapping.allow { try sources.remove(source_key(mapping: id, prefix)) }
     }
 
     private func setRangeStart(_ key: mapping_key, _ isStart: Bool) throws {

@@ -8,6 +8,8 @@ public struct InstalledMapping: Sendable, Hashable {
     public let bytes: UInt64
     /// Flows that live now.
     public let flows: Int
+    /// Whose it is; nil when it was added by hand.
+    public let owner: MappingOwner?
 
     /// Names the datapath's counters.
     let id: UInt32

@@ -12,6 +12,20 @@ extension mapping {
     }
 }
 
+extension mapping_owner {
+    init(_ owner: MappingOwner) {
+        self.init()
+        withUnsafeMutableBytes(of: &text) { $0.copyBytes(from: owner.text.utf8) }
+    }
+}
+
+extension MappingOwner {
+    /// The owner that an entry names.
+    init(_ entry: mapping_owner) throws(MappingError) {
+        try self.init(withUnsafeBytes(of: entry.text) { String(decoding: $0.prefix { $0 != 0 }, as: UTF8.self) })
+    }
+}
+
 extension PortMapping {
     /// The mapping that an entry stands for.
     init(key: mapping_key, value: mapping, allow: [IPPrefix]) throws(MappingError) {

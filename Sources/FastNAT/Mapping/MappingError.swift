@@ -26,6 +26,8 @@ public enum MappingError: Error, Hashable, Sendable {
     case allowFamilyMismatch(IPPrefix, mapping: IPFamily)
     /// The mapping is for SCTP.
     case sctpUnsupported
+    /// A text cannot name an owner.
+    case invalidOwner(String, problem: String)
     /// Two mappings claim the same port.
     case overlap(PortMapping, with: PortMapping)
 
@@ -71,6 +73,8 @@ extension MappingError: CustomStringConvertible {
         case .sctpUnsupported:
             return "SCTP cannot be mapped yet: its CRC32c covers the ports, so changing one means reading the whole "
                 + "packet again, which the datapath does not do; map tcp or udp"
+        case .invalidOwner(let text, let problem):
+            return "\(quoted(text)) cannot name an owner: \(problem); write a short text like docker:4c01db0b339c"
         case .overlap(let mapping, let other):
             return "\"\(mapping)\" claims ports that \"\(other)\" already has; remove one or change its ports"
         }

@@ -1,0 +1,69 @@
+internal import BPF
+
+// Changes of the mappings. Whoever makes them holds the state directory's exclusive lock.
+extension Datapath {
+    /// Adds mappings: all of them, or none. Throws `.overlap` when one claims a port of another, new or present.
+    ///
+    /// - Parameter owner: whose they are; nil for those that are added by hand.
+    public func addMappings(_ new: [PortMapping], of owner: MappingOwner? = nil) throws(FastNATError) {
+        try translating { try carryOut(try MappingChange(adding: new, of: owner, to: try maps.mappingEntries())) }
+    }
+
+    /// Leaves an owner with these mappings and no others: all of it, or nothing. Throws `.overlap` when one claims a port of
+    /// another owner's.
+    ///
+    /// Mappings that are there already stay as they are, with their counters and flows. A port that is published before and
+    /// after is published all the while. Flows of what is removed or changed end as with `removeMappings`. While the change
+    /// lasts, there must be room for the old and the new mappings together.
+    public func replaceMappings(of owner: MappingOwner, with new: [PortMapping]) throws(FastNATError) {
+        try translating {
+            try carryOut(try MappingChange(leaving: owner, with: new, among: try maps.mappingEntries()))
+        }
+    }
+
+    /// Removes mappings. Their TCP connections drain; their UDP flows end, so that none outlives its target.
+    ///
+    /// - Parameter owner: whose they must be; nil: whoever's.
+    public func removeMappings(_ listens: [Listen], of owner: MappingOwner? = nil) throws(FastNATError) {
+        try translating {
+            let present = try maps.mappingEntries()
+            let doomed = try listens.flatMap { listen throws(FastNATError) in
+                let matches = present.filter {
+                    $0.mapping.listen.isSame(as: listen) && (owner == nil || $0.owner == owner)
+                }
+                guard !matches.isEmpty else {
+                    throw owner.map { .noMappingOf($0, listen) } ?? .noMapping(listen)
+                }
+                return matches
+            }
+            try carryOut(MappingChange(removing: doomed, from: present))
+        }
+    }
+
+    /// Removes every mapping of an owner, as `removeMappings(_:of:)` does. Returns how many there were.
+    @discardableResult
+    public func removeMappings(of owner: MappingOwner) throws(FastNATError) -> Int {
+        try translating {
+            let present = try maps.mappingEntries()
+            let doomed = present.filter { $0.owner == owner }
+            try carryOut(MappingChange(removing: doomed, from: present))
+            return doomed.count
+        }
+    }
+
+    /// Removes every mapping, as `removeMappings(_:of:)` does.
+    public func removeAllMappings() throws(FastNATError) {
+        try translating {
+            let present = try maps.mappingEntries()
+            try carryOut(MappingChange(removing: present, from: present))
+        }
+    }
+
+    /// Carries out a change, and ends the UDP flows of mappings that went.
+    func carryOut(_ change: MappingChange) throws {
+        try maps.carryOut(change)
+        for entry in change.gone where entry.mapping.listen.transport != .tcp {
+            _ = try flush(mapping: entry.id)
+        }
+    }
+}
