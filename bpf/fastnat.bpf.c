@@ -71,6 +71,12 @@ int fastnat_route(struct __sk_buff *skb)
 	return tc_run_stage(skb, STAGE_ROUTE);
 }
 
+SEC("tc")
+int fastnat_translate(struct __sk_buff *skb)
+{
+	return tc_run_stage(skb, STAGE_TRANSLATE);
+}
+
 /* An uplink before there is a socket buffer: known flows alone. What it passes, fastnat_uplink sees (and counts). */
 SEC("xdp.frags")
 int fastnat_xdp(struct xdp_md *frame)

@@ -127,6 +127,8 @@ static __always_inline enum verdict forward_tc(struct packet *packet, const stru
 			return packet_continue(packet, STAGE_ROUTE);
 		if (reference->flow->life.flags & FLOW_OF_HOST)
 			return relabel(packet, reference, now);
+		if (reference->flow->life.flags & FLOW_TRANSLATES)
+			return packet_continue(packet, STAGE_TRANSLATE);
 		if (reference->flow->life.flags & FLOW_PATTERN) /* only a source of 0.0.0.0:0 or [::]:0 finds one */
 			return packet_refuse(packet, REASON_MARTIAN_SOURCE);
 		route = route_of(packet, &rewrite);
@@ -151,10 +153,53 @@ static __always_inline enum verdict forward_tc(struct packet *packet, const stru
 	return VERDICT_REDIRECTED;
 }
 
+/* The longest packet of this family that the next hop takes in the other: an IPv6 header is 20 bytes longer than an IPv4 one.
+ */
+static __always_inline void packet_allow_growth(struct packet *packet, struct next_hop *next_hop)
+{
+	__u32 difference = sizeof(struct ipv6hdr) - sizeof(struct iphdr);
+
+	if (packet->is_ipv4 && !packet_is_gso(packet)) /* the kernel makes the segments of GSO packets shorter */
+		next_hop->mtu -= difference;
+	else if (!packet->is_ipv4 && next_hop->mtu <= MTU_UNKNOWN - difference)
+		next_hop->mtu += difference;
+}
+
+/* STAGE_TRANSLATE: between families. Nothing is cached: every packet asks for its route. */
+static __always_inline enum verdict forward_translated(struct packet *packet, const struct flow_reference *reference, __u64 now)
+{
+	enum direction direction = entry_direction(reference->entry);
+	struct flow_half *half = flow_half(reference->flow, direction);
+	struct rewrite rewrite;
+	struct route *route;
+	enum reason reason;
+
+	rewrite_from_flow(&rewrite, half, flow_half(reference->flow, !direction));
+	if (!flow_reference_holds(reference))
+		return packet_refuse(packet, REASON_FLOW_RACE);
+	if (!packet_is_translatable(packet))
+		return packet_refuse(packet, REASON_UNTRANSLATABLE);
+	route = route_of(packet, &rewrite);
+	if (!route)
+		return packet_refuse(packet, REASON_NO_ROUTE);
+	next_hop_copy(&rewrite.next_hop, &route->next_hop);
+	packet_allow_growth(packet, &rewrite.next_hop);
+	reason = tc_packet_refused(packet, &rewrite.next_hop);
+	if (reason != REASON_NONE)
+		return packet_refuse(packet, reason);
+	flow_track(reference, half, packet, direction);
+	flow_account(half, packet, now);
+	if (!packet_translate(packet, &rewrite))
+		return packet_refuse(packet, REASON_UNTRANSLATABLE);
+	return redirect_to_neighbour(packet, route);
+}
+
 static __always_inline enum verdict forward(struct packet *packet, const struct flow_reference *reference)
 {
 	__u64 now = bpf_ktime_get_coarse_ns();
 
+	if (packet->stage == STAGE_TRANSLATE)
+		return forward_translated(packet, reference, now);
 	if (packet->hook == HOOK_XDP)
 		return forward_xdp(packet, reference, now);
 	return forward_tc(packet, reference, now);

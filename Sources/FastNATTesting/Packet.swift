@@ -160,7 +160,8 @@ public enum ICMPErrorKind: Sendable, Hashable {
 }
 
 extension Packet.Network {
-    static func between(_ source: Packet.Address, _ destination: Packet.Address) -> Self {
+    /// The header between two addresses of one family.
+    public static func between(_ source: Packet.Address, _ destination: Packet.Address) -> Self {
         precondition(source.isIPv6 == destination.isIPv6, "both addresses of one family")
         return source.isIPv6
             ? .ipv6(Packet.IPv6(source: source, destination: destination))

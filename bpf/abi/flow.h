@@ -32,6 +32,7 @@ enum flow_flag {
 	FLOW_PATTERN = 1 << 1,     /* no flow but what others go by: the external port of a container's endpoint */
 	FLOW_ACCEPTS_ANY = 1 << 2, /* a pattern that lets in whoever sends to its external port */
 	FLOW_OF_HOST = 1 << 3,     /* of a socket of this host: only its port changes, the stack carries it */
+	FLOW_TRANSLATES = 1 << 4,  /* its sides are of different families */
 };
 
 enum next_hop_flag {

@@ -26,6 +26,9 @@ struct mapping {
 	__u32 id;           /* index into mapping_counters; the loader gives it out */
 	__u32 flags;        /* enum mapping_flag */
 	__u32 zero;
+	/* What the target sees as the client where it cannot see the client itself, which is of another family: this host's
+	 * address towards it, as the loader has seen it. */
+	struct address client;
 };
 
 /* Owner of port ranges: an address (or any) and a protocol. */
@@ -64,7 +67,7 @@ struct mapping_counters {
 };
 
 _Static_assert(sizeof(struct mapping_key) == 20, "struct mapping_key");
-_Static_assert(sizeof(struct mapping) == 32, "struct mapping");
+_Static_assert(sizeof(struct mapping) == 48, "struct mapping");
 _Static_assert(sizeof(struct range_key) == 20, "struct range_key");
 _Static_assert(sizeof(struct source_key) == 24, "struct source_key");
 

@@ -13,6 +13,7 @@
 	X(MARTIAN_SOURCE, martian_source, 1, "source address that no host may send from") \
 	X(TTL_EXPIRED, ttl_expired, 1, "TTL or hop limit used up") \
 	X(TOO_BIG, too_big, 1, "longer than the MTU of the way to its next hop") \
+	X(UNTRANSLATABLE, untranslatable, 1, "between IPv4 and IPv6: IPv4 options, UDP without a checksum or UDP GSO") \
 	X(NO_ROUTE, no_route, 1, "no route to the target or client, or forwarding is off") \
 	X(TABLE_FULL, table_full, 1, "the flow table is full") \
 	X(HALF_OPEN_FULL, half_open_full, 1, "too many half-open flows, and none found to give way") \

@@ -5,8 +5,9 @@
 
 /* X(identifier, program) */
 #define FASTNAT_STAGES(X) \
-	X(ADMIT, fastnat_admit) /* packets of no known flow: begins it, where they may */ \
-	X(ROUTE, fastnat_route) /* known flows, new ones among them, that need a route */
+	X(ADMIT, fastnat_admit)         /* packets of no known flow: begins it, where they may */ \
+	X(ROUTE, fastnat_route)         /* known flows, new ones among them, that need a route */ \
+	X(TRANSLATE, fastnat_translate) /* flows whose two sides are of different families */
 
 #define FASTNAT_STAGE_ENUM(identifier, program) STAGE_##identifier,
 

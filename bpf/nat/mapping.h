@@ -164,18 +164,46 @@ static __always_inline enum reason mapping_refuses(struct __sk_buff *skb, const 
 	return REASON_NONE;
 }
 
+/* This host's address towards a target of another family than its client: as the kernel would choose it, or, before Linux 6.7,
+ * as the loader has seen it. */
+__noinline int mapping_client_address(struct __sk_buff *skb, const struct mapping *mapping, struct address *client)
+{
+	struct bpf_fib_lookup fib;
+	long result;
+
+	if (!mapping || !client)
+		return -1;
+	*client = mapping->client;
+	result = fib_find(skb, &fib, client, &mapping->target, FIB_LOOKUP_SOURCE);
+	if (result == BPF_FIB_LKUP_RET_SUCCESS || result == BPF_FIB_LKUP_RET_NO_NEIGH)
+		fib_source(&fib, address_is_ipv4(&mapping->target), client);
+	return address_is_no_host(client) ? -1 : 0;
+}
+
 /* What the target sees as the client: the client itself, as a rule. A container that comes to a published port of its own host
  * is seen under the address it has sent to, so that the reply comes back through the host even where both are on one bridge
- * (hairpinning: RFC 4787, REQ-9a, wants the external address, too). */
-static __always_inline void request_set_client(struct flow_request *request, enum side side)
+ * (hairpinning: RFC 4787, REQ-9a, wants the external address, too). A client of another family than the target's is seen as
+ * this host. */
+static __always_inline enum reason request_set_client(struct __sk_buff *skb, struct flow_request *request,
+						      const struct mapping *mapping, enum side side)
 {
-	request->reply.destination = side == SIDE_CONTAINER ? request->original.destination : request->original.source;
+	bool hides = side == SIDE_CONTAINER;
+
+	request->reply.destination = hides ? request->original.destination : request->original.source;
+	if (address_is_ipv4(&mapping->target) != address_is_ipv4(&request->original.destination)) {
+		hides = true;
+		request->flags = FLOW_TRANSLATES;
+		if (mapping_client_address(skb, mapping, &request->reply.destination))
+			return REASON_NO_ADDRESS;
+	}
 	request->reply.destination_port = request->original.source_port;
-	request->flags = side == SIDE_CONTAINER ? FLOW_HOST_PORT : 0;
+	if (hides)
+		request->flags |= FLOW_HOST_PORT;
 	request->first_port = PORT_FIRST_UNPRIVILEGED;
 	request->last_port = PORT_LAST;
 	if (bpf_ntohs(request->original.source_port) < PORT_FIRST_UNPRIVILEGED)
 		request->first_port = 1;
+	return REASON_NONE;
 }
 
 static __always_inline void request_set_mapping(struct flow_request *request, const struct mapping_match *match)
@@ -183,6 +211,7 @@ static __always_inline void request_set_mapping(struct flow_request *request, co
 	request->reply.source = match->mapping->target;
 	request->reply.source_port = mapping_target_port(match, request->original.destination_port);
 	request->mapping_id = match->mapping->id;
+	request->flags = 0;
 	request->parent = SLOT_NONE;
 }
 
@@ -215,9 +244,10 @@ __noinline int mapping_begin(struct __sk_buff *skb, enum side side)
 	reason = mapping_refuses(skb, &match, &scratch->request.original);
 	if (reason != REASON_NONE)
 		return reason;
-	request_set_client(&scratch->request, side);
 	request_set_mapping(&scratch->request, &match);
-	reason = flow_create(skb);
+	reason = request_set_client(skb, &scratch->request, match.mapping, side);
+	if (reason == REASON_NONE)
+		reason = flow_create(skb);
 	if (reason == REASON_NONE && READ_ONCE(current->mappings_version) != version)
 		return flow_withdraw(&scratch->request.original);
 	return reason;

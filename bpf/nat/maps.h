@@ -3,7 +3,7 @@
 #ifndef FASTNAT_NAT_MAPS_H
 #define FASTNAT_NAT_MAPS_H
 
-#include "../net/rewrite.h"
+#include "../net/translate.h"
 
 /* Set by the loader from the maps' sizes and the settings' seed. */
 const volatile struct layout layout;

@@ -32,14 +32,6 @@ static __always_inline bool masquerade_exempts(const struct masquerade *rule, co
 	return rule->flags & MASQUERADE_HAS_EXEMPTIONS && bpf_map_lookup_elem(&masquerade_exemptions, &key);
 }
 
-static __always_inline void fib_source(const struct bpf_fib_lookup *fib, bool is_ipv4, struct address *source)
-{
-	if (is_ipv4)
-		address_set_ipv4(source, fib->ipv4_src);
-	else
-		__builtin_memcpy(source->words, fib->ipv6_src, sizeof(source->words));
-}
-
 /* Asks the kernel for the way of `original`, and for the source address it would choose where `rule` follows that: before Linux
  * 6.7 it does not tell, and the address that the loader has seen stands. */
 static __always_inline long masquerade_route(struct __sk_buff *skb, const struct tuple *original, const struct masquerade *rule,

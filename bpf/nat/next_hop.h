@@ -38,6 +38,14 @@ static __always_inline long fib_find(struct __sk_buff *skb, struct bpf_fib_looku
 	return bpf_fib_lookup(skb, fib, sizeof(*fib), flags);
 }
 
+static __always_inline void fib_source(const struct bpf_fib_lookup *fib, bool is_ipv4, struct address *source)
+{
+	if (is_ipv4)
+		address_set_ipv4(source, fib->ipv4_src);
+	else
+		__builtin_memcpy(source->words, fib->ipv6_src, sizeof(source->words));
+}
+
 enum locality {
 	LOCALITY_HOST,
 	LOCALITY_ELSEWHERE,

@@ -79,8 +79,8 @@ static __always_inline void ipv6_header_make(struct ipv6hdr *ip, const struct ip
 	__builtin_memcpy(&ip->daddr, &rewrite->destination, sizeof(ip->daddr));
 }
 
-/* Puts the new header in place. The sum of a valid IPv4 header is zero, so a checksum over the whole packet that the device left
- * (CHECKSUM_COMPLETE) only moves by that of the IPv6 one. */
+/* Puts the new header in place. The sum of a valid IPv4 header is zero, so a checksum over the whole packet that the device
+ * left (CHECKSUM_COMPLETE) only moves by that of the IPv6 one. */
 static __always_inline bool ip_header_replace(struct packet *packet, const struct ip_fields *fields,
 					      const struct rewrite *rewrite)
 {
@@ -98,8 +98,8 @@ static __always_inline bool ip_header_replace(struct packet *packet, const struc
 	if (bpf_skb_change_proto(packet->context, type, 0) ||
 	    bpf_skb_store_bytes(packet->context, offsetof(struct ethhdr, h_proto), &type, sizeof(type), 0))
 		return false;
-	if (length == sizeof(header.ipv6) ? bpf_skb_store_bytes(packet->context, ETH_HLEN, &header, sizeof(header.ipv6), 0) :
-					    bpf_skb_store_bytes(packet->context, ETH_HLEN, &header, sizeof(header.ipv4), 0))
+	if (length == sizeof(header.ipv6) ? bpf_skb_store_bytes(packet->context, ETH_HLEN, &header, sizeof(header.ipv6), 0)
+					  : bpf_skb_store_bytes(packet->context, ETH_HLEN, &header, sizeof(header.ipv4), 0))
 		return false;
 	packet->is_ipv4 = !packet->is_ipv4;
 	packet->transport_offset = ETH_HLEN + length;
@@ -120,7 +120,8 @@ static __always_inline bool packet_translate(struct packet *packet, const struct
 	struct ip_fields fields;
 
 	return ip_fields_read(packet, &fields) && ip_header_replace(packet, &fields, rewrite) &&
-	       rewrite_ports(packet, rewrite) && rewrite_checksum(packet, rewrite);
+	       rewrite_ethernet(packet, &rewrite->next_hop) && rewrite_ports(packet, rewrite) &&
+	       rewrite_checksum(packet, rewrite);
 }
 
 #endif

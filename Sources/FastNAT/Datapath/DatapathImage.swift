@@ -8,6 +8,7 @@ enum DatapathProgram: String, CaseIterable {
     case host = "fastnat_host"
     case admit = "fastnat_admit"
     case route = "fastnat_route"
+    case translate = "fastnat_translate"
     case xdp = "fastnat_xdp"
     case armSweep = "fastnat_arm_sweep"
     case flush = "fastnat_flush"

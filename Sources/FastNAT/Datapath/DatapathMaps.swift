@@ -19,7 +19,8 @@ struct DatapathMaps: ~Copyable {
     /// The names of all maps in the object, which are also the names of their pins.
     static let names = [
         "flow_index", "flows", "flow_slots", "slot_cursors", "flow_gauges", "settings", "mappings", "mapping_ranges",
-        "mapping_sources", "mapping_owners", "masquerades", "masquerade_exemptions", "mapping_counters", "reason_counters",
+        "mapping_sources", "mapping_owners", "masquerades", "masquerade_exemptions", "mapping_counters",
+        "reason_counters",
         "xdp_outputs", "scratches", "stages", "sweeps",
     ]
 

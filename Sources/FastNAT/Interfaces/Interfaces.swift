@@ -55,6 +55,11 @@ struct Interfaces: ~Copyable {
         return try generic.xdpFeatures(interfaceIndex: index)
     }
 
+    /// The address that this host itself would send from; nil when there is no route.
+    mutating func hostAddress(towards target: IPAddress) -> IPAddress? {
+        (try? route.route(to: target))?.preferredSource
+    }
+
     /// The interface that packets to a target leave through. Throws `.notRoutable` when there is none that programs fit on.
     mutating func output(towards target: IPAddress) throws -> Link {
         let found: Route

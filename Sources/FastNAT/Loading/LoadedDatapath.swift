@@ -73,7 +73,8 @@ public struct LoadedDatapath: ~Copyable {
         let (attachments, programs) = (attachments, state.programs)
         if !force { try Self.refuseShadowing(by: change.new) }
         let outputs = try Self.outputs(for: change.new)
-        try Self.requireForwarding(Set(change.new.map(\.family)), outputs, attachments)
+        try Self.requireForwarding(
+            Set(change.new.flatMap { [$0.family, $0.target.address.family] }), outputs, attachments)
         let program = try Descriptor(pinnedAt: "\(programs)/\(DatapathProgram.container.rawValue)")
         var (attached, entered): ([Attachment], [UInt32]) = ([], [])
         do {

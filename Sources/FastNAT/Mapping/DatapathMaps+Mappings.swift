@@ -67,7 +67,8 @@ extension DatapathMaps {
                 let id = try nextIdentifier(&ids)
                 return MappingEntry(
                     key: mapping_key(mapping.listen, family: mapping.family),
-                    value: CDatapath.mapping(mapping, id: id), mapping: mapping, owner: change.owner)
+                    value: CDatapath.mapping(mapping, id: id, client: Self.hostAddress(towards: mapping)),
+                    mapping: mapping, owner: change.owner)
             }
             return MappingStep.moving(move.old, to: new)
         }
@@ -100,6 +101,12 @@ extension DatapathMaps {
             return id
         }
         throw FastNATError.mappingTableFull(limit: Int(mappings.capacity))
+    }
+
+    /// This host's address towards a target of the other family than its clients; nil where none is needed or none is known.
+    private static func hostAddress(towards mapping: PortMapping) -> IPAddress? {
+        guard mapping.translates, var interfaces = try? Interfaces() else { return nil }
+        return interfaces.hostAddress(towards: mapping.target.address)
     }
 
     /// One write. What is to be removed and is not there is removed already.

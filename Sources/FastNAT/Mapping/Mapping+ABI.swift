@@ -2,13 +2,15 @@ internal import Addresses
 internal import CDatapath
 
 extension mapping {
-    init(_ mapping: PortMapping, id: UInt32) {
+    /// - Parameter client: what a target of the other family sees as the client, where the kernel does not tell the datapath.
+    init(_ mapping: PortMapping, id: UInt32, client: IPAddress?) {
         var flags: UInt32 = 0
         if !mapping.allow.isEmpty { flags |= MAPPING_RESTRICTED.rawValue }
         if mapping.target.ports.count == 1 && mapping.listen.ports.count > 1 { flags |= MAPPING_SINGLE_TARGET.rawValue }
         self.init(
             target: address(mapping.target.address), port_end: mapping.listen.ports.last.bigEndian,
-            target_port: mapping.target.ports.first.bigEndian, id: id, flags: flags, zero: 0)
+            target_port: mapping.target.ports.first.bigEndian, id: id, flags: flags, zero: 0,
+            client: client.map { address($0) } ?? address(anyOf: mapping.target.address.family))
     }
 }
 

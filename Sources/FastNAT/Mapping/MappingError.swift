@@ -20,8 +20,6 @@ public enum MappingError: Error, Hashable, Sendable {
     case unusableTargetAddress(IPAddress, kind: String)
     /// The ranges of a listen part and its target have different lengths.
     case rangeLengthMismatch(listen: PortRange, target: PortRange)
-    /// The listen part and the target are of different address families.
-    case familyMismatch(listen: IPFamily, target: IPFamily)
     /// An allowed network is of another family than the mapping, so it could never match.
     case allowFamilyMismatch(IPPrefix, mapping: IPFamily)
     /// The mapping is for SCTP.
@@ -65,8 +63,6 @@ extension MappingError: CustomStringConvertible {
         case .rangeLengthMismatch(let listen, let target):
             return "\(listen) is \(listen.count) ports but the target's \(target) is \(target.count); "
                 + "give ranges of the same length or a single target port"
-        case .familyMismatch(let listen, let target):
-            return "an \(listen) address cannot be mapped to an \(target) target; give both in the same family"
         case .allowFamilyMismatch(let prefix, let family):
             return "the allowed network \(prefix) can never match in an \(family) mapping; "
                 + "give \(family) networks only"

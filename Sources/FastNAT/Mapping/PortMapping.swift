@@ -11,15 +11,13 @@ public struct PortMapping: Sendable, Hashable {
     /// The networks that may connect, sorted, without duplicates; empty for everyone.
     public let allow: [IPPrefix]
 
-    /// A mapping of checked parts. A listen part without an address takes the target's family.
+    /// A mapping of checked parts. A listen part without an address takes the target's family; with one, it may be of the other
+    /// family than the target.
     ///
     /// - Throws: when the parts do not fit together, or for SCTP.
     public init(listen: Listen, target: Target, allow: [IPPrefix] = []) throws(MappingError) {
         guard listen.transport != .sctp else { throw .sctpUnsupported }
-        let family = target.address.family
-        if let listenFamily = listen.family, listenFamily != family {
-            throw .familyMismatch(listen: listenFamily, target: family)
-        }
+        let family = listen.family ?? target.address.family
         guard target.ports.count == 1 || target.ports.count == listen.ports.count else {
             throw .rangeLengthMismatch(listen: listen.ports, target: target.ports)
         }
@@ -33,8 +31,11 @@ public struct PortMapping: Sendable, Hashable {
         self.allow = allow.count < 2 ? allow : Set(allow).sorted()
     }
 
-    /// The address family of both ends.
-    public var family: IPFamily { target.address.family }
+    /// The address family of connections that come in.
+    public var family: IPFamily { listen.family ?? target.address.family }
+
+    /// Whether the target is of the other family: it sees clients under an address of this host.
+    public var translates: Bool { family != target.address.family }
 
     /// The target's port for connections to `port`, or nil when the mapping does not listen on it.
     public func targetPort(for port: UInt16) -> UInt16? {
