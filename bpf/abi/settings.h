@@ -39,6 +39,7 @@ struct layout {
 struct flush_request {
 	__u32 mapping_id;
 	__u32 protocol; /* 0: every protocol */
+	__u32 patterns; /* not 0: and patterns of whatever protocol */
 	__u32 all;      /* not 0: every mapping */
 	__u32 deleted;  /* out */
 };

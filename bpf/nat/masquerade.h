@@ -67,12 +67,21 @@ __noinline int masquerade_address(struct __sk_buff *skb, const struct tuple *ori
 	return address_is_no_host(address) ? REASON_NO_ADDRESS : REASON_NONE;
 }
 
-/* The ports of the rule; for a well-known source port, where the rule leaves the choice, those (RFC 4787, REQ-3a). */
+/* The ports of the rule. Where it leaves the choice, those that are to a server what the container's own is, as the kernel has
+ * it: below 512, below 1024, or others (RFC 4787, REQ-3a). */
 static __always_inline void request_set_ports(struct flow_request *request, const struct masquerade *rule)
 {
-	request->first_port = rule->first_port ?: PORT_FIRST_UNPRIVILEGED;
-	request->last_port = rule->last_port ?: PORT_LAST;
-	if (!rule->first_port && bpf_ntohs(request->original.source_port) < PORT_FIRST_UNPRIVILEGED) {
+	__u32 port = bpf_ntohs(request->original.source_port);
+
+	request->first_port = PORT_FIRST_UNPRIVILEGED;
+	request->last_port = PORT_LAST;
+	if (rule->first_port) {
+		request->first_port = rule->first_port;
+		request->last_port = rule->last_port;
+	} else if (port < PORT_FIRST_PRIVILEGED) {
+		request->first_port = 1;
+		request->last_port = PORT_FIRST_PRIVILEGED - 1;
+	} else if (port < PORT_FIRST_UNPRIVILEGED) {
 		request->first_port = PORT_FIRST_PRIVILEGED;
 		request->last_port = PORT_FIRST_UNPRIVILEGED - 1;
 	}
@@ -109,8 +118,16 @@ static __always_inline void request_bind(struct flow_request *request, const str
 	request->reply.destination_port = pattern->flow->reply.tuple.destination_port;
 	request->first_port = bpf_ntohs(request->reply.destination_port);
 	request->last_port = request->first_port;
-	request->flags &= ~FLOW_HOST_PORT; /* no socket had it when the pattern was made */
 	request->parent = entry_slot(pattern->entry);
+}
+
+/* Whether the pattern is what the request's rule would make: not if it is of a rule before, if this host's address is another
+ * one now, or if a socket of this host has bound the port since. */
+static __always_inline bool pattern_holds(struct __sk_buff *skb, const struct flow *pattern, const struct flow_request *request)
+{
+	return pattern->original.mapping_id == request->mapping_id &&
+	       address_equal(&pattern->reply.tuple.destination, &request->reply.destination) &&
+	       !host_socket_takes(skb, &pattern->reply.tuple);
 }
 
 /* Finds the pattern of the request as it stands, or makes it. */
@@ -120,9 +137,9 @@ static __always_inline enum reason pattern_obtain(struct __sk_buff *skb, struct 
 	enum reason reason;
 
 	if (flow_find(&request->original, pattern)) {
-		if (address_equal(&pattern->flow->reply.tuple.destination, &request->reply.destination))
+		if (pattern_holds(skb, pattern->flow, request))
 			return REASON_NONE;
-		flow_reference_end(pattern); /* this host's address is another one now */
+		flow_reference_end(pattern);
 	}
 	request->flags |= FLOW_PATTERN;
 	reason = flow_create(skb);
@@ -152,6 +169,8 @@ __noinline int masquerade_bind(struct __sk_buff *skb, __u32 rule_flags)
 		if (rule_flags & MASQUERADE_ACCEPT_CONTACTED) {
 			request_set_pattern(&scratch->request, &destination);
 			reason = pattern_obtain(skb, &scratch->request, &pattern);
+			if (reason == REASON_NONE)
+				scratch->request.parent = entry_slot(pattern.entry);
 		}
 	}
 	scratch->request.original.destination = destination;
@@ -190,7 +209,7 @@ __noinline int masquerade_begin(struct __sk_buff *skb)
 	return reason;
 }
 
-/* Finds the pattern that lets a packet of the request's reply tuple in: of its sender's address, or of anybody. */
+/* Finds the pattern that lets a packet of `tuple` in: of its sender's address, or of anybody. */
 static __always_inline bool pattern_find_open(struct tuple *tuple, struct flow_reference *pattern)
 {
 	tuple->source_port = 0;
@@ -198,6 +217,14 @@ static __always_inline bool pattern_find_open(struct tuple *tuple, struct flow_r
 		return pattern->flow->life.flags & FLOW_PATTERN;
 	address_set_any(&tuple->source, address_is_ipv4(&tuple->destination));
 	return flow_find(tuple, pattern) && pattern->flow->life.flags & FLOW_ACCEPTS_ANY;
+}
+
+/* Whether the rule that made the pattern is there still: one that a packet has made while its rule went lets nobody in. */
+static __always_inline bool pattern_has_rule(const struct flow *pattern)
+{
+	struct masquerade *rule = masquerade_find(&pattern->original.tuple.source);
+
+	return rule && rule->id == pattern->original.mapping_id;
 }
 
 /* Makes the flow that a packet from outside begins towards the external port of a container; the request in this CPU's scratch
@@ -208,12 +235,16 @@ __noinline int open_port_begin(struct __sk_buff *skb)
 	struct scratch *scratch = map_only_element(&scratches);
 	struct flow_reference pattern;
 	struct flow_request *request;
+	enum reason reason;
+	__u32 version;
 
 	if (!scratch || !current || !current->has_open_ports)
 		return REASON_UNPUBLISHED;
+	version = READ_ONCE(current->mappings_version);
 	request = &scratch->request;
 	scratch->candidate = request->original;
-	if (address_is_no_host(&request->original.source) || !pattern_find_open(&scratch->candidate, &pattern) ||
+	if (address_is_no_host(&request->original.source) || address_is_link_local(&request->original.source) ||
+	    !pattern_find_open(&scratch->candidate, &pattern) || !pattern_has_rule(pattern.flow) ||
 	    host_socket_takes(skb, &request->original))
 		return REASON_UNPUBLISHED;
 	request->reply = request->original;
@@ -222,20 +253,30 @@ __noinline int open_port_begin(struct __sk_buff *skb)
 	request->original.destination = request->reply.source;
 	request->original.destination_port = request->reply.source_port;
 	request->mapping_id = pattern.flow->original.mapping_id;
-	request->flags = 0;
+	request->flags = FLOW_HOST_PORT;
 	request_bind(request, &pattern);
-	return flow_create(skb);
+	reason = flow_create(skb);
+	if (reason == REASON_NONE && READ_ONCE(current->mappings_version) != version)
+		return flow_withdraw(&request->original);
+	return reason;
 }
 
-/* A pattern lives as long as one of its flows sends (RFC 4787, REQ-6: outbound packets refresh it). */
+/* A pattern lives as long as one of its flows sends (RFC 4787, REQ-6: outbound packets refresh it), and that of one address
+ * keeps that of all alive. */
 static __always_inline void pattern_refresh(const struct flow *flow, __u64 now)
 {
+	const struct address *source = &flow->original.tuple.source;
 	__u32 slot = flow->life.parent;
-	struct flow *pattern = slot == SLOT_NONE ? NULL : bpf_map_lookup_elem(&flows, &slot);
 
-	if (pattern && pattern->life.flags & FLOW_PATTERN &&
-	    address_equal(&pattern->original.tuple.source, &flow->original.tuple.source))
+#pragma unroll
+	for (int i = 0; i < 2; i++) {
+		struct flow *pattern = slot == SLOT_NONE ? NULL : bpf_map_lookup_elem(&flows, &slot);
+
+		if (!pattern || !(pattern->life.flags & FLOW_PATTERN) || !address_equal(&pattern->original.tuple.source, source))
+			return;
 		pattern->original.last_seen = now;
+		slot = pattern->life.parent;
+	}
 }
 
 #endif

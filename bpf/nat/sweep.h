@@ -45,7 +45,8 @@ static __always_inline bool flow_is_idle(const struct flow *flow, struct flow_st
 static __always_inline bool flush_wants(const struct flush_request *request, const struct flow *flow)
 {
 	return (request->all || flow->original.mapping_id == request->mapping_id) &&
-	       (!request->protocol || flow->original.tuple.protocol == request->protocol);
+	       (!request->protocol || flow->original.tuple.protocol == request->protocol ||
+		(request->patterns && flow->life.flags & FLOW_PATTERN));
 }
 
 static int sweep_slot(__u32 index, struct sweep_step *step)
@@ -126,9 +127,10 @@ static __always_inline void flush(struct flush_request *request)
 {
 	struct sweep_step step = {
 		.flushes = true,
-		.request = {.mapping_id = request->mapping_id, .protocol = request->protocol, .all = request->all},
+		.request = *request,
 	};
 
+	step.request.deleted = 0;
 	bpf_loop(layout.slot_word_mask + 1, sweep_word, &step, 0);
 	request->deleted = step.request.deleted;
 }
