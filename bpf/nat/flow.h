@@ -194,11 +194,10 @@ static __always_inline enum reason flow_insert(struct __sk_buff *skb, struct flo
 	__u64 reply_hash = 0, hash = tuple_hash(&flow->original.tuple, layout.hash_seed);
 	__u64 entry = entry_make(hash, slot, DIRECTION_ORIGINAL, flow->life.state.generation);
 	enum reason reason = flow_insert_reply(skb, request, flow, slot, &reply_hash);
-	struct flow_position other;
 	int result;
 
 	/* Where a flow can have one port alone, another CPU that has just made it has that. */
-	if (reason == REASON_NO_FREE_PORT && flow_index_find(&flow->original.tuple, hash, 0, &other))
+	if (reason == REASON_NO_FREE_PORT && flow_exists(&flow->original.tuple))
 		return REASON_FLOW_RACE;
 	if (reason != REASON_NONE)
 		return reason;

@@ -126,6 +126,14 @@ __noinline int flow_index_find(const struct tuple *tuple, __u64 hash, __u64 exce
 	       bucket_find(bucket_second(hash), tuple, hash, except, position);
 }
 
+/* Whether a flow has `tuple`. */
+__noinline int flow_exists(const struct tuple *tuple)
+{
+	struct flow_position position;
+
+	return tuple && flow_index_find(tuple, tuple_hash(tuple, layout.hash_seed), 0, &position);
+}
+
 static __always_inline bool flow_find(const struct tuple *tuple, struct flow_reference *reference)
 {
 	struct flow_position position = {};

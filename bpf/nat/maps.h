@@ -164,6 +164,7 @@ struct route {
 struct scratch {
 	struct flow_request request;
 	struct tuple candidate; /* source_port.h */
+	struct tuple unbound;   /* masquerade.h: the original tuple while a pattern is in its place */
 	__u32 next_port;        /* where the search for a free port goes on */
 	struct route route;
 };

@@ -123,9 +123,9 @@ static __always_inline void request_bind(struct flow_request *request, const str
 
 /* Whether the pattern is what the request's rule would make: not if it is of a rule before, if this host's address is another
  * one now, or if a socket of this host has bound the port since. */
-static __always_inline bool pattern_holds(struct __sk_buff *skb, const struct flow *pattern, const struct flow_request *request)
+__noinline int pattern_holds(struct __sk_buff *skb, const struct flow *pattern, const struct flow_request *request)
 {
-	return pattern->original.mapping_id == request->mapping_id &&
+	return pattern && request && pattern->original.mapping_id == request->mapping_id &&
 	       address_equal(&pattern->reply.tuple.destination, &request->reply.destination) &&
 	       !host_socket_takes(skb, &pattern->reply.tuple);
 }
@@ -154,29 +154,25 @@ __noinline int masquerade_bind(struct __sk_buff *skb, __u32 rule_flags)
 {
 	struct scratch *scratch = map_only_element(&scratches);
 	struct flow_reference pattern;
-	struct address destination;
 	enum reason reason;
-	__be16 port;
 
 	if (!scratch)
 		return REASON_TABLE_FULL;
-	destination = scratch->request.original.destination;
-	port = scratch->request.original.destination_port;
+	scratch->unbound = scratch->request.original;
 	request_set_pattern(&scratch->request, NULL);
 	reason = pattern_obtain(skb, &scratch->request, &pattern);
 	if (reason == REASON_NONE) {
 		request_bind(&scratch->request, &pattern);
 		if (rule_flags & MASQUERADE_ACCEPT_CONTACTED) {
-			request_set_pattern(&scratch->request, &destination);
+			request_set_pattern(&scratch->request, &scratch->unbound.destination);
 			reason = pattern_obtain(skb, &scratch->request, &pattern);
 			if (reason == REASON_NONE)
 				scratch->request.parent = entry_slot(pattern.entry);
 		}
 	}
-	scratch->request.original.destination = destination;
-	scratch->request.original.destination_port = port;
-	scratch->request.reply.source = destination;
-	scratch->request.reply.source_port = port;
+	scratch->request.original = scratch->unbound;
+	scratch->request.reply.source = scratch->unbound.destination;
+	scratch->request.reply.source_port = scratch->unbound.destination_port;
 	return reason;
 }
 
@@ -268,7 +264,6 @@ static __always_inline void pattern_refresh(const struct flow *flow, __u64 now)
 	const struct address *source = &flow->original.tuple.source;
 	__u32 slot = flow->life.parent;
 
-#pragma unroll
 	for (int i = 0; i < 2; i++) {
 		struct flow *pattern = slot == SLOT_NONE ? NULL : bpf_map_lookup_elem(&flows, &slot);
 
