@@ -137,8 +137,6 @@ static __always_inline enum verdict forward_tc(struct packet *packet, const stru
 		next_hop_copy(&rewrite.next_hop, &route->next_hop);
 		next_hop_store(&half->next_hop, &route->next_hop, reference);
 		half->refreshed = now >> 20;
-		if (direction == DIRECTION_ORIGINAL)
-			pattern_refresh(reference->flow, now);
 	}
 	reason = tc_packet_refused(packet, &rewrite.next_hop);
 	if (reason != REASON_NONE)

@@ -20,8 +20,8 @@ enum ExitStatus: Int32, CaseIterable {
         switch self {
         case .usage: "wrong usage or malformed argument"
         case .data: "wrong file of mappings"
-        case .noInput: "no such interface, mapping or file"
-        case .noHost: "target not routable"
+        case .noInput: "no such interface, mapping, masquerade or file"
+        case .noHost: "target or network not routable"
         case .unavailable: "not loaded, or loaded by another version"
         case .software: "a BPF operation, a query of the kernel or a system call failed"
         case .system: "kernel too old or not configured"
@@ -37,13 +37,13 @@ extension FastNATError {
         switch self {
         case .notPermitted: .notPermitted
         case .notLoaded, .otherVersion: .unavailable
-        case .noInterface, .noMapping, .noMappingOf, .unreadableFile: .noInput
-        case .unusableInterface, .mapping, .invalidFlowLimit, .invalidTimeout: .usage
+        case .noInterface, .noMapping, .noMappingOf, .noMasquerade, .unreadableFile: .noInput
+        case .unusableInterface, .mapping, .masquerade, .invalidFlowLimit, .invalidTimeout: .usage
         case .mappingFile: .data
         case .overlap, .portInUse, .mappingTableFull, .rangeTableFull, .allowListFull,
-            .flowLimitFixed:
+            .flowLimitFixed, .masqueradeExists, .masqueradeTableFull, .exemptionTableFull:
             .conflict
-        case .notRoutable: .noHost
+        case .notRoutable, .networkNotRoutable: .noHost
         case .forwardingOff, .kernelTooOld, .listenersUnknown: .system
         case .locked: .temporary
         case .bpf, .netlink, .system: .software

@@ -1,3 +1,4 @@
+internal import Addresses
 internal import FastNAT
 internal import Glibc
 
@@ -17,6 +18,24 @@ func parseOwner(_ text: String?) throws(FastNATError) -> MappingOwner? {
         return try MappingOwner(text)
     } catch {
         throw .mapping(error)
+    }
+}
+
+/// A network, from an argument; an address alone is one of that host.
+func parsePrefix(_ text: String) throws(MappingError) -> IPPrefix {
+    do throws(AddressError) {
+        return try IPPrefix(parsing: text)
+    } catch {
+        throw .invalidAddress(error)
+    }
+}
+
+/// An address, from an argument.
+func parseAddress(_ text: String) throws(MappingError) -> IPAddress {
+    do throws(AddressError) {
+        return try IPAddress(parsing: text)
+    } catch {
+        throw .invalidAddress(error)
     }
 }
 

@@ -34,6 +34,18 @@ public enum FastNATError: Error, Sendable {
     case portInUse(Listen, port: UInt16, by: IPAddress)
     /// The kernel cannot list sockets, so a local program could be shadowed unseen.
     case listenersUnknown
+    /// A masquerade, or a part of one, is wrong.
+    case masquerade(MasqueradeError)
+    /// The network is masqueraded already.
+    case masqueradeExists(IPPrefix)
+    /// The network is not masqueraded.
+    case noMasquerade(IPPrefix)
+    /// No interface towards containers leads to the network.
+    case networkNotRoutable(IPPrefix)
+    /// There is no room for another masquerade.
+    case masqueradeTableFull(limit: Int)
+    /// There is no room for another exempt network.
+    case exemptionTableFull(limit: Int)
     /// There is no room for another mapping.
     case mappingTableFull(limit: Int)
     /// There is no room for the ranges of another address and protocol.
@@ -95,6 +107,18 @@ extension FastNATError: CustomStringConvertible {
         case .listenersUnknown:
             "the kernel cannot say on which ports local programs listen (it lacks CONFIG_INET_DIAG): make sure that none "
                 + "listens on the ports you publish, and add --force"
+        case .masquerade(let error): error.description
+        case .masqueradeExists(let network):
+            "\(network) is masqueraded already: remove that first (fastnat masquerade rm \(network))"
+        case .noMasquerade(let network):
+            "\(network) is not masqueraded: fastnat masquerade list shows what is"
+        case .networkNotRoutable(let network):
+            "no route leads to containers in \(network), but by an uplink at most: is their network up?"
+        case .masqueradeTableFull(let limit):
+            "there is no room for more than \(limit) masquerades, with removed ones whose connections drain: remove some, "
+                + "or join networks"
+        case .exemptionTableFull(let limit):
+            "there is no room for more than \(limit) exempt networks in all masquerades together: join networks"
         case .mappingTableFull(let limit):
             "there is no room for more than \(limit) mappings, with removed ones whose connections drain: remove some, or "
                 + "publish ranges (one entry each)"
@@ -140,6 +164,8 @@ func translating<Result>(_ body: () throws -> Result) throws(FastNATError) -> Re
         throw .netlink(error)
     } catch let error as MappingError {
         throw .mapping(error)
+    } catch let error as MasqueradeError {
+        throw .masquerade(error)
     } catch {
         throw .system(attempt: "go on (\(error))", errno: 0)
     }

@@ -18,12 +18,12 @@ import Testing
             let ports = (before.ports(&random) + after.ports(&random)).shuffled(using: &random).prefix(40)
             let change = try MappingChange(
                 leaving: .one, with: after.mappings, among: try datapath.maps.mappingEntries())
-            try datapath.maps.noteKinds(of: before.mappings + after.mappings)
+            try datapath.maps.noteChange { $0.note(before.mappings + after.mappings) }
             for step in try datapath.maps.steps(of: change) {
                 try datapath.maps.take(step)
                 try datapath.expectLookups(of: Array(ports), as: before, or: after)
             }
-            try datapath.maps.noteKinds(of: after.mappings)
+            try datapath.maps.noteChange { $0.note(after.mappings) }
             #expect(Set(try datapath.mappings(of: .one)) == Set(after.mappings))
             before = after
         }
@@ -39,7 +39,7 @@ import Testing
             let after = try MappingModel(kind: kind, changing: before, &random)
             let change = try MappingChange(
                 leaving: .one, with: after.mappings, among: try datapath.maps.mappingEntries())
-            try datapath.maps.noteKinds(of: before.mappings + after.mappings)
+            try datapath.maps.noteChange { $0.note(before.mappings + after.mappings) }
             let steps = try datapath.maps.steps(of: change)
             for step in steps.prefix(.random(in: 0...steps.count, using: &random)) { try datapath.maps.take(step) }
 

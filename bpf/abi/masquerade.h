@@ -22,11 +22,11 @@ enum masquerade_flag {
 };
 
 struct masquerade {
-	struct address address;
-	__u32 uplink;     /* ifindex; packets that leave by another interface are left alone */
-	__u32 id;         /* index into mapping_counters, MAX_MAPPINGS or more */
-	__u32 flags;      /* enum masquerade_flag */
-	__u16 first_port; /* host byte order, as last_port */
+	struct address address; /* of the family of the network; unspecified where there is none */
+	__u32 uplink;           /* ifindex; packets that leave by another interface are left alone */
+	__u32 id;               /* index into mapping_counters, MAX_MAPPINGS or more */
+	__u32 flags;            /* enum masquerade_flag */
+	__u16 first_port;       /* host byte order, as last_port */
 	__u16 last_port;
 };
 

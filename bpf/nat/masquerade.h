@@ -17,8 +17,10 @@
 static __always_inline struct masquerade *masquerade_find(const struct address *source)
 {
 	struct masquerade_key key = {.prefix_length = 128, .source = *source};
+	struct masquerade *rule = bpf_map_lookup_elem(&masquerades, &key);
 
-	return bpf_map_lookup_elem(&masquerades, &key);
+	/* ::/0 is a prefix of every IPv4 address as it stands here. */
+	return rule && address_is_ipv4(&rule->address) == address_is_ipv4(source) ? rule : NULL;
 }
 
 static __always_inline bool masquerade_exempts(const struct masquerade *rule, const struct address *destination)
@@ -257,21 +259,16 @@ __noinline int open_port_begin(struct __sk_buff *skb)
 	return reason;
 }
 
-/* A pattern lives as long as one of its flows sends (RFC 4787, REQ-6: outbound packets refresh it), and that of one address
- * keeps that of all alive. */
-static __always_inline void pattern_refresh(const struct flow *flow, __u64 now)
+/* A pattern lives as long as one of its flows does, and that of all destinations as long as one of a single address: whatever
+ * goes by a pattern keeps it from being idle. Called for each flow that the sweep leaves alive (RFC 4787, REQ-6). */
+static __always_inline void pattern_keep(const struct flow *flow, __u64 last_seen)
 {
-	const struct address *source = &flow->original.tuple.source;
 	__u32 slot = flow->life.parent;
+	struct flow *pattern = slot == SLOT_NONE ? NULL : bpf_map_lookup_elem(&flows, &slot);
 
-	for (int i = 0; i < 2; i++) {
-		struct flow *pattern = slot == SLOT_NONE ? NULL : bpf_map_lookup_elem(&flows, &slot);
-
-		if (!pattern || !(pattern->life.flags & FLOW_PATTERN) || !address_equal(&pattern->original.tuple.source, source))
-			return;
-		pattern->original.last_seen = now;
-		slot = pattern->life.parent;
-	}
+	if (pattern && pattern->life.flags & FLOW_PATTERN && pattern->original.last_seen < last_seen &&
+	    address_equal(&pattern->original.tuple.source, &flow->original.tuple.source))
+		pattern->original.last_seen = last_seen;
 }
 
 #endif

@@ -30,16 +30,30 @@ static __always_inline __u32 flow_timeout(const struct flow *flow, struct flow_s
 {
 	if (flow->original.tuple.protocol != IPPROTO_TCP)
 		return timeouts->udp;
-	if (flow_is_closing(flow))
+	if (flow_is_closing(flow) || flow->life.flags & FLOW_PATTERN)
 		return timeouts->tcp_closing;
 	return state.phase == FLOW_OPEN ? timeouts->tcp_open : timeouts->tcp_half_open;
 }
 
+static __always_inline __u64 flow_last_seen(const struct flow *flow)
+{
+	return flow->original.last_seen > flow->reply.last_seen ? flow->original.last_seen : flow->reply.last_seen;
+}
+
 static __always_inline bool flow_is_idle(const struct flow *flow, struct flow_state state, const struct sweep_step *step)
 {
-	__u64 last = flow->original.last_seen > flow->reply.last_seen ? flow->original.last_seen : flow->reply.last_seen;
+	__u64 last = flow_last_seen(flow);
 
 	return step->now > last && step->now - last > flow_timeout(flow, state, &step->timeouts) * NS_PER_SECOND;
+}
+
+/* The pattern of a connection that is established lives on however long that is silent. */
+static __always_inline void flow_keep_pattern(const struct flow *flow, struct flow_state state, const struct sweep_step *step)
+{
+	bool lasts = flow->original.tuple.protocol == IPPROTO_TCP && state.phase == FLOW_OPEN && !flow_is_closing(flow) &&
+		     !(flow->life.flags & FLOW_PATTERN);
+
+	pattern_keep(flow, lasts ? step->now : flow_last_seen(flow));
 }
 
 static __always_inline bool flush_wants(const struct flush_request *request, const struct flow *flow)
@@ -61,8 +75,11 @@ static int sweep_slot(__u32 index, struct sweep_step *step)
 	if (!flow)
 		return 0;
 	state = flow_state(flow);
-	if (!(step->flushes ? flush_wants(&step->request, flow) : flow_is_idle(flow, state, step)))
+	if (!(step->flushes ? flush_wants(&step->request, flow) : flow_is_idle(flow, state, step))) {
+		if (!step->flushes)
+			flow_keep_pattern(flow, state, step);
 		return 0;
+	}
 	if (!flow_end(slot, state.phase, state.generation)) {
 		step->request.deleted++;
 		return 0;

@@ -1,3 +1,4 @@
+internal import Addresses
 internal import ArgumentParser
 internal import FastNAT
 
@@ -20,15 +21,23 @@ struct ConntrackListCommand: ParsableCommand {
         var flows: [Flow] = []
         try reporting { () throws(FastNATError) in flows = try LoadedDatapath(for: .read).datapath.flows() }
         if json { return try printJSON(flows.map(FlowRecord.init)) }
-        var table = Table("PROTOCOL", "STATE", "SOURCE", "DESTINATION", "TARGET", "PACKETS", "BYTES", "AGE", "EXPIRES")
+        var table = Table(
+            "PROTOCOL", "STATE", "SOURCE", "DESTINATION", "TARGET", "AS", "PACKETS", "BYTES", "AGE", "EXPIRES")
         for flow in flows {
             table.add(
                 flow.transport.name, flow.state.rawValue, flow.original.source.description,
-                flow.original.destination.description, flow.reply.source.description,
+                destination(flow.original.destination, flow), destination(flow.reply.source, flow),
+                flow.reply.destination.description,
                 "\(flow.original.packets)/\(flow.reply.packets)", "\(flow.original.bytes)/\(flow.reply.bytes)",
                 "\(Int(flow.age))s", "\(Int(flow.expires))s")
         }
         print(table.render())
+    }
+
+    /// Endpoints that are kept for a container are for any port, and as a rule for any address.
+    private func destination(_ endpoint: Endpoint, _ flow: Flow) -> String {
+        guard flow.state == .endpoint else { return endpoint.description }
+        return endpoint.address.isUnspecified ? "any" : "\(endpoint.address)"
     }
 }
 

@@ -63,17 +63,9 @@ struct MapAddCommand: ParsableCommand {
         do throws(MappingError) {
             let listen = try Listen(parsing: listen ?? "")
             let target = try Target(parsing: target ?? "")
-            return [try PortMapping(listen: listen, target: target, allow: try allow.map(prefix))]
+            return [try PortMapping(listen: listen, target: target, allow: try allow.map(parsePrefix))]
         } catch {
             throw .mapping(error)
-        }
-    }
-
-    private func prefix(_ text: String) throws(MappingError) -> IPPrefix {
-        do throws(AddressError) {
-            return try IPPrefix(parsing: text)
-        } catch {
-            throw .invalidAddress(error)
         }
     }
 }

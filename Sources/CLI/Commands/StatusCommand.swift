@@ -19,6 +19,7 @@ struct StatusCommand: ParsableCommand {
         print("\nflows     \(status.flows.flows) of \(status.flows.limit)")
         print("half-open \(status.flows.halfOpen) of \(status.flows.halfOpenLimit)")
         print("mappings  \(status.mappings)")
+        if status.masquerades > 0 { print("networks  \(status.masquerades) masqueraded") }
         let timeouts = status.timeouts
         print(
             "timeouts  TCP open \(timeouts.tcpOpen) s, half-open \(timeouts.tcpHalfOpen) s, "

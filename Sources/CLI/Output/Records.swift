@@ -44,6 +44,33 @@ struct MappingRecord: Encodable {
     }
 }
 
+struct MasqueradeRecord: Encodable {
+    let network: String
+    let uplink: String
+    let to: Nullable<String>
+    let ports: Nullable<String>
+    let exempt: [String]
+    let type: String
+    let filter: Nullable<String>
+    let packets: UInt64
+    let bytes: UInt64
+    let flows: Int
+
+    init(_ installed: InstalledMasquerade) {
+        let rule = installed.rule
+        network = rule.network.description
+        uplink = rule.uplink
+        to = Nullable(value: rule.source?.description)
+        ports = Nullable(value: rule.ports?.description)
+        exempt = rule.exempt.map(\.description)
+        type = rule.type.name
+        filter = Nullable(value: rule.type.filter?.rawValue)
+        packets = installed.packets
+        bytes = installed.bytes
+        flows = installed.flows
+    }
+}
+
 struct FlowRecord: Encodable {
     struct Tuple: Encodable {
         let source: String
@@ -125,6 +152,7 @@ struct StatusRecord: Encodable {
     let programs: [Program]
     let flows: Flows
     let mappings: Int
+    let masquerades: Int
     let reasons: [Reason]
     let timeouts: Timeouts
     let features: Features
@@ -140,6 +168,7 @@ struct StatusRecord: Encodable {
             used: count.flows, limit: count.limit, halfOpen: count.halfOpen, halfOpenLimit: count.halfOpenLimit,
             sweepSteps: count.sweepSteps, longestSweepStepNanoseconds: count.longestSweepStep)
         mappings = status.mappings
+        masquerades = status.masquerades
         reasons = status.reasons.map { reason in
             Reason(name: reason.name, dropped: reason.isDrop, packets: reason.packets, text: reason.text)
         }

@@ -20,8 +20,7 @@ public struct Datapath: ~Copyable {
                 let counters = try maps.counters(of: entry.value.id)
                 return InstalledMapping(
                     mapping: entry.mapping, packets: counters.packets, bytes: counters.bytes,
-                    flows: Int(clamping: Int64(bitPattern: counters.opened &- counters.closed)),
-                    owner: entry.owner, id: entry.value.id)
+                    flows: counters.liveFlows, owner: entry.owner, id: entry.value.id)
             }
         }
     }
@@ -55,7 +54,14 @@ public struct Datapath: ~Copyable {
 
     /// Ends the flows of one mapping, or all. Returns how many there were.
     func flush(mapping: UInt32?) throws(BPFError) -> Int {
-        var request = flush_request(mapping_id: mapping ?? 0, protocol: 0, all: mapping == nil ? 1 : 0, deleted: 0)
+        var request = flush_request()
+        request.mapping_id = mapping ?? 0
+        request.all = mapping == nil ? 1 : 0
+        return try flush(&request)
+    }
+
+    /// Ends the flows that the request asks for. Returns how many there were.
+    func flush(_ request: inout flush_request) throws(BPFError) -> Int {
         try flushProgram.run(&request)
         return Int(request.deleted)
     }
@@ -103,6 +109,11 @@ public struct ReasonCount: Sendable, Hashable {
     public let isDrop: Bool
     /// Packets since the load.
     public let packets: UInt64
+}
+
+extension mapping_counters {
+    /// Flows that live now.
+    var liveFlows: Int { Int(clamping: Int64(bitPattern: opened &- closed)) }
 }
 
 extension Listen {

@@ -12,6 +12,8 @@ struct DatapathMaps: ~Copyable {
     let ranges: Map<range_key, range_starts>
     let sources: Map<source_key, UInt8>
     let owners: Map<UInt32, mapping_owner>
+    let masquerades: Map<masquerade_key, masquerade>
+    let exemptions: Map<exemption_key, UInt8>
     let mappingCounters: PerCPUMap<mapping_counters>
     let reasonCounters: PerCPUMap<UInt64>
     let xdpOutputs: Map<UInt32, UInt32>
@@ -36,6 +38,9 @@ struct DatapathMaps: ~Copyable {
         let ranges = try Map<range_key, range_starts>(try open("mapping_ranges"), name: "mapping_ranges")
         let sources = try Map<source_key, UInt8>(try open("mapping_sources"), name: "mapping_sources")
         let owners = try Map<UInt32, mapping_owner>(try open("mapping_owners"), name: "mapping_owners")
+        let masquerades = try Map<masquerade_key, masquerade>(try open("masquerades"), name: "masquerades")
+        let exemptions = try Map<exemption_key, UInt8>(
+            try open("masquerade_exemptions"), name: "masquerade_exemptions")
         let mappingCounters = try PerCPUMap<mapping_counters>(try open("mapping_counters"), name: "mapping_counters")
         let reasonCounters = try PerCPUMap<UInt64>(try open("reason_counters"), name: "reason_counters")
         let xdpOutputs = try Map<UInt32, UInt32>(try open("xdp_outputs"), name: "xdp_outputs")
@@ -48,6 +53,8 @@ struct DatapathMaps: ~Copyable {
         self.ranges = ranges
         self.sources = sources
         self.owners = owners
+        self.masquerades = masquerades
+        self.exemptions = exemptions
         self.mappingCounters = mappingCounters
         self.reasonCounters = reasonCounters
         self.xdpOutputs = xdpOutputs

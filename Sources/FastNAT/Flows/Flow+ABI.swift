@@ -14,7 +14,7 @@ extension Flow {
             transport: transport, state: state,
             original: FlowDirection(record.original), reply: FlowDirection(record.reply),
             age: now > record.life.created ? Double(now - record.life.created) / 1e9 : 0,
-            expires: max(0, Double(timeouts.seconds(for: state)) - idle))
+            expires: max(0, Double(timeouts.seconds(for: state, transport)) - idle))
     }
 }
 
@@ -23,7 +23,9 @@ extension FlowState {
     fileprivate init(_ record: flow, _ transport: TransportProtocol) {
         let (original, reply) = (record.original.seen, record.reply.seen)
         let isOpen = record.life.state.phase == FLOW_OPEN.rawValue
-        if transport != .tcp {
+        if record.life.flags & FLOW_PATTERN.rawValue != 0 {
+            self = .endpoint
+        } else if transport != .tcp {
             self = isOpen ? .replied : .unreplied
         } else if (original | reply) & SEEN_RST.rawValue != 0 || original & reply & SEEN_FIN.rawValue != 0 {
             self = .closing
@@ -34,12 +36,13 @@ extension FlowState {
 }
 
 extension Timeouts {
-    fileprivate func seconds(for state: FlowState) -> UInt32 {
+    fileprivate func seconds(for state: FlowState, _ transport: TransportProtocol) -> UInt32 {
         switch state {
         case .halfOpen: tcpHalfOpen
         case .established: tcpOpen
         case .closing: tcpClosing
         case .unreplied, .replied: udp
+        case .endpoint: transport == .tcp ? tcpClosing : udp
         }
     }
 }

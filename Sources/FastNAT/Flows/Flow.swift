@@ -37,6 +37,8 @@ public enum FlowState: String, Sendable, Hashable {
     case unreplied
     /// UDP: both sides have sent.
     case replied
+    /// No flow but an external port that is kept for a container's: its destination has no port and, as a rule, no address.
+    case endpoint
 }
 
 /// A connection, or an exchange of datagrams, through a mapping.

@@ -19,6 +19,9 @@ struct Attachments {
         return attachments.filter { !owns($0) } + attachments.filter(owns)
     }
 
+    /// The interfaces that are uplinks.
+    func uplinks() -> Set<UInt32> { Set(all().filter { $0.role == .uplink }.map(\.interfaceIndex)) }
+
     private func owns(_ attachment: Attachment) -> Bool { pathExists(path(attachment) + "/owned") }
 
     private func filter(of attachment: Attachment) -> ClsactFilter {

@@ -60,6 +60,21 @@ struct Interfaces: ~Copyable {
         (try? route.route(to: target))?.preferredSource
     }
 
+    /// All addresses of this host.
+    mutating func addresses() throws -> [InterfaceAddress] { try route.addresses() }
+
+    /// The interfaces that routes within a network, or the nearest one around it, lead through; `uplinks` are left out, and
+    /// those that programs do not fit on. Throws `.networkNotRoutable` when none is left.
+    mutating func outputs(towards network: IPPrefix, except uplinks: Set<UInt32>) throws -> [Link] {
+        let routes = try route.routes(network.family).filter { !uplinks.contains($0.interfaceIndex) }
+        let around = routes.filter { $0.network.contains(network) }.max { $0.network.length < $1.network.length }
+        let within = routes.filter { network.contains($0.network) && $0.network.length > 0 }
+        let links = Set((within + [around].compactMap(\.self)).map(\.interfaceIndex)).compactMap { link($0) }
+            .filter { $0.isEthernet && !$0.isLoopback }.sorted { $0.index < $1.index }
+        guard !links.isEmpty else { throw FastNATError.networkNotRoutable(network) }
+        return links
+    }
+
     /// The interface that packets to a target leave through. Throws `.notRoutable` when there is none that programs fit on.
     mutating func output(towards target: IPAddress) throws -> Link {
         let found: Route

@@ -56,6 +56,33 @@ extension DatapathMaps {
         }
     }
 
+    /// The same for the interfaces that lead to masqueraded networks.
+    func connect(
+        _ networks: [IPPrefix], except uplinks: Set<UInt32>, _ program: borrowing Descriptor, _ attachments: Attachments
+    ) -> [FastNATError] {
+        var problems: [FastNATError] = []
+        for network in networks {
+            do throws(FastNATError) {
+                try connect(network, except: uplinks, program, attachments)
+            } catch {
+                problems.append(error)
+            }
+        }
+        return problems
+    }
+
+    private func connect(
+        _ network: IPPrefix, except uplinks: Set<UInt32>, _ program: borrowing Descriptor, _ attachments: Attachments
+    ) throws(FastNATError) {
+        try translating {
+            var interfaces = try Interfaces()
+            for link in try interfaces.outputs(towards: network, except: uplinks) {
+                _ = try attachments.attachContainerSide(link, program)
+                try noteXDPOutput(link.index)
+            }
+        }
+    }
+
     /// Lets XDP redirect to an interface, or not. A device that takes redirected frames has a NAPI of its own, or its peer has
     /// (GRO on in the container): otherwise they would be lost without a trace.
     ///

@@ -70,19 +70,24 @@ public struct LoadedDatapath: ~Copyable {
 
     /// Attaches to where the new mappings of a change lead, and carries it out.
     private func publish(_ change: MappingChange, force: Bool) throws {
-        let (attachments, programs) = (attachments, state.programs)
         if !force { try Self.refuseShadowing(by: change.new) }
         let outputs = try Self.outputs(for: change.new)
-        try Self.requireForwarding(
-            Set(change.new.flatMap { [$0.family, $0.target.address.family] }), outputs, attachments)
-        let program = try Descriptor(pinnedAt: "\(programs)/\(DatapathProgram.container.rawValue)")
+        try requireForwarding(Set(change.new.flatMap { [$0.family, $0.target.address.family] }), outputs)
+        try connecting(outputs) { try datapath.carryOut(change) }
+    }
+
+    /// Attaches to interfaces towards containers where that is not done yet, for what `body` enters; takes that back when it
+    /// fails.
+    func connecting(_ outputs: [Link], _ body: () throws -> Void) throws {
+        let attachments = attachments
+        let program = try Descriptor(pinnedAt: "\(state.programs)/\(DatapathProgram.container.rawValue)")
         var (attached, entered): ([Attachment], [UInt32]) = ([], [])
         do {
             for output in outputs {
                 if let new = try attachments.attachContainerSide(output, program) { attached.append(new) }
                 if try datapath.maps.noteXDPOutput(output.index) { entered.append(output.index) }
             }
-            try datapath.carryOut(change)
+            try body()
         } catch {
             for index in entered { _ = try? datapath.maps.xdpOutputs.remove(index) }
             for attachment in attached { attachments.detach(attachment) }
@@ -108,9 +113,7 @@ public struct LoadedDatapath: ~Copyable {
 
     /// The datapath asks the kernel for routes of packets that arrive on an uplink or from a container; it has none for an
     /// interface that does not forward.
-    private static func requireForwarding(
-        _ families: Set<IPFamily>, _ outputs: [Link], _ attachments: Attachments
-    ) throws {
+    func requireForwarding(_ families: Set<IPFamily>, _ outputs: [Link]) throws {
         var interfaces = try Interfaces()
         let uplinks = attachments.all().filter { $0.role == .uplink }.compactMap { interfaces.link($0.interfaceIndex) }
         for family in families.sorted(by: { $0.rawValue < $1.rawValue }) {

@@ -85,12 +85,13 @@ public enum Loader {
     }
 
     /// Attaches to the interfaces of the plan, gives the new programs to those that are attached already, and attaches to the
-    /// interfaces that lead to the targets now. Returns why targets cannot be reached.
+    /// interfaces that lead to targets and masqueraded networks now. Returns why some cannot be reached.
     private static func attach(
         _ plan: AttachmentPlan, _ object: borrowing LoadedObject, _ attachments: Attachments
     ) throws -> [FastNATError] {
         let maps = try DatapathMaps { name throws(BPFError) in try object.map(name) }
         let targets = try maps.targets()
+        let networks = try maps.masqueradeEntries().map(\.network)
         let container = try object.program(DatapathProgram.container.rawValue)
         var new: [Attachment] = []
         do {
@@ -113,6 +114,7 @@ public enum Loader {
             throw error
         }
         return maps.connect(targets, container, attachments)
+            + maps.connect(networks, except: attachments.uplinks(), container, attachments)
     }
 
     private static func attachXDP(

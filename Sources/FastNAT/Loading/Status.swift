@@ -23,6 +23,8 @@ public struct Status: Sendable {
     public let flows: FlowCount
     /// How many mappings there are.
     public let mappings: Int
+    /// How many networks are masqueraded.
+    public let masquerades: Int
     /// Packets that were not forwarded, by reason.
     public let reasons: [ReasonCount]
     /// The timeouts in force.
@@ -46,6 +48,7 @@ extension LoadedDatapath {
             let (used, missed) = Self.features(attachments.filter(\.1).map(\.0))
             return Status(
                 programs: programs, flows: try datapath.flowCount(), mappings: try datapath.mappings().count,
+                masquerades: try datapath.maps.masqueradeEntries().count,
                 reasons: try datapath.reasonCounts(), timeouts: try datapath.timeouts(), featuresUsed: used,
                 featuresMissed: missed)
         }

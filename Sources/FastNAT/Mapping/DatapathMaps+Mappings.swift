@@ -61,10 +61,12 @@ extension DatapathMaps {
 
     /// The writes of a change, in order.
     func steps(of change: MappingChange) throws -> [MappingStep] {
-        var ids = IdentifierPool(used: change.present.map(\.id), limit: Int(mappings.capacity))
+        var ids = IdentifierPool(used: change.present.map(\.id), of: 0..<mappings.capacity)
         return try change.moves.flatMap { move in
             let new = try move.new.map { mapping in
-                let id = try nextIdentifier(&ids)
+                guard let id = try nextIdentifier(&ids) else {
+                    throw FastNATError.mappingTableFull(limit: Int(mappings.capacity))
+                }
                 return MappingEntry(
                     key: mapping_key(mapping.listen, family: mapping.family),
                     value: CDatapath.mapping(mapping, id: id, client: Self.hostAddress(towards: mapping)),
@@ -79,28 +81,28 @@ extension DatapathMaps {
         try mend(change.present)
         guard !change.moves.isEmpty else { return }
         let steps = try steps(of: change)
-        try noteKinds(of: change.present.map(\.mapping) + change.new)
+        try noteChange { $0.note(change.present.map(\.mapping) + change.new) }
         for (number, step) in steps.enumerated() {
             do {
                 try take(step)
             } catch {
                 for done in steps[..<number].reversed() { try? take(done.inverse) }
-                try? noteKinds(of: change.present.map(\.mapping))
+                try? noteChange { $0.note(change.present.map(\.mapping)) }
                 throw error
             }
         }
-        try noteKinds(of: change.result)
+        try noteChange { $0.note(change.result) }
     }
 
-    /// An identifier that no mapping and no flow has, its counters at zero.
-    private func nextIdentifier(_ ids: inout IdentifierPool) throws -> UInt32 {
+    /// An identifier that no mapping, masquerade or flow has, its counters at zero; nil: there is none left.
+    func nextIdentifier(_ ids: inout IdentifierPool) throws -> UInt32? {
         while let id = ids.next() {
             let counters = try counters(of: id)
             guard counters.opened == counters.closed else { continue }  // flows of a removed mapping drain
             if counters.opened != 0 || counters.packets != 0 { try mappingCounters.setAll(id, mapping_counters()) }
             return id
         }
-        throw FastNATError.mappingTableFull(limit: Int(mappings.capacity))
+        return nil
     }
 
     /// This host's address towards a target of the other family than its clients; nil where none is needed or none is known.
@@ -147,19 +149,26 @@ extension DatapathMaps {
         }
     }
 
-    /// Tells the datapath which kinds of mappings to look for, and that they have changed: flows that were begun with the
-    /// mappings of before and are not in the table yet will not stay there.
-    func noteKinds(of mappings: [PortMapping]) throws {
+    /// Tells the datapath which kinds of mappings and masquerades to look for, and that they have changed: flows that were
+    /// begun with those of before and are not in the table yet will not stay there.
+    func noteChange(_ note: (inout settings) -> Void) throws {
         var settings = try currentSettings()
-        settings.has_addressed_mappings = mappings.contains { $0.listen.address != nil } ? 1 : 0
-        settings.has_ranges = mappings.contains { $0.listen.ports.count > 1 } ? 1 : 0
+        note(&settings)
         settings.mappings_version &+= 1
         try self.settings.set(0, settings)
     }
 }
 
+extension settings {
+    /// Whether there are mappings of one address, and of more than one port.
+    mutating func note(_ mappings: [PortMapping]) {
+        has_addressed_mappings = mappings.contains { $0.listen.address != nil } ? 1 : 0
+        has_ranges = mappings.contains { $0.listen.ports.count > 1 } ? 1 : 0
+    }
+}
+
 /// Runs a write, and throws `full` when the map has no room: a hash map says E2BIG then, one of prefixes ENOSPC.
-private func throwingWhenFull(_ full: FastNATError, _ write: () throws(BPFError) -> Void) throws(FastNATError) {
+func throwingWhenFull(_ full: FastNATError, _ write: () throws(BPFError) -> Void) throws(FastNATError) {
     do throws(BPFError) {
         try write()
     } catch {
@@ -168,13 +177,13 @@ private func throwingWhenFull(_ full: FastNATError, _ write: () throws(BPFError)
 }
 
 /// Gives out identifiers that are not in use, each once, the lowest first.
-private struct IdentifierPool {
+struct IdentifierPool {
     private let used: Set<UInt32>
     private var candidates: Range<UInt32>
 
-    init(used: [UInt32], limit: Int) {
+    init(used: [UInt32], of all: Range<UInt32>) {
         self.used = Set(used)
-        candidates = 0..<UInt32(limit)
+        candidates = all
     }
 
     mutating func next() -> UInt32? {

@@ -1,0 +1,131 @@
+internal import Addresses
+public import ArgumentParser
+public import FastNAT
+
+extension MasqueradeFilter: ExpressibleByArgument {}
+
+/// `fastnat masquerade`
+struct MasqueradeCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "masquerade",
+        abstract: "Let containers reach the world with an address of this host.",
+        subcommands: [MasqueradeAddCommand.self, MasqueradeRemoveCommand.self, MasqueradeListCommand.self])
+}
+
+/// `fastnat masquerade add`
+struct MasqueradeAddCommand: ParsableCommand {
+    /// How external ports are given out.
+    enum Kind: String, CaseIterable, ExpressibleByArgument {
+        case symmetric
+        case eim
+    }
+
+    static let configuration = CommandConfiguration(
+        commandName: "add",
+        abstract: "Masquerade the connections that begin in a network and leave by an uplink.",
+        discussion: """
+            What goes to other containers or to the host itself is not touched. The address is the one that the kernel would \
+            send from, as it is then; the source port stays, or becomes a free one.
+            """)
+
+    @Argument(help: "The containers' network, such as 172.17.0.0/16.")
+    var network: String
+
+    @Option(name: .customLong("iface"), help: "The uplink that packets leave by.")
+    var uplink: String
+
+    @Option(help: "The address that they get, of this host. Default: the one that the kernel would send from.")
+    var to: String?
+
+    @Option(help: "The ports that they get, such as 32768-60999. Default: any; below 1024 for those below 1024.")
+    var ports: String?
+
+    @Option(parsing: .upToNextOption, help: "Networks to which containers keep their own address (CIDR).")
+    var exempt: [String] = []
+
+    @Option(help: "symmetric: a port for each connection; eim: one for each port of a container (RFC 4787, REQ-1).")
+    var type: Kind = .symmetric
+
+    @Option(
+        help: "Who may send to a port of eim: endpoint (anybody), address (whom it has sent to), port (the same port).")
+    var filter: MasqueradeFilter?
+
+    func run() throws {
+        try reporting { () throws(FastNATError) in
+            let rule = try rule()
+            try LoadedDatapath(for: .change).masquerade(rule)
+        }
+    }
+
+    private func rule() throws(FastNATError) -> MasqueradeRule {
+        let parts: (network: IPPrefix, source: IPAddress?, ports: PortRange?, exempt: [IPPrefix])
+        do throws(MappingError) {
+            parts = (
+                try parsePrefix(network), try to.map(parseAddress),
+                try ports.map { text throws(MappingError) in try PortRange(parsing: text) },
+                try exempt.map(parsePrefix)
+            )
+        } catch {
+            throw .mapping(error)
+        }
+        do throws(MasqueradeError) {
+            return try MasqueradeRule(
+                network: parts.network, uplink: uplink, source: parts.source, ports: parts.ports, exempt: parts.exempt,
+                type: try ruleType())
+        } catch {
+            throw .masquerade(error)
+        }
+    }
+
+    /// RFC 4787, REQ-8: address-dependent filtering, where it is not to be as open as it can.
+    private func ruleType() throws(MasqueradeError) -> MasqueradeType {
+        if type == .eim { return .endpointIndependent(filter ?? .address) }
+        guard filter == nil else { throw .filterOfSymmetric }
+        return .symmetric
+    }
+}
+
+/// `fastnat masquerade rm`
+struct MasqueradeRemoveCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "rm",
+        abstract: "Masquerade a network no more.",
+        discussion: "New connections stop at once. Established TCP connections drain; UDP flows end.")
+
+    @Argument(help: "The network, as it was added.")
+    var network: String
+
+    func run() throws {
+        try reporting { () throws(FastNATError) in
+            let prefix: IPPrefix
+            do throws(MappingError) { prefix = try parsePrefix(network) } catch { throw .mapping(error) }
+            try LoadedDatapath(for: .change).removeMasquerade(of: prefix)
+        }
+    }
+}
+
+/// `fastnat masquerade list`
+struct MasqueradeListCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "list", abstract: "List masquerades with their counters.")
+
+    @Flag(help: "Print one JSON array.")
+    var json = false
+
+    func run() throws {
+        var masquerades: [InstalledMasquerade] = []
+        try reporting { () throws(FastNATError) in masquerades = try LoadedDatapath(for: .read).masquerades() }
+        if json { return try printJSON(masquerades.map(MasqueradeRecord.init)) }
+        var table = Table("NETWORK", "UPLINK", "TO", "PORTS", "EXEMPT", "TYPE", "FLOWS", "PACKETS", "BYTES")
+        for installed in masquerades {
+            let rule = installed.rule
+            let exempt = rule.exempt.map(\.description).joined(separator: ",")
+            table.add(
+                rule.network.description, rule.uplink, rule.source?.description ?? "as the kernel",
+                rule.ports?.description ?? "any", exempt.isEmpty ? "none" : exempt,
+                rule.type.filter.map { "eim/\($0.rawValue)" } ?? rule.type.name,
+                String(installed.flows), String(installed.packets), String(installed.bytes))
+        }
+        print(table.render())
+    }
+}

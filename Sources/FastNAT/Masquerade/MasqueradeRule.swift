@@ -1,0 +1,108 @@
+public import Addresses
+
+/// Who may send to the external port of a container that it has not sent to: filtering behaviour, RFC 4787, section 5.
+public enum MasqueradeFilter: String, Sendable, Hashable, CaseIterable {
+    /// Anybody (endpoint-independent).
+    case endpoint
+    /// Every port of the addresses that it has sent to (address-dependent).
+    case address
+    /// Nobody but whom it has sent to (address- and port-dependent).
+    case port
+}
+
+/// Which external port the connections of one container's address and port have: mapping behaviour, RFC 4787, section 4.
+public enum MasqueradeType: Sendable, Hashable {
+    /// One of their own for each, which several may share as long as they go to different destinations.
+    case symmetric
+    /// The same for all, whatever their destinations.
+    case endpointIndependent(MasqueradeFilter)
+
+    /// The filter of an endpoint-independent one.
+    public var filter: MasqueradeFilter? {
+        if case .endpointIndependent(let filter) = self { filter } else { nil }
+    }
+
+    /// `symmetric` or `eim`.
+    public var name: String { self == .symmetric ? "symmetric" : "eim" }
+}
+
+/// A rule of the NAT: connections that begin in `network` and leave by `uplink` have an address and port of this host.
+///
+/// A valid rule by construction.
+public struct MasqueradeRule: Sendable, Hashable {
+    /// The containers' network.
+    public let network: IPPrefix
+    /// The interface that their packets leave by; what leaves by another one is left alone.
+    public let uplink: String
+    /// The address that they get; nil: the one that the kernel would send from, as it is then.
+    public let source: IPAddress?
+    /// The ports that they get; nil: any, a server's for a server's.
+    public let ports: PortRange?
+    /// Networks to which they keep their own address, sorted, without duplicates.
+    public let exempt: [IPPrefix]
+    /// How ports are given out.
+    public let type: MasqueradeType
+
+    /// A rule of checked parts.
+    ///
+    /// - Throws: when a part is of another family than the network, or when no host can have the source address.
+    public init(
+        network: IPPrefix, uplink: String, source: IPAddress? = nil, ports: PortRange? = nil, exempt: [IPPrefix] = [],
+        type: MasqueradeType = .symmetric
+    ) throws(MasqueradeError) {
+        if let source {
+            guard source.family == network.family else { throw .otherFamily("\(source)", network: network) }
+            if source.unusableKind != nil || source.isLoopback || source.isLinkLocal { throw .unusableSource(source) }
+        }
+        for prefix in exempt where prefix.family != network.family {
+            throw .otherFamily("\(prefix)", network: network)
+        }
+        self.network = network
+        self.uplink = uplink
+        self.source = source
+        self.ports = ports
+        self.exempt = exempt.count < 2 ? exempt : Set(exempt).sorted()
+        self.type = type
+    }
+}
+
+/// A rule in the datapath, and what it has carried.
+public struct InstalledMasquerade: Sendable, Hashable {
+    /// The rule; the name of an uplink that has gone is `#` and its index.
+    public let rule: MasqueradeRule
+    /// Packets of both directions.
+    public let packets: UInt64
+    /// Bytes of these packets: IP headers and what follows.
+    public let bytes: UInt64
+    /// Flows that live now.
+    public let flows: Int
+}
+
+/// Why a masquerade, or a part of one, was refused. Its description is one sentence that also says what to do.
+public enum MasqueradeError: Error, Hashable, Sendable {
+    /// An address or network of another family could never match.
+    case otherFamily(String, network: IPPrefix)
+    /// No packet can be sent from this address.
+    case unusableSource(IPAddress)
+    /// The source address belongs to somebody else: replies would not come back.
+    case notLocal(IPAddress)
+    /// A filter for a type that has none.
+    case filterOfSymmetric
+}
+
+extension MasqueradeError: CustomStringConvertible {
+    /// One sentence without a final stop.
+    public var description: String {
+        switch self {
+        case .otherFamily(let part, let network):
+            "\(part) is of another address family than the network \(network): give both in the same family"
+        case .unusableSource(let address):
+            "containers cannot be seen as \(address): give an address of this host that others can reach"
+        case .notLocal(let address):
+            "\(address) is no address of this host, so replies to it would not come back: ip address add it first, or "
+                + "give another one"
+        case .filterOfSymmetric:
+            "--filter is for --type eim: a symmetric masquerade lets in only whom a container has sent to"
+        }
+    }
+}
