@@ -7,7 +7,7 @@ internal import Netlink
 public struct LoadedDatapath: ~Copyable {
     /// Its mappings, flows and counters.
     public let datapath: Datapath
-    private let state: StateDirectory
+    let state: StateDirectory
     private let lock: Lock
 
     /// What somebody wants to do.

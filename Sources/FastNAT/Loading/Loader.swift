@@ -160,9 +160,20 @@ public enum Loader {
                 throw FastNATError.unusableInterface(
                     name, problem: "it is no uplink of fastnat; fastnat status lists them")
             }
+            try refuseMasqueraded(link, state)
             for attachment in ours { attachments.detach(attachment) }
             _ = consume lock
         }
+    }
+
+    /// Containers' packets would go on leaving with this host's address, and what answers them would no longer come back.
+    private static func refuseMasqueraded(_ uplink: Link, _ state: borrowing StateDirectory) throws {
+        let directory = state.maps
+        let maps = try DatapathMaps { name throws(BPFError) in try Descriptor(pinnedAt: "\(directory)/\(name)") }
+        guard let entry = try maps.masqueradeEntries().first(where: { $0.value.uplink == uplink.index }) else { return }
+        throw FastNATError.unusableInterface(
+            uplink.name,
+            problem: "\(entry.network) is masqueraded on it; fastnat masquerade rm \(entry.network) first")
     }
 
     private static func removeAll(_ state: borrowing StateDirectory) {

@@ -1,4 +1,5 @@
 public import Addresses
+internal import BPF
 internal import Netlink
 
 extension LoadedDatapath {
@@ -19,9 +20,18 @@ extension LoadedDatapath {
                     && !$0.address.isLinkLocal
             }
             try connecting(outputs) {
+                try attachHostSide(uplink)
                 try datapath.addMasquerade(rule, uplink: uplink.index, source: present?.address)
             }
         }
+    }
+
+    /// Lets the host's own sockets share the uplink's ports with containers. The program stays when masquerading ends: sockets whose
+    /// port it has changed need it as long as they live.
+    private func attachHostSide(_ uplink: Link) throws {
+        let program = try Descriptor(pinnedAt: "\(state.programs)/\(DatapathProgram.host.rawValue)")
+        let usesClsact = attachments.all().contains { $0.hook == .clsact }
+        _ = try attachments.attachTC(.host, uplink.index, program, usesClsact ? .clsact : .auto)
     }
 
     /// Undoes `masquerade`. Its TCP connections drain, its UDP flows end.
