@@ -16,7 +16,9 @@ extension TestDatapath {
         #expect(phases.count == flows.count, sourceLocation: sourceLocation)
         #expect(count.halfOpen == phases.count { $0 == FLOW_HALF_OPEN.rawValue }, sourceLocation: sourceLocation)
         if let originals { #expect(flows.count == originals, sourceLocation: sourceLocation) }
-        #expect(try datapath.mappings().reduce(0) { $0 + $1.flows } == flows.count, sourceLocation: sourceLocation)
+        let counted = try datapath.mappings().map(\.flows) + datapath.masquerades { "#\($0)" }.map(\.flows)
+        let endpoints = flows.count { $0.state == .endpoint }
+        #expect(counted.reduce(endpoints, +) == flows.count, sourceLocation: sourceLocation)
         var tuples: [Data: Int] = [:]
         let index = try MappedArray(maps.index)
         for bucket in 0..<index.count {

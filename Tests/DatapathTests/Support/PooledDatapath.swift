@@ -46,6 +46,7 @@ final class PooledDatapath: @unchecked Sendable {
     /// Takes mappings and flows away, and looks whether anything is left of them. Then another test may use it.
     func giveBack() throws {
         try datapath.removeAllMappings()
+        for entry in try datapath.maps.masqueradeEntries() { try datapath.removeMasquerade(entry.network) }
         _ = try datapath.flushFlows()
         for key in try datapath.maps.xdpOutputs.keys() { try datapath.maps.xdpOutputs.remove(key) }
         for reason in 0..<REASON_COUNT.rawValue { try datapath.maps.reasonCounters.setAll(reason, 0) }
