@@ -11,6 +11,8 @@ const void *fastnat_datapath_object(size_t *size);
 
 /* The name of the program of a stage (enum stage); NULL for a number that is none. */
 const char *fastnat_stage_program(unsigned int stage);
+/* The same with the programs for sockets of the host itself. */
+const void *fastnat_host_object(size_t *size);
 
 /* A reason by its number (enum reason): its name as printed, its text, and whether its packets were dropped (1) or left to the
  * stack (0). NULL, NULL, 0 for a number that is none. */

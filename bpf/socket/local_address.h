@@ -1,0 +1,152 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR MIT */
+/* Whether an address is the host's own. No helper tells it to a socket program (bpf_fib_lookup is for packets), and a copy of
+ * the addresses would be stale when one is added: so the kernel's own lists are read (docs/decisions/0009). */
+#ifndef FASTNAT_SOCKET_LOCAL_ADDRESS_H
+#define FASTNAT_SOCKET_LOCAL_ADDRESS_H
+
+#include "../nat/mapping.h"
+
+#include <bpf/bpf_core_read.h>
+
+static __always_inline bool address_equal(const struct address *left, const struct address *right)
+{
+	const __u32 *a = left->words, *b = right->words;
+
+	return !((a[0] ^ b[0]) | (a[1] ^ b[1]) | (a[2] ^ b[2]) | (a[3] ^ b[3]));
+}
+
+#define KERNEL_LAYOUT __attribute__((preserve_access_index))
+
+/* What is read of the kernel's structures. libbpf finds the place of each field in the running kernel (CO-RE). */
+struct list_head {
+	struct list_head *next;
+} KERNEL_LAYOUT;
+
+struct in_ifaddr {
+	struct in_ifaddr *ifa_next;
+	__be32 ifa_local;
+} KERNEL_LAYOUT;
+
+struct in_device {
+	struct in_ifaddr *ifa_list;
+} KERNEL_LAYOUT;
+
+struct inet6_ifaddr {
+	struct in6_addr addr;
+	struct list_head if_list;
+} KERNEL_LAYOUT;
+
+struct inet6_dev {
+	struct list_head addr_list;
+} KERNEL_LAYOUT;
+
+struct net_device {
+	struct list_head dev_list;
+	struct in_device *ip_ptr;
+	struct inet6_dev *ip6_ptr;
+} KERNEL_LAYOUT;
+
+struct net {
+	struct list_head dev_base_head;
+	__u64 net_cookie;
+} KERNEL_LAYOUT;
+
+struct nsproxy {
+	struct net *net_ns;
+} KERNEL_LAYOUT;
+
+struct task_struct {
+	struct nsproxy *nsproxy;
+} KERNEL_LAYOUT;
+
+/* Interfaces and addresses that a search goes through at most. */
+#define LOCAL_ADDRESS_STEPS (1 << 16)
+
+/* The structure that holds `member` at `pointer`. */
+#define OWNER(pointer, type, member) ((struct type *)((void *)(pointer)-bpf_core_field_offset(((struct type *)0)->member)))
+
+/* The cookie of the network namespace that fastnat was loaded in; written by the loader. */
+const volatile __u64 namespace_cookie SEC(".rodata.namespace");
+
+/* A walk over the interfaces of the network namespace and the addresses of each. The pointers are the kernel's: programs run in
+ * an RCU read section, so what they lead to is not freed meanwhile. */
+struct address_search {
+	struct address wanted;
+	struct list_head *devices; /* head of the list */
+	struct list_head *device;  /* the next one's link in it */
+	void *address;             /* IPv4: the next struct in_ifaddr; IPv6: its link in the list. NULL: next interface */
+	struct list_head *addresses;
+	bool is_found;
+};
+
+/* The interface that comes next, or NULL at the end of the list. */
+static __always_inline struct net_device *search_next_device(struct address_search *search)
+{
+	struct list_head *link = search->device;
+
+	if (!link || link == search->devices)
+		return NULL;
+	search->device = BPF_CORE_READ(link, next);
+	return OWNER(link, net_device, dev_list);
+}
+
+/* One step of bpf_loop: an address is compared, or an interface is entered. 1 ends the loop. */
+static long search_ipv4(__u32 index, struct address_search *search)
+{
+	struct in_ifaddr *address = search->address;
+	struct net_device *device;
+
+	if (address) {
+		search->is_found = BPF_CORE_READ(address, ifa_local) == search->wanted.words[3];
+		search->address = BPF_CORE_READ(address, ifa_next);
+		return search->is_found;
+	}
+	device = search_next_device(search);
+	if (!device)
+		return 1;
+	search->address = BPF_CORE_READ(device, ip_ptr, ifa_list);
+	return 0;
+}
+
+static long search_ipv6(__u32 index, struct address_search *search)
+{
+	struct list_head *link = search->address;
+	struct net_device *device;
+	struct inet6_dev *ipv6;
+	struct address found = {};
+
+	if (link && link != search->addresses) {
+		bpf_core_read(&found, sizeof(found), &OWNER(link, inet6_ifaddr, if_list)->addr);
+		search->is_found = address_equal(&found, &search->wanted);
+		search->address = BPF_CORE_READ(link, next);
+		return search->is_found;
+	}
+	device = search_next_device(search);
+	if (!device)
+		return 1;
+	ipv6 = BPF_CORE_READ(device, ip6_ptr);
+	search->addresses = ipv6 ? (void *)ipv6 + bpf_core_field_offset(ipv6->addr_list) : NULL;
+	search->address = ipv6 ? BPF_CORE_READ(ipv6, addr_list.next) : NULL;
+	return 0;
+}
+
+/* Whether an interface of the host has the address. A process that has moved to another network namespace since it made its
+ * socket asks in vain: the namespace is found through the process. */
+static __noinline bool address_is_local(const struct address *address)
+{
+	struct net *net = bpf_get_current_task_btf()->nsproxy->net_ns;
+	struct address_search search = {};
+
+	if (!net || net->net_cookie != namespace_cookie)
+		return false;
+	search.wanted = *address;
+	search.devices = (void *)net + bpf_core_field_offset(net->dev_base_head);
+	search.device = BPF_CORE_READ(net, dev_base_head.next);
+	if (address_is_ipv4(address))
+		bpf_loop(LOCAL_ADDRESS_STEPS, search_ipv4, &search, 0);
+	else
+		bpf_loop(LOCAL_ADDRESS_STEPS, search_ipv6, &search, 0);
+	return search.is_found;
+}
+
+#endif
