@@ -9,10 +9,11 @@
 /* The ELF object with every program and map of the datapath; `size` is set to its bytes. Static storage. */
 const void *fastnat_datapath_object(size_t *size);
 
-/* The name of the program of a stage (enum stage); NULL for a number that is none. */
-const char *fastnat_stage_program(unsigned int stage);
 /* The same with the programs for sockets of the host itself. */
 const void *fastnat_host_object(size_t *size);
+
+/* The name of the program of a stage (enum stage); NULL for a number that is none. */
+const char *fastnat_stage_program(unsigned int stage);
 
 /* A reason by its number (enum reason): its name as printed, its text, and whether its packets were dropped (1) or left to the
  * stack (0). NULL, NULL, 0 for a number that is none. */
