@@ -66,7 +66,7 @@ extension Script {
                 return f"[{peer[0]}]:{peer[1]}" if ":" in peer[0] else f"{peer[0]}:{peer[1]}"
             family = socket.AF_INET6 if "[" in servers[0] else socket.AF_INET
             client = socket.socket(family, socket.SOCK_STREAM if use == "tcp" else socket.SOCK_DGRAM)
-            client.settimeout(1)
+            client.settimeout(5 if use == "tcp" else 1)
             if device != "-":
                 client.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, device.encode())
             if source != "-":

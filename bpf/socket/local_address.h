@@ -74,7 +74,7 @@ struct address_search {
 	struct address wanted;
 	struct list_head *devices; /* head of the list */
 	struct list_head *device;  /* the next one's link in it */
-	void *address;             /* IPv4: the next struct in_ifaddr; IPv6: its link in the list. NULL: next interface */
+	void *address;             /* IPv4: the next struct in_ifaddr; IPv6: its link in the list */
 	struct list_head *addresses;
 	bool is_found;
 };
@@ -90,44 +90,53 @@ static __always_inline struct net_device *search_next_device(struct address_sear
 	return OWNER(link, net_device, dev_list);
 }
 
-/* One step of bpf_loop: an address is compared, or an interface is entered. 1 ends the loop. */
+/* To the addresses of the next interface; false: there is none. */
+static __always_inline bool search_enter_ipv4(struct address_search *search)
+{
+	struct net_device *device = search_next_device(search);
+
+	if (!device)
+		return false;
+	search->address = BPF_CORE_READ(device, ip_ptr, ifa_list);
+	return true;
+}
+
+static __always_inline bool search_enter_ipv6(struct address_search *search)
+{
+	struct net_device *device = search_next_device(search);
+	struct inet6_dev *ipv6;
+
+	if (!device)
+		return false;
+	ipv6 = BPF_CORE_READ(device, ip6_ptr);
+	search->addresses = ipv6 ? (void *)ipv6 + bpf_core_field_offset(ipv6->addr_list) : NULL;
+	search->address = ipv6 ? BPF_CORE_READ(ipv6, addr_list.next) : NULL;
+	return true;
+}
+
+/* One step of bpf_loop: an address is compared, or the next interface entered. 1 ends the loop. */
 static long search_ipv4(__u32 index, struct address_search *search)
 {
 	struct in_ifaddr *address = search->address;
-	struct net_device *device;
 
-	if (address) {
-		search->is_found = BPF_CORE_READ(address, ifa_local) == search->wanted.words[3];
-		search->address = BPF_CORE_READ(address, ifa_next);
-		return search->is_found;
-	}
-	device = search_next_device(search);
-	if (!device)
-		return 1;
-	search->address = BPF_CORE_READ(device, ip_ptr, ifa_list);
-	return 0;
+	if (!address)
+		return !search_enter_ipv4(search);
+	search->is_found = BPF_CORE_READ(address, ifa_local) == search->wanted.words[3];
+	search->address = BPF_CORE_READ(address, ifa_next);
+	return search->is_found;
 }
 
 static long search_ipv6(__u32 index, struct address_search *search)
 {
 	struct list_head *link = search->address;
-	struct net_device *device;
-	struct inet6_dev *ipv6;
 	struct address found = {};
 
-	if (link && link != search->addresses) {
-		bpf_core_read(&found, sizeof(found), &OWNER(link, inet6_ifaddr, if_list)->addr);
-		search->is_found = address_equal(&found, &search->wanted);
-		search->address = BPF_CORE_READ(link, next);
-		return search->is_found;
-	}
-	device = search_next_device(search);
-	if (!device)
-		return 1;
-	ipv6 = BPF_CORE_READ(device, ip6_ptr);
-	search->addresses = ipv6 ? (void *)ipv6 + bpf_core_field_offset(ipv6->addr_list) : NULL;
-	search->address = ipv6 ? BPF_CORE_READ(ipv6, addr_list.next) : NULL;
-	return 0;
+	if (!link || link == search->addresses)
+		return !search_enter_ipv6(search);
+	bpf_core_read(&found, sizeof(found), &OWNER(link, inet6_ifaddr, if_list)->addr);
+	search->is_found = address_equal(&found, &search->wanted);
+	search->address = BPF_CORE_READ(link, next);
+	return search->is_found;
 }
 
 /* Whether an interface of the host has the address. A process that has moved to another network namespace since it made its
@@ -142,10 +151,14 @@ static __noinline bool address_is_local(const struct address *address)
 	search.wanted = *address;
 	search.devices = (void *)net + bpf_core_field_offset(net->dev_base_head);
 	search.device = BPF_CORE_READ(net, dev_base_head.next);
-	if (address_is_ipv4(address))
-		bpf_loop(LOCAL_ADDRESS_STEPS, search_ipv4, &search, 0);
-	else
+	/* The first interface is entered here: kernels before 6.7 verify one step alone, from what is known before it, and
+	 * leave out code that this step cannot reach. */
+	if (address_is_ipv4(address)) {
+		if (search_enter_ipv4(&search))
+			bpf_loop(LOCAL_ADDRESS_STEPS, search_ipv4, &search, 0);
+	} else if (search_enter_ipv6(&search)) {
 		bpf_loop(LOCAL_ADDRESS_STEPS, search_ipv6, &search, 0);
+	}
 	return search.is_found;
 }
 
