@@ -68,6 +68,23 @@ struct task_struct {
 /* The cookie of the network namespace that fastnat was loaded in; written by the loader. */
 const volatile __u64 namespace_cookie SEC(".rodata.namespace");
 
+#define MAX_LOCALITY_ANSWERS (1 << 12)
+#define LOCALITY_ANSWER_LIFETIME 1000000000ULL /* ns */
+
+struct locality_answer {
+	__u64 given; /* CLOCK_MONOTONIC, ns */
+	__u64 is_local;
+};
+
+/* address → whether it is the host's own. Written by connect and sendmsg to published ports; full: the least recently used
+ * goes. Made anew by each load. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, MAX_LOCALITY_ANSWERS);
+	__type(key, struct address);
+	__type(value, struct locality_answer);
+} locality_answers SEC(".maps");
+
 /* A walk over the interfaces of the network namespace and the addresses of each. The pointers are the kernel's: programs run in
  * an RCU read section, so what they lead to is not freed meanwhile. */
 struct address_search {
@@ -139,15 +156,20 @@ static long search_ipv6(__u32 index, struct address_search *search)
 	return search->is_found;
 }
 
-/* Whether an interface of the host has the address. A process that has moved to another network namespace since it made its
- * socket asks in vain: the namespace is found through the process. */
-static __noinline bool address_is_local(const struct address *address)
+/* The network namespace that fastnat was loaded in, or NULL. It is found through the process: one that has moved to another
+ * since it made its socket asks in vain. */
+static __always_inline struct net *namespace_find(void)
 {
 	struct net *net = bpf_get_current_task_btf()->nsproxy->net_ns;
+
+	return net && net->net_cookie == namespace_cookie ? net : NULL;
+}
+
+/* Whether an interface of the host has the address. */
+static __always_inline bool address_search(struct net *net, const struct address *address)
+{
 	struct address_search search = {};
 
-	if (!net || net->net_cookie != namespace_cookie)
-		return false;
 	search.wanted = *address;
 	search.devices = (void *)net + bpf_core_field_offset(net->dev_base_head);
 	search.device = BPF_CORE_READ(net, dev_base_head.next);
@@ -160,6 +182,24 @@ static __noinline bool address_is_local(const struct address *address)
 		bpf_loop(LOCAL_ADDRESS_STEPS, search_ipv6, &search, 0);
 	}
 	return search.is_found;
+}
+
+/* The same, as of a second ago at most: a host may have thousands of interfaces. */
+static __noinline bool address_is_local(const struct address *address)
+{
+	struct locality_answer *known = bpf_map_lookup_elem(&locality_answers, address), answer = {};
+	__u64 now = bpf_ktime_get_coarse_ns();
+	struct net *net;
+
+	if (known && now - known->given < LOCALITY_ANSWER_LIFETIME)
+		return known->is_local;
+	net = namespace_find();
+	if (!net)
+		return false;
+	answer.given = now;
+	answer.is_local = address_search(net, address);
+	bpf_map_update_elem(&locality_answers, address, &answer, BPF_ANY);
+	return answer.is_local;
 }
 
 #endif
