@@ -12,10 +12,14 @@ struct HostAccessTests {
         let scene = try HostScene(variant)
         try scene.publish()
         try scene.expectContainer(at: [scene.published, scene.gateway])
-        // An address that comes later counts.
+        // An address that comes later counts, also when it has been asked for before: a second later, then.
         let (later, length) = variant.family == .v4 ? ("192.0.2.77", "24") : ("2001:db8:1::77", "64 nodad")
         let endpoint = Packet.Endpoint(try Packet.Address(later), port: HostScene.port)
+        #expect(try Traffic.talk(.udpUnconnected, with: endpoint, from: scene.scene.host).answer == nil)
         try scene.scene.host.ip(["address add \(later)/\(length) dev eth0"])
+        try eventually("the new address counts") {
+            try Traffic.talk(.udpConnected, with: endpoint, from: scene.scene.host).answer == "container x"
+        }
         try scene.expectContainer(at: [endpoint])
         try scene.scene.host.ip(["address del \(later)/\(length.prefix(2)) dev eth0"])
         try scene.unpublish()

@@ -8,13 +8,6 @@
 
 #include <bpf/bpf_core_read.h>
 
-static __always_inline bool address_equal(const struct address *left, const struct address *right)
-{
-	const __u32 *a = left->words, *b = right->words;
-
-	return !((a[0] ^ b[0]) | (a[1] ^ b[1]) | (a[2] ^ b[2]) | (a[3] ^ b[3]));
-}
-
 #define KERNEL_LAYOUT __attribute__((preserve_access_index))
 
 /* What is read of the kernel's structures. libbpf finds the place of each field in the running kernel (CO-RE). */
