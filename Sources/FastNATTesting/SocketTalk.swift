@@ -22,7 +22,8 @@ public struct SocketTalk: Sendable, Hashable {
 }
 
 extension Traffic {
-    /// Says a line to each of the servers from one socket, and reports on each. A socket that connects has one server.
+    /// Says a line to each of the servers from one socket, and reports on each. A socket that connects has one server; one
+    /// that does not says everything before it listens, and reports answers in the order in which they come.
     ///
     /// - Parameters:
     ///   - source: what the socket is bound to first.
@@ -73,7 +74,6 @@ extension Script {
                 client.bind(endpoint(source))
             def talk(server):
                 if use == "udpUnconnected":
-                    client.sendto(b"x\\n", server)
                     data, sender = client.recvfrom(100)
                     return data, [sender]
                 client.connect(server)
@@ -82,6 +82,9 @@ extension Script {
                     return client.recv(100), [client.getpeername()]
                 data, sender = client.recvfrom(100)
                 return data, [sender, client.getpeername()]
+            if use == "udpUnconnected":
+                for server in servers:
+                    client.sendto(b"x\\n", endpoint(server))
             for server in servers:
                 try:
                     data, peers = talk(endpoint(server))
