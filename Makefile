@@ -28,8 +28,8 @@ export SWIFT BPF_CLANG
 BPF_CFLAGS = -target bpf -mcpu=v3 -O2 -g -Wall -Wextra -Werror -Wno-unused-parameter -Wno-unused-function \
 	-Wno-sign-compare -I/usr/include/$(shell gcc -print-multiarch)
 BPF_HEADERS := $(wildcard bpf/*.h bpf/*/*.h)
-# datapath: programs for packets. host: for sockets of the host itself; apart, because a kernel may refuse them.
-BPF_OBJECTS := .build/bpf/datapath.o .build/bpf/host.o
+# datapath: programs for packets. sockets: for sockets of the host itself; apart, because a kernel may refuse them.
+BPF_OBJECTS := .build/bpf/datapath.o .build/bpf/sockets.o
 SKELETONS := $(BPF_OBJECTS:.build/bpf/%.o=Sources/CDatapath/generated/%.skel.h)
 
 .build/bpf/%.bpf.o: bpf/%.bpf.c $(BPF_HEADERS) Makefile | setup-build
@@ -41,7 +41,7 @@ SKELETONS := $(BPF_OBJECTS:.build/bpf/%.o=Sources/CDatapath/generated/%.skel.h)
 
 # bpftool's linker keeps the types (BTF) and leaves out DWARF, which is half of the object.
 .build/bpf/datapath.o: .build/bpf/fastnat.bpf.o
-.build/bpf/host.o: .build/bpf/host.bpf.o
+.build/bpf/sockets.o: .build/bpf/sockets.bpf.o
 $(BPF_OBJECTS):
 	$(call step,LINK,$@)
 	$(Q)$(BPFTOOL) gen object $@ $<

@@ -2,16 +2,16 @@
 
 /* Made by `make bpf` (bpftool gen skeleton). */
 #include "generated/datapath.skel.h"
-#include "generated/host.skel.h"
+#include "generated/sockets.skel.h"
 
 const void *fastnat_datapath_object(size_t *size)
 {
 	return datapath__elf_bytes(size);
 }
 
-const void *fastnat_host_object(size_t *size)
+const void *fastnat_sockets_object(size_t *size)
 {
-	return host__elf_bytes(size);
+	return sockets__elf_bytes(size);
 }
 
 struct reason_entry {

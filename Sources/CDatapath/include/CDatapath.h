@@ -10,7 +10,7 @@
 const void *fastnat_datapath_object(size_t *size);
 
 /* The same with the programs for sockets of the host itself. */
-const void *fastnat_host_object(size_t *size);
+const void *fastnat_sockets_object(size_t *size);
 
 /* The name of the program of a stage (enum stage); NULL for a number that is none. */
 const char *fastnat_stage_program(unsigned int stage);

@@ -50,8 +50,8 @@ struct HostPrograms {
 
     private func load() throws(BPFError) -> LoadedObject {
         var size = 0
-        let start = fastnat_host_object(&size)
-        var image = try ObjectImage(UnsafeRawBufferPointer(start: start, count: size), name: "fastnat_host")
+        let start = fastnat_sockets_object(&size)
+        var image = try ObjectImage(UnsafeRawBufferPointer(start: start, count: size), name: "fastnat_sockets")
         for name in DatapathMaps.names + Self.ownMaps where pathExists("\(maps)/\(name)") {
             try image.reuse(try Descriptor(pinnedAt: "\(maps)/\(name)"), as: name)
         }
@@ -93,7 +93,8 @@ struct HostPrograms {
         let attached = SocketHook.allCases.filter(isAlive)
         if !attached.isEmpty { return .on(attached.map(\.rawValue)) }
         if controlGroup == nil { return .off(reason: Self.noControlGroups) }
-        return .off(reason: hasKernelTypes ? "the kernel refused the programs; fastnat load says why" : Self.noKernelTypes)
+        return .off(
+            reason: hasKernelTypes ? "the kernel refused the programs; fastnat load says why" : Self.noKernelTypes)
     }
 
     private var hasKernelTypes: Bool { pathExists("/sys/kernel/btf/vmlinux") }
