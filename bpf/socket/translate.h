@@ -203,8 +203,16 @@ static __noinline bool target_find(struct bpf_sock_addr *ctx, const struct attem
 	return true;
 }
 
-/* The target of an attempt, if it has one. `may_cross`: who tries [::1] first, as for localhost, and finds nobody there, is led
- * where 127.0.0.1 leads; the socket then speaks IPv4. */
+/* Whether the socket can speak to the target, whose family may be the other one. A socket of IPv6 can connect by IPv4, too,
+ * while it has no address of its own. */
+static __always_inline bool target_suits(const struct attempt *attempt, const struct endpoint *target, bool may_cross)
+{
+	return address_is_ipv4(&target->address) == address_is_ipv4(&attempt->to.address) ||
+	       (may_cross && address_is_unspecified(&attempt->from.address));
+}
+
+/* The target of an attempt, if it has one. `may_cross`: the socket is one of IPv6 that connects. When it tries [::1] first, as
+ * for localhost, and finds nobody there, it is led where 127.0.0.1 leads. */
 static __always_inline bool attempt_translate(struct bpf_sock_addr *ctx, struct attempt *attempt, bool may_cross,
 					      struct peer *peer)
 {
@@ -212,7 +220,7 @@ static __always_inline bool attempt_translate(struct bpf_sock_addr *ctx, struct 
 		return false;
 	peer->asked = attempt->to;
 	if (target_find(ctx, attempt, &peer->target))
-		return true;
+		return target_suits(attempt, &peer->target, may_cross);
 	if (!may_cross || address_is_ipv4(&attempt->to.address) || !address_is_loopback(&attempt->to.address) ||
 	    !address_is_unspecified(&attempt->from.address) || port_occupant(ctx, attempt) != OCCUPANT_NONE)
 		return false;
