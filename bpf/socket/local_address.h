@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR MIT */
 /* Whether an address is the host's own. No helper tells it to a socket program (bpf_fib_lookup is for packets), and a copy of
- * the addresses would be stale when one is added: so the kernel's own lists are read (docs/decisions/0009). */
+ * the addresses would be stale when one is added: so the kernel's own lists are read (docs/decisions/0010). */
 #ifndef FASTNAT_SOCKET_LOCAL_ADDRESS_H
 #define FASTNAT_SOCKET_LOCAL_ADDRESS_H
 
