@@ -50,7 +50,6 @@ extension LoadedDatapath {
             let (used, missed) = Self.features(attachments.filter(\.1).map(\.0))
             return Status(
                 programs: programs, hostAccess: currentHostAccess(), flows: try datapath.flowCount(),
-                programs: programs, hostAccess: currentHostAccess(), flows: try datapath.flowCount(),
                 mappings: try datapath.mappings().count, masquerades: try datapath.maps.masqueradeEntries().count,
                 reasons: try datapath.reasonCounts(), timeouts: try datapath.timeouts(), featuresUsed: used,
                 featuresMissed: missed)
