@@ -27,11 +27,12 @@ export SWIFT BPF_CLANG
 # Expanded when used: what it asks may be installed by `setup` only then.
 BPF_CFLAGS = -target bpf -mcpu=v3 -O2 -g -Wall -Wextra -Werror -Wno-unused-parameter -Wno-unused-function \
 	-Wno-sign-compare -I/usr/include/$(shell gcc -print-multiarch)
-BPF_SOURCES := bpf/fastnat.bpf.c $(wildcard bpf/*.h bpf/*/*.h)
-BPF_OBJECT := .build/bpf/datapath.o
-SKELETON := Sources/CDatapath/generated/datapath.skel.h
+BPF_HEADERS := $(wildcard bpf/*.h bpf/*/*.h)
+# datapath: programs for packets. sockets: for sockets of the host itself; apart, because a kernel may refuse them.
+BPF_OBJECTS := .build/bpf/datapath.o .build/bpf/sockets.o
+SKELETONS := $(BPF_OBJECTS:.build/bpf/%.o=Sources/CDatapath/generated/%.skel.h)
 
-.build/bpf/fastnat.bpf.o: $(BPF_SOURCES) Makefile | setup-build
+.build/bpf/%.bpf.o: bpf/%.bpf.c $(BPF_HEADERS) Makefile | setup-build
 	@mkdir -p $(@D)
 	@$(BPF_CLANG) --print-targets 2>&1 | grep -qw bpf || { \
 		echo '$(BPF_CLANG) cannot compile BPF: install the package clang, or name another with BPF_CLANG=' >&2; exit 1; }
@@ -39,17 +40,19 @@ SKELETON := Sources/CDatapath/generated/datapath.skel.h
 	$(Q)$(BPF_CLANG) $(BPF_CFLAGS) -c $< -o $@
 
 # bpftool's linker keeps the types (BTF) and leaves out DWARF, which is half of the object.
-$(BPF_OBJECT): .build/bpf/fastnat.bpf.o
+.build/bpf/datapath.o: .build/bpf/fastnat.bpf.o
+.build/bpf/sockets.o: .build/bpf/sockets.bpf.o
+$(BPF_OBJECTS):
 	$(call step,LINK,$@)
 	$(Q)$(BPFTOOL) gen object $@ $<
 
-$(SKELETON): $(BPF_OBJECT)
+$(SKELETONS): Sources/CDatapath/generated/%.skel.h: .build/bpf/%.o
 	@mkdir -p $(@D)
 	$(call step,GEN,$@)
-	$(Q)$(BPFTOOL) gen skeleton $< name datapath > $@
+	$(Q)$(BPFTOOL) gen skeleton $< name $* > $@
 
 .PHONY: bpf
-bpf: $(SKELETON) ## Compile what runs in the kernel
+bpf: $(SKELETONS) ## Compile what runs in the kernel
 
 # --- what runs outside it ----------------------------------------------------------------------------------------------
 
@@ -60,11 +63,11 @@ DEBUG := .build/debug/fastnat
 RELEASE_FLAGS := -c release --product fastnat --static-swift-stdlib -Xswiftc -use-ld=lld
 
 .PHONY: build debug
-build: $(SKELETON) ## Build the release binary, .build/release/fastnat
+build: $(SKELETONS) ## Build the release binary, .build/release/fastnat
 	$(call step,SWIFT,$(RELEASE))
 	$(Q)$(SWIFT) build --quiet $(RELEASE_FLAGS)
 
-debug: $(SKELETON) ## Build the debug binary, .build/debug/fastnat
+debug: $(SKELETONS) ## Build the debug binary, .build/debug/fastnat
 	$(call step,SWIFT,$(DEBUG))
 	$(Q)$(SWIFT) build --quiet --product fastnat
 
@@ -75,7 +78,7 @@ demo: setup-test build ## Publish a container's port in throwaway namespaces, at
 	$(Q)scripts/demo.sh $(RELEASE)
 
 .PHONY: test
-test: setup-test $(SKELETON) ## Run all tests (FILTER=name: some); STRICT=1: warnings and skipped tests are failures
+test: setup-test $(SKELETONS) ## Run all tests (FILTER=name: some); STRICT=1: warnings and skipped tests are failures
 	$(Q)scripts/test.sh
 
 .PHONY: check
@@ -83,7 +86,7 @@ check: ## Do what CI does: lint, verify, build, demo, test
 	$(Q).ci/run
 
 .PHONY: lint
-lint: setup-lint $(SKELETON) ## Check formatting, layers, forbidden words and shell scripts
+lint: setup-lint $(SKELETONS) ## Check formatting, layers, forbidden words and shell scripts
 	$(Q)BPF_CFLAGS='$(BPF_CFLAGS)' scripts/lint.sh
 
 .PHONY: format
@@ -101,8 +104,8 @@ $(COST): scripts/datapath-cost.c | setup-build
 	$(Q)gcc -O2 -Wall -Wextra -Werror -o $@ $< -lbpf
 
 .PHONY: verify
-verify: $(COST) $(BPF_OBJECT) ## Load every program and compare what it costs with docs/datapath-cost.txt (UPDATE=1: write it)
-	$(Q)scripts/verify.sh $(COST) $(BPF_OBJECT) $(if $(filter 1,$(UPDATE)),--update)
+verify: $(COST) $(BPF_OBJECTS) ## Load every program and compare what it costs with docs/datapath-cost.txt (UPDATE=1: write it)
+	$(Q)scripts/verify.sh $(COST) $(if $(filter 1,$(UPDATE)),--update) $(BPF_OBJECTS)
 
 # --- packages, installation, cleaning ------------------------------------------------------------------------------------
 
@@ -127,8 +130,8 @@ uninstall: ## Remove what install installed
 
 .PHONY: clean
 clean: ## Remove everything that was built
-	$(call step,CLEAN,.build $(dir $(SKELETON)))
-	$(Q)rm -rf .build $(dir $(SKELETON))
+	$(call step,CLEAN,.build Sources/CDatapath/generated)
+	$(Q)rm -rf .build Sources/CDatapath/generated
 
 .PHONY: help
 help:

@@ -44,7 +44,7 @@ cat >"$fs/init" <<'INIT'
 /bin/busybox --install -s /bin
 export PATH=/sbin:/bin
 alias ip=/sbin/ip # busybox would run its own
-mount -t proc proc /proc; mount -t sysfs sys /sys; mount -t tmpfs run /run
+mount -t proc proc /proc; mount -t sysfs sys /sys; mount -t tmpfs run /run; mount -t cgroup2 none /sys/fs/cgroup
 mkdir -p /run/netns
 for module in $(cat /lib/modules/order); do insmod /lib/modules/$module; done
 echo "running $(uname -r)"
@@ -58,7 +58,9 @@ ip -n client addr add 192.0.2.2/24 dev eth0; ip -n container addr add 172.20.0.2
 for side in client container; do ip -n $side link set eth0 up; done
 ip link set eth0 up; ip link set veth0 up
 ip -n container route add default via 172.20.0.1
-echo 1 >/proc/sys/net/ipv4/ip_forward
+ip addr add fd00:1::1/64 dev eth0 nodad; ip addr add fd00:20::1/64 dev veth0 nodad
+ip -n container addr add fd00:20::2/64 dev eth0 nodad
+echo 1 >/proc/sys/net/ipv4/ip_forward; echo 1 >/proc/sys/net/ipv6/conf/all/forwarding
 mkdir -p /tmp/www; echo published >/tmp/www/index.html
 ip netns exec container httpd -p 80 -h /tmp/www
 for mode in tc xdp; do
@@ -66,6 +68,11 @@ for mode in tc xdp; do
 	fastnat map add 8080 172.20.0.2:80 || fail "map add"
 	answer=$(ip netns exec client bash -c "exec 3<>/dev/tcp/192.0.2.1/8080; printf 'GET / HTTP/1.0\r\n\r\n' >&3; cat <&3" | tail -n 1) || { fastnat status; fail "request in mode $mode"; }
 	[ "$answer" = published ] || fail "answer in mode $mode"
+	fastnat map add '[::]:8081' '[fd00:20::2]:80' || fail "map add for IPv6"
+	for server in 127.0.0.1/8080 192.0.2.1/8080 ::1/8080 ::1/8081 fd00:1::1/8081; do # from the host itself
+		answer=$(bash -c "exec 3<>/dev/tcp/$server; printf 'GET / HTTP/1.0\r\n\r\n' >&3; cat <&3" | tail -n 1)
+		[ "$answer" = published ] || { fastnat status; fail "answer at $server in mode $mode"; }
+	done
 	fastnat conntrack list; fastnat status | head -12
 	fastnat unload || fail unload
 	[ -e /run/fastnat ] && fail "left /run/fastnat"

@@ -52,8 +52,8 @@ bpf_layer() {
 	bpf/hook/*) echo 1 ;;
 	bpf/net/*) echo 2 ;;
 	bpf/nat/*) echo 3 ;;
-	bpf/pipeline.h) echo 4 ;;
-	bpf/fastnat.bpf.c) echo 5 ;;
+	bpf/pipeline.h | bpf/socket/*) echo 4 ;;
+	bpf/*.bpf.c) echo 5 ;;
 	*) complain "$1: in none of bpf's layers (scripts/lint.sh)" ;;
 	esac
 }

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Compares what the programs cost on this kernel with docs/datapath-cost.txt. usage: verify.sh COST-PROGRAM OBJECT [--update]
+# Compares what the programs cost on this kernel with docs/datapath-cost.txt. usage: verify.sh COST-PROGRAM [--update] OBJECT...
 #
 # Fails when instructions grew by more than 5 %, a stack is over 512 bytes, or the file is stale: other programs than there
 # are, or figures more than 5 % too high. Another kernel or compiler than the file's gives other figures: they are shown, and
@@ -8,7 +8,12 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 measure=$1
-object=$2
+shift
+update=0
+if [[ $1 == --update ]]; then
+	update=1
+	shift
+fi
 file=docs/datapath-cost.txt
 
 if ((EUID != 0)); then
@@ -19,9 +24,9 @@ kernel=$(uname -r)
 kernel=$(grep -oE '^[0-9]+\.[0-9]+' <<<"$kernel")
 compiler=$("${BPF_CLANG:-clang}" --version | grep -oE 'clang version [0-9]+' | head -n 1)
 where="Linux $kernel, $compiler"
-costs=$("$measure" "$object")
+costs=$(for object; do "$measure" "$object"; done)
 
-if [[ ${3:-} == --update ]]; then
+if ((update)); then
 	{
 		cat <<'HEAD'
 # What each program of the datapath costs. `make verify UPDATE=1` writes this file, `make verify` compares with it.

@@ -28,6 +28,31 @@ public enum AttachPoint: Hashable, Sendable {
     }
 }
 
+/// A system call on sockets that runs our programs, for IPv4 or IPv6 addresses; its name as printed.
+public enum SocketHook: String, CaseIterable, Hashable, Sendable {
+    /// Who the peer is.
+    case getpeername4, getpeername6
+    /// Who has sent a datagram.
+    case recvmsg4, recvmsg6
+    /// Where a connection leads.
+    case connect4, connect6
+    /// Where a datagram of a socket that is not connected goes.
+    case sendmsg4, sendmsg6
+
+    fileprivate var type: bpf_attach_type {
+        switch self {
+        case .getpeername4: BPF_CGROUP_INET4_GETPEERNAME
+        case .getpeername6: BPF_CGROUP_INET6_GETPEERNAME
+        case .recvmsg4: BPF_CGROUP_UDP4_RECVMSG
+        case .recvmsg6: BPF_CGROUP_UDP6_RECVMSG
+        case .connect4: BPF_CGROUP_INET4_CONNECT
+        case .connect6: BPF_CGROUP_INET6_CONNECT
+        case .sendmsg4: BPF_CGROUP_UDP4_SENDMSG
+        case .sendmsg6: BPF_CGROUP_UDP6_SENDMSG
+        }
+    }
+}
+
 /// A BPF link: an attachment that lives as long as a descriptor or a pin of it.
 public struct BPFLink: ~Copyable {
     /// The link itself.
@@ -50,6 +75,17 @@ public struct BPFLink: ~Copyable {
         descriptor = Descriptor(owning: try check(number, "attach a program"))
     }
 
+    /// Attaches a program to the sockets of a control group (a directory of the cgroup v2 file system) and those below it,
+    /// beside other programs there.
+    public init(program: borrowing Descriptor, controlGroup path: String, at hook: SocketHook) throws(BPFError) {
+        let attempt = "attach a program to the control group \(path)"
+        let group = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
+        guard group >= 0 else { throw BPFError(attempt, result: -errno) }
+        defer { close(group) }
+        descriptor = Descriptor(
+            owning: try check(bpf_link_create(program.number, group, hook.type, nil), attempt))
+    }
+
     /// Puts another program in the place of the present one, at once for every packet.
     public func replaceProgram(with program: borrowing Descriptor) throws(BPFError) {
         try check(bpf_link_update(descriptor.number, program.number, nil), "replace an attached program")
@@ -62,6 +98,14 @@ public struct BPFLink: ~Copyable {
         try check(bpf_obj_get_info_by_fd(descriptor.number, &info, &size), "inspect a link")
         // For a tcx link too: its ifindex stands where that of an XDP link does (linux/bpf.h, struct bpf_link_info).
         return info.xdp.ifindex == 0 ? nil : info.xdp.ifindex
+    }
+
+    /// Whether the control group that the link is on is still there.
+    public func hasControlGroup() throws(BPFError) -> Bool {
+        var info = bpf_link_info()
+        var size = UInt32(MemoryLayout<bpf_link_info>.size)
+        try check(bpf_obj_get_info_by_fd(descriptor.number, &info, &size), "inspect a link")
+        return info.cgroup.cgroup_id != 0
     }
 
     /// Detaches now, whoever else holds the link.

@@ -46,9 +46,11 @@ public struct ObjectImage: ~Copyable {
         try check(bpf_map__reuse_fd(try map(name), descriptor.number), "reuse the map \(name)")
     }
 
-    /// Sets the read-only data: all of it, as one value.
-    public mutating func setConstants<Constants: BitwiseCopyable>(_ constants: Constants) throws(BPFError) {
-        guard let map = (try? self.map(".rodata")) ?? (try? self.map("datapath.rodata")) else {
+    /// Sets the read-only data of a section: all of it, as one value.
+    public mutating func setConstants<Constants: BitwiseCopyable>(
+        _ constants: Constants, in section: String = ".rodata"
+    ) throws(BPFError) {
+        guard let map = (try? self.map(section)) ?? (try? self.map("datapath" + section)) else {
             throw BPFError("find the constants of the BPF object", result: -ENOENT)
         }
         var constants = constants

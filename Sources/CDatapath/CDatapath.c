@@ -2,10 +2,16 @@
 
 /* Made by `make bpf` (bpftool gen skeleton). */
 #include "generated/datapath.skel.h"
+#include "generated/sockets.skel.h"
 
 const void *fastnat_datapath_object(size_t *size)
 {
 	return datapath__elf_bytes(size);
+}
+
+const void *fastnat_sockets_object(size_t *size)
+{
+	return sockets__elf_bytes(size);
 }
 
 struct reason_entry {

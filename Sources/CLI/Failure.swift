@@ -44,7 +44,7 @@ extension FastNATError {
             .flowLimitFixed, .masqueradeExists, .masqueradeTableFull, .exemptionTableFull:
             .conflict
         case .notRoutable, .networkNotRoutable: .noHost
-        case .forwardingOff, .kernelTooOld, .listenersUnknown: .system
+        case .forwardingOff, .kernelTooOld, .listenersUnknown, .noHostAccess: .system
         case .locked: .temporary
         case .bpf, .netlink, .system: .software
         }

@@ -30,6 +30,8 @@ public enum FastNATError: Error, Sendable {
     case notRoutable(IPAddress, problem: String)
     /// The kernel does not forward packets of this family that arrive on an interface.
     case forwardingOff(IPFamily, interface: String)
+    /// Programs on the host itself do not reach published ports.
+    case noHostAccess(String)
     /// A local program listens on a port that would be published.
     case portInUse(Listen, port: UInt16, by: IPAddress)
     /// The kernel cannot list sockets, so a local program could be shadowed unseen.
@@ -98,6 +100,8 @@ extension FastNATError: CustomStringConvertible {
                 + "fastnat map list shows whose they are"
         case .notRoutable(let address, let problem):
             "the target \(address) cannot be reached: \(problem)"
+        case .noHostAccess(let reason):
+            "programs on this host do not reach published ports: \(reason)"
         case .forwardingOff(let family, let interface):
             "the kernel does not forward \(family) from \(interface): run sysctl -w "
                 + (family == .ipv4 ? "net.ipv4.ip_forward=1" : "net.ipv6.conf.all.forwarding=1")

@@ -9,6 +9,9 @@
 /* The ELF object with every program and map of the datapath; `size` is set to its bytes. Static storage. */
 const void *fastnat_datapath_object(size_t *size);
 
+/* The same with the programs for sockets of the host itself. */
+const void *fastnat_sockets_object(size_t *size);
+
 /* The name of the program of a stage (enum stage); NULL for a number that is none. */
 const char *fastnat_stage_program(unsigned int stage);
 

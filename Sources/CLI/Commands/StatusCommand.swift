@@ -16,7 +16,8 @@ struct StatusCommand: ParsableCommand {
         guard let status else { return }
         if json { return try printJSON(StatusRecord(status)) }
         print(programs(status))
-        print("\nflows     \(status.flows.flows) of \(status.flows.limit)")
+        print("\nhost      \(hostAccess(status))")
+        print("flows     \(status.flows.flows) of \(status.flows.limit)")
         print("half-open \(status.flows.halfOpen) of \(status.flows.halfOpenLimit)")
         print("mappings  \(status.mappings)")
         if status.masquerades > 0 { print("networks  \(status.masquerades) masqueraded") }
@@ -39,6 +40,13 @@ struct StatusCommand: ParsableCommand {
                 program.isAttached ? "attached" : "gone", program.reason ?? "")
         }
         return table.render()
+    }
+
+    private func hostAccess(_ status: Status) -> String {
+        switch status.hostAccess {
+        case .on(let hooks): "reaches published ports by \(hooks.joined(separator: ", "))"
+        case .off(let reason): "does not reach published ports: \(reason)"
+        }
     }
 
     private func reasons(_ status: Status) -> String {

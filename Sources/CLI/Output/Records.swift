@@ -149,7 +149,20 @@ struct StatusRecord: Encodable {
         let missed: [String]
     }
 
+    struct Host: Encodable {
+        let hooks: [String]
+        let reason: String
+
+        init(_ access: HostAccess) {
+            switch access {
+            case .on(let hooks): (self.hooks, reason) = (hooks, "")
+            case .off(let reason): (hooks, self.reason) = ([], reason)
+            }
+        }
+    }
+
     let programs: [Program]
+    let host: Host
     let flows: Flows
     let mappings: Int
     let masquerades: Int
@@ -163,6 +176,7 @@ struct StatusRecord: Encodable {
                 interface: program.interface, role: program.role.rawValue, hook: program.hook.rawValue,
                 attached: program.isAttached, reason: program.reason ?? "")
         }
+        host = Host(status.hostAccess)
         let count = status.flows
         flows = Flows(
             used: count.flows, limit: count.limit, halfOpen: count.halfOpen, halfOpenLimit: count.halfOpenLimit,

@@ -28,9 +28,11 @@ struct LocalListeners {
         }
     }
 
-    /// A listener on the loopback is never reached through an uplink.
+    /// A listener on a loopback address is never reached through an uplink, and keeps its port on the host from a mapping
+    /// that does not name the same address.
     private func isShadowed(_ listener: Listener, by mapping: PortMapping) -> Bool {
-        guard listener.accepts(mapping.family), !listener.address.isLoopback else { return false }
+        guard listener.accepts(mapping.family) else { return false }
+        if listener.address.isLoopback { return mapping.listen.address == listener.address }
         guard let published = mapping.listen.address, !listener.address.isUnspecified else { return true }
         return published == listener.address
     }

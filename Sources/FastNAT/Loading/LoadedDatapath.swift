@@ -38,6 +38,9 @@ public struct LoadedDatapath: ~Copyable {
         return attachments.all().map { ($0, attachments.isAlive($0)) }
     }
 
+    /// Whether programs on the host itself reach published ports.
+    func currentHostAccess() -> HostAccess { HostPrograms(in: state).current() }
+
     /// Publishes ports: all of them, or none.
     ///
     /// Attaches to the interfaces that lead to the targets where that is not done yet.

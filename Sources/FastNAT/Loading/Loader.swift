@@ -9,7 +9,8 @@ public enum Loader {
     ///
     /// When it fails, what was there before is there still, and nothing else is.
     ///
-    /// - Returns: what did not stop it: why targets of mappings cannot be reached now.
+    /// - Returns: what did not stop it: why targets of mappings cannot be reached now, or published ports
+    ///   not from this host.
     public static func load(_ request: LoadRequest) throws(FastNATError) -> [FastNATError] {
         try Requirements.check()
         return try translating {
@@ -29,6 +30,7 @@ public enum Loader {
                 if !wasLoaded { removeAll(state) }
                 throw error
             }
+            if case .off(let reason) = HostPrograms(in: state).attach() { problems.append(.noHostAccess(reason)) }
             _ = consume here
             _ = consume everything
             return problems
@@ -177,6 +179,7 @@ public enum Loader {
     }
 
     private static func removeAll(_ state: borrowing StateDirectory) {
+        HostPrograms(in: state).detach()
         let attachments = Attachments(directory: state.links)
         for attachment in attachments.all() { attachments.detach(attachment) }
         state.remove()

@@ -19,6 +19,8 @@ public struct Status: Sendable {
 
     /// All programs, by interface.
     public let programs: [Program]
+    /// Whether programs on the host itself reach published ports.
+    public let hostAccess: HostAccess
     /// How full the table of flows is.
     public let flows: FlowCount
     /// How many mappings there are.
@@ -47,8 +49,8 @@ extension LoadedDatapath {
             }
             let (used, missed) = Self.features(attachments.filter(\.1).map(\.0))
             return Status(
-                programs: programs, flows: try datapath.flowCount(), mappings: try datapath.mappings().count,
-                masquerades: try datapath.maps.masqueradeEntries().count,
+                programs: programs, hostAccess: currentHostAccess(), flows: try datapath.flowCount(),
+                mappings: try datapath.mappings().count, masquerades: try datapath.maps.masqueradeEntries().count,
                 reasons: try datapath.reasonCounts(), timeouts: try datapath.timeouts(), featuresUsed: used,
                 featuresMissed: missed)
         }

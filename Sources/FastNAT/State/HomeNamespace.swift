@@ -9,6 +9,8 @@ internal import Glibc
 struct HomeNamespace: ~Copyable {
     /// What to put before an absolute path; empty when we are at home.
     let prefix: String
+    /// Its mounts, as /proc shows them.
+    let mounts: String
     /// An open mount namespace, or -1 when we are at home.
     let mountNamespace: Int32
 
@@ -17,11 +19,13 @@ struct HomeNamespace: ~Copyable {
         let ancestor = Self.ancestors().last { Self.mountNamespaceIdentity(of: $0) != nil }
         guard let ancestor, Self.mountNamespaceIdentity(of: ancestor) != here else {
             prefix = ""
+            mounts = "/proc/self/mountinfo"
             mountNamespace = -1
             return
         }
         mountNamespace = open("/proc/\(ancestor)/ns/mnt", O_RDONLY | O_CLOEXEC)
         prefix = mountNamespace >= 0 ? "/proc/\(ancestor)/root" : ""
+        mounts = "/proc/\(mountNamespace >= 0 ? ancestor : "self")/mountinfo"
     }
 
     deinit {

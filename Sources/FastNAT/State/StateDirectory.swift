@@ -7,7 +7,8 @@ internal import Glibc
 /// /run/fastnat for the file system as a whole, /run/fastnat/COOKIE for one network namespace. docs/state.md has the tree.
 struct StateDirectory: ~Copyable {
     private let home: HomeNamespace
-    private let cookie: UInt64
+    /// Names this network namespace.
+    let cookie: UInt64
 
     /// Finds the place; makes nothing.
     init() throws(FastNATError) {
@@ -30,6 +31,9 @@ struct StateDirectory: ~Copyable {
     var maps: String { pins + "/maps" }
     var programs: String { pins + "/programs" }
     var links: String { pins + "/links" }
+
+    /// The root of the control groups that sockets belong to, or nil when no cgroup v2 file system is mounted.
+    var controlGroups: String? { controlGroupRoot(in: home) }
 
     /// Whether a load has been completed: the directory of links is made last.
     var isLoaded: Bool { pathExists(links) }
