@@ -79,7 +79,7 @@ private struct HostSocket: ~Copyable {
     deinit { close(descriptor) }
 
     private static func call(
-        _ function: (Int32, UnsafePointer<sockaddr>, socklen_t) -> Int32, _ descriptor: Int32,
+        _ function: (Int32, UnsafePointer<sockaddr>?, socklen_t) -> Int32, _ descriptor: Int32,
         _ endpoint: Packet.Endpoint
     ) -> Int32 {
         let port = endpoint.port.bigEndian
@@ -89,7 +89,7 @@ private struct HostSocket: ~Copyable {
         bytes += endpoint.address.bytes
         bytes += [UInt8](repeating: 0, count: endpoint.address.isIPv6 ? 4 : 8)
         return bytes.withUnsafeBytes {
-            function(descriptor, $0.baseAddress!.assumingMemoryBound(to: sockaddr.self), socklen_t(bytes.count))
+            function(descriptor, $0.baseAddress?.assumingMemoryBound(to: sockaddr.self), socklen_t(bytes.count))
         }
     }
 }
