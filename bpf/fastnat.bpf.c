@@ -77,6 +77,18 @@ int fastnat_translate(struct __sk_buff *skb)
 	return tc_run_stage(skb, STAGE_TRANSLATE);
 }
 
+SEC("tc")
+int fastnat_icmp(struct __sk_buff *skb)
+{
+	return tc_run_stage(skb, STAGE_ICMP);
+}
+
+SEC("tc")
+int fastnat_report(struct __sk_buff *skb)
+{
+	return tc_run_stage(skb, STAGE_REPORT);
+}
+
 /* An uplink before there is a socket buffer: known flows alone. What it passes, fastnat_uplink sees (and counts). */
 SEC("xdp.frags")
 int fastnat_xdp(struct xdp_md *frame)

@@ -3,6 +3,8 @@
 #ifndef FASTNAT_PIPELINE_H
 #define FASTNAT_PIPELINE_H
 
+#include "nat/icmp.h"
+#include "nat/report.h"
 #include "nat/sweep.h"
 #include "net/parse.h"
 
@@ -16,18 +18,6 @@ static __always_inline void rewrite_from_flow(struct rewrite *rewrite, const str
 	rewrite->destination_port = other->tuple.source_port;
 	rewrite->address_delta = half->address_delta;
 	rewrite->port_delta = half->port_delta;
-}
-
-static __always_inline bool packet_ttl_is_used_up(struct packet *packet)
-{
-	if (packet->is_ipv4) {
-		struct iphdr *ip = packet->data + ETH_HLEN;
-
-		return (void *)(ip + 1) > packet->data_end || ip->ttl <= 1;
-	}
-	struct ipv6hdr *ip = packet->data + ETH_HLEN;
-
-	return (void *)(ip + 1) > packet->data_end || ip->hop_limit <= 1;
 }
 
 /* XDP: only what needs no more than the flow. Everything out of the ordinary is TC's. */
@@ -67,14 +57,6 @@ static __always_inline enum verdict forward_xdp(struct packet *packet, const str
 	return VERDICT_REDIRECTED;
 }
 
-/* In this CPU's scratch, or NULL. */
-static __always_inline struct route *route_of(struct packet *packet, const struct rewrite *rewrite)
-{
-	struct scratch *scratch = map_only_element(&scratches);
-
-	return scratch && !route_find(packet->context, rewrite, &scratch->route) ? &scratch->route : NULL;
-}
-
 /* A socket of this host has a port that a container had first (nat/host_socket.h): the port alone changes, and the stack goes
  * on with the packet, out of the host or up to the socket. */
 static __always_inline enum verdict relabel(struct packet *packet, const struct flow_reference *reference, __u64 now)
@@ -91,13 +73,6 @@ static __always_inline enum verdict relabel(struct packet *packet, const struct 
 	if (!rewrite_ports(packet, &rewrite) || !rewrite_checksum(packet, &rewrite))
 		return packet_refuse(packet, REASON_CHECKSUM_UPDATE);
 	return VERDICT_PASS;
-}
-
-/* Sends through the kernel's neighbour table: it resolves a neighbour that is not known, and keeps a known one confirmed. */
-static __always_inline enum verdict redirect_to_neighbour(struct packet *packet, struct route *route)
-{
-	packet->action = bpf_redirect_neigh(route->next_hop.ifindex, &route->neighbour, sizeof(route->neighbour), 0);
-	return VERDICT_REDIRECTED;
 }
 
 /* What XDP does not look at, or the next hop has not: the stack would refuse such a packet. */
@@ -140,7 +115,7 @@ static __always_inline enum verdict forward_tc(struct packet *packet, const stru
 	}
 	reason = tc_packet_refused(packet, &rewrite.next_hop);
 	if (reason != REASON_NONE)
-		return packet_refuse(packet, reason);
+		return packet_report(packet, reason, rewrite.next_hop.mtu);
 	flow_track(reference, half, packet, direction);
 	flow_account(half, packet, now);
 	if (!packet_rewrite(packet, &rewrite))
@@ -184,7 +159,7 @@ static __always_inline enum verdict forward_translated(struct packet *packet, co
 	packet_allow_growth(packet, &rewrite.next_hop);
 	reason = tc_packet_refused(packet, &rewrite.next_hop);
 	if (reason != REASON_NONE)
-		return packet_refuse(packet, reason);
+		return packet_report(packet, reason, rewrite.next_hop.mtu);
 	flow_track(reference, half, packet, direction);
 	flow_account(half, packet, now);
 	if (!packet_translate(packet, &rewrite))
@@ -276,7 +251,8 @@ static __always_inline enum verdict forward_known(struct packet *packet, const s
 		return forward_unknown(packet);
 	}
 	verdict = forward(packet, reference);
-	if (verdict == VERDICT_DROP && packet->begun) /* a flow whose first packet gets nowhere is not kept */
+	/* A flow whose first packet gets nowhere is not kept. */
+	if (packet->begun && (verdict == VERDICT_DROP || (verdict == VERDICT_CONTINUE && packet->stage == STAGE_REPORT)))
 		flow_reference_end(reference);
 	return verdict;
 }
@@ -293,6 +269,14 @@ static __always_inline enum verdict admit(struct packet *packet)
 	return packet_continue(packet, STAGE_ROUTE);
 }
 
+/* An ICMP error. The host's own go out as they are. */
+static __always_inline enum verdict forward_error(struct packet *packet)
+{
+	if (packet->side == SIDE_HOST || !packet_is_for_host(packet))
+		return VERDICT_PASS;
+	return packet->stage == STAGE_ICMP ? error_forward(packet) : packet_continue(packet, STAGE_ICMP);
+}
+
 static __always_inline enum verdict pipeline(struct packet *packet)
 {
 	struct flow_reference reference;
@@ -305,9 +289,15 @@ static __always_inline enum verdict pipeline(struct packet *packet)
 		return packet_refuse(packet, REASON_FRAGMENT);
 	case PARSE_FOREIGN:
 		return VERDICT_PASS;
+	case PARSE_ERROR:
+		return forward_error(packet);
 	case PARSE_OK:
 		break;
 	}
+	if (packet->stage == STAGE_ICMP)
+		return VERDICT_PASS;
+	if (packet->stage == STAGE_REPORT)
+		return report(packet);
 	if (packet->side != SIDE_HOST && !packet_is_for_host(packet))
 		return VERDICT_PASS;
 	if (packet->stage == STAGE_ADMIT)

@@ -86,6 +86,30 @@ enum Script {
             sys.stdout.buffer.write(data)
             """
 
+    /// Arguments: address, port, source port, hops, seconds. Prints type, code and sender of the error that comes back
+    /// (struct sock_extended_err, then its sender's address), or nothing.
+    static let udpError =
+        prelude + """
+            address, (port, source, hops), seconds = sys.argv[1], map(int, sys.argv[2:5]), float(sys.argv[5])
+            is_v6 = ":" in address
+            client = socket.socket(socket.AF_INET6 if is_v6 else socket.AF_INET, socket.SOCK_DGRAM)
+            level, ttl, errors = (socket.IPPROTO_IPV6, socket.IPV6_UNICAST_HOPS, 25) if is_v6 else (socket.IPPROTO_IP, socket.IP_TTL, 11)
+            client.setsockopt(level, ttl, hops)
+            client.setsockopt(level, errors, 1)
+            client.bind(("", source))
+            client.settimeout(seconds)
+            client.connect((address, port))
+            client.send(b"probe")
+            try:
+                client.recv(100)
+            except TimeoutError:
+                sys.exit()
+            except OSError:
+                _, [(_, _, error), *_], _, _ = client.recvmsg(100, 512, socket.MSG_ERRQUEUE)
+                sender = error[24:40] if is_v6 else error[20:24]
+                print(error[5], error[6], socket.inet_ntop(client.family, sender))
+            """
+
     /// Both ends: `send` and `receive` n bytes and return their hash.
     private static let transfer =
         """

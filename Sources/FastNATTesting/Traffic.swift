@@ -39,6 +39,19 @@ public enum Traffic {
         return try client.command(command, input: payload, timeout: timeout + .seconds(5)).outputBytes
     }
 
+    /// The ICMP error that a datagram meets, as its sender's socket is told; nil when none comes in time.
+    public static func errorAboutUDP(
+        to server: Packet.Endpoint, from client: NetworkNamespace, sourcePort: UInt16 = 0, hops: Int = 64,
+        timeout: Duration = .seconds(2)
+    ) throws(TestingError) -> ICMPError? {
+        let seconds = "\(Double(timeout.milliseconds) / 1_000)"
+        let command = Script.python(
+            Script.udpError, server.address.description, "\(server.port)", "\(sourcePort)", "\(hops)", seconds)
+        let words = try client.command(command, timeout: timeout + .seconds(5)).output.split(separator: " ")
+        guard words.count == 3, let type = UInt8(words[0]), let code = UInt8(words[1]) else { return nil }
+        return ICMPError(type: type, code: code, sender: try Packet.Address(String(words[2])))
+    }
+
     /// Sends bytes over a TCP connection, closes it half and returns all that comes back.
     @discardableResult
     public static func exchangeTCP(
@@ -72,5 +85,25 @@ public enum Traffic {
         guard sums.count == 2, sums[0].count == 64, sums[0] == sums[1] else {
             throw .corrupted("\(direction) of \(megabytes) MB with \(server): \(result.output)")
         }
+    }
+}
+
+/// An ICMP error as a socket is told of it.
+public struct ICMPError: Sendable, Hashable {
+    /// The type.
+    public let type: UInt8
+    /// The code.
+    public let code: UInt8
+    /// Who sent it.
+    public let sender: Packet.Address
+
+    init(type: UInt8, code: UInt8, sender: Packet.Address) {
+        (self.type, self.code, self.sender) = (type, code, sender)
+    }
+
+    /// The error of this kind in the sender's family.
+    public init(_ kind: ICMPErrorKind, from sender: Packet.Address) {
+        let fields = kind.fields(isIPv6: sender.isIPv6)
+        self.init(type: fields.type, code: fields.code, sender: sender)
     }
 }

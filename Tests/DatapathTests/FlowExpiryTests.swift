@@ -71,7 +71,8 @@ import Testing
         let conversation = Conversation(way, .udp)
         try datapath.open(conversation)
         try datapath.age(by: 135)
-        try datapath.expectDropped(conversation.request().with { $0.ttl = 1 }, at: way.hook, counting: "ttl_expired")
+        try datapath.expectReported(
+            conversation.request().with { $0.ttl = 1 }, as: .timeExceeded, at: way.hook, counting: "ttl_expired")
         try await datapath.sweep()
         #expect(try datapath.states() == [])
     }

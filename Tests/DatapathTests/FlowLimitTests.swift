@@ -71,7 +71,8 @@ import Testing
     func `a flow whose first packet gets nowhere is not kept`(kind: Kind) throws {
         let datapath = try TestDatapath()
         let conversation = Conversation(kind)
-        try datapath.expectDropped(conversation.request(.syn).with { $0.ttl = 1 }, counting: "ttl_expired")
+        try datapath.expectReported(
+            conversation.request(.syn).with { $0.ttl = 1 }, as: .timeExceeded, counting: "ttl_expired")
         #expect(try datapath.leftovers() == [])
         try datapath.open(conversation)
     }

@@ -16,8 +16,10 @@ import Testing
         let conversation = Conversation(way)
         try datapath.open(conversation)
         let (request, reply) = (conversation.request(), conversation.reply())
-        try datapath.expectDropped(request.with { $0.ttl = ttl }, at: way.hook, counting: "ttl_expired")
-        try datapath.expectDropped(reply.with { $0.ttl = ttl }, at: way.hook, on: .container, counting: "ttl_expired")
+        try datapath.expectReported(
+            request.with { $0.ttl = ttl }, as: .timeExceeded, at: way.hook, counting: "ttl_expired")
+        try datapath.expectReported(
+            reply.with { $0.ttl = ttl }, as: .timeExceeded, at: way.hook, on: .container, counting: "ttl_expired")
         #expect(try datapath.installed(conversation).packets == (way.transport == .tcp ? 3 : 2))
     }
 

@@ -113,13 +113,14 @@ import Testing
     }
 
     @Test(arguments: TransportWay.all)
-    func `a packet longer than the MTU is dropped, one as long goes on`(way: TransportWay) throws {
+    func `a packet longer than the MTU is answered with the MTU, one as long goes on`(way: TransportWay) throws {
         try network.namespace.ip(["link set ctr mtu 1400"])
         let conversation = Conversation(way)
         try datapath.open(conversation)
         let fits = [UInt8](repeating: 7, count: 1_400 - way.family.headerLength - (way.transport == .tcp ? 20 : 8))
         try datapath.expectForwarded(conversation, conversation.request(payload: fits), at: way.hook)
-        try datapath.expectDropped(conversation.request(payload: fits + [7]), at: way.hook, counting: "too_big")
+        try datapath.expectReported(
+            conversation.request(payload: fits + [7]), as: .tooBig(mtu: 1_400), at: way.hook, counting: "too_big")
         // The way back is 1,500 wide.
         try datapath.expectReturned(conversation, conversation.reply(payload: fits + [7]), at: way.hook)
         #expect(try datapath.datapath.flows().first?.original.packets == (way.transport == .tcp ? 3 : 2))
@@ -133,8 +134,8 @@ import Testing
         let request = conversation.request(payload: [UInt8](repeating: 7, count: 1_350))
         try datapath.expectForwarded(conversation, request, at: way.hook)
         try datapath.setNextHops(.stale)
-        try datapath.expectDropped(request, counting: "too_big")
-        try datapath.expectDropped(request, at: way.hook, counting: "too_big")
+        try datapath.expectReported(request, as: .tooBig(mtu: 1_300), counting: "too_big")
+        try datapath.expectReported(request, as: .tooBig(mtu: 1_300), at: way.hook, counting: "too_big")
     }
 
     @Test(arguments: Kind.all)
@@ -143,9 +144,9 @@ import Testing
         try datapath.open(conversation)
         let headers = UInt32(kind.family.headerLength + (kind.transport == .tcp ? 20 : 8))
         let request = conversation.request(payload: [UInt8](repeating: 7, count: 3_000))
-        try datapath.expectDropped(request, counting: "too_big")
+        try datapath.expectReported(request, as: .tooBig(mtu: 1_500), counting: "too_big")
         try datapath.expectForwarded(request, as: conversation.forwarded(request), gsoSize: 1_500 - headers)
-        try datapath.expectDropped(request, counting: "too_big", gsoSize: 1_501 - headers)
+        try datapath.expectReported(request, as: .tooBig(mtu: 1_500), counting: "too_big", gsoSize: 1_501 - headers)
     }
 
     @Test(arguments: Family.allCases)
@@ -156,7 +157,7 @@ import Testing
         let request = conversation.request(payload: [UInt8](repeating: 7, count: 3_000), options: options)
         let headers = UInt32(family.headerLength + 32)
         try datapath.expectForwarded(request, as: conversation.forwarded(request), gsoSize: 1_500 - headers)
-        try datapath.expectDropped(request, counting: "too_big", gsoSize: 1_501 - headers)
+        try datapath.expectReported(request, as: .tooBig(mtu: 1_500), counting: "too_big", gsoSize: 1_501 - headers)
     }
 
     @Test(arguments: Kind.all)

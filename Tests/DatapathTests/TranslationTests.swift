@@ -72,9 +72,11 @@ import Testing
         // 1,500 bytes on the container's network, less the header that the packet will have there.
         let fits = 1_500 - headers - (kind.family == .ipv4 ? 40 : 20)
         try expectCrossed(conversation.request(payload: [UInt8](repeating: 1, count: fits)), conversation)
-        try datapath.expectDropped(
-            conversation.request(payload: [UInt8](repeating: 1, count: fits + 1)), counting: "too_big")
-        try datapath.expectDropped(conversation.request().with { $0.ttl = 1 }, counting: "ttl_expired")
+        try datapath.expectReported(
+            conversation.request(payload: [UInt8](repeating: 1, count: fits + 1)),
+            as: .tooBig(mtu: kind.family == .ipv4 ? 1_480 : 1_520), counting: "too_big")
+        try datapath.expectReported(
+            conversation.request().with { $0.ttl = 1 }, as: .timeExceeded, counting: "ttl_expired")
     }
 
     private func open(_ conversation: Conversation) throws {

@@ -21,6 +21,8 @@
 	X(NO_ADDRESS, no_address, 1, "masqueraded, but the uplink has no address to send from") \
 	X(FLOW_RACE, flow_race, 1, "two CPUs made the same flow at once, or it went while the packet was handled") \
 	X(MAPPING_RACE, mapping_race, 1, "mappings changed at the moment the packet began a flow; its sender tries again") \
+	X(BAD_ERROR, bad_error, 1, "ICMP error with a wrong checksum, of its own or in the header that it quotes") \
+	X(REPORT_LIMITED, report_limited, 1, "dropped without an ICMP error to its sender: too many at once") \
 	X(CHECKSUM_UPDATE, checksum_update, 1, "the kernel refused a checksum update")
 
 #define FASTNAT_REASON_ENUM(identifier, name, dropped, text) REASON_##identifier,

@@ -40,6 +40,16 @@ static __always_inline enum verdict packet_continue(struct packet *packet, enum 
 	return VERDICT_CONTINUE;
 }
 
+/* Drops the packet, which has come over a network, and lets its sender know why (nat/report.h). TC alone. */
+static __always_inline enum verdict packet_report(struct packet *packet, enum reason reason, __u32 mtu)
+{
+	struct __sk_buff *skb = packet->context;
+
+	skb->cb[TC_NOTE_REASON] = reason;
+	skb->cb[TC_NOTE_MTU] = mtu;
+	return packet_continue(packet, STAGE_REPORT);
+}
+
 #define REASON_DROP_BIT(identifier, name, dropped, text) (dropped) << REASON_##identifier |
 
 /* What the list of reasons (abi/reasons.h) says of a packet that is not forwarded. */

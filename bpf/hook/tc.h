@@ -70,8 +70,10 @@ static __always_inline bool tc_checksum_update(struct packet *packet, __u32 offs
 
 /* What a program leaves for the one that goes on with its packet: words of the packet's control block. */
 enum tc_note {
-	TC_NOTE_SIDE,  /* enum side */
-	TC_NOTE_BEGUN, /* not 0: the packet has begun its flow in a stage before */
+	TC_NOTE_SIDE,   /* enum side */
+	TC_NOTE_BEGUN,  /* not 0: the packet has begun its flow in a stage before */
+	TC_NOTE_REASON, /* for STAGE_REPORT: enum reason that it is dropped for */
+	TC_NOTE_MTU,    /* and bytes that could go on, for REASON_TOO_BIG */
 };
 
 static __always_inline int tc_action(struct packet *packet, enum verdict verdict)

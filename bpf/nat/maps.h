@@ -3,6 +3,7 @@
 #ifndef FASTNAT_NAT_MAPS_H
 #define FASTNAT_NAT_MAPS_H
 
+#include "../net/icmp.h"
 #include "../net/translate.h"
 
 /* Set by the loader from the maps' sizes and the settings' seed. */
@@ -160,6 +161,17 @@ struct route {
 	struct bpf_redir_neigh neighbour;
 };
 
+/* Bytes of an ICMP message that are summed at a time. */
+#define MESSAGE_CHUNK 256
+
+/* Bytes of a packet that a report quotes at most: as many as fit the 1,280 that every IPv6 link carries (RFC 4443, 2.4c). */
+#define REPORT_QUOTE_BYTES (1280 - 40 - 8)
+
+struct report_message {
+	struct icmp_header header;
+	__u8 quote[REPORT_QUOTE_BYTES]; /* zeros where there is less */
+};
+
 /* What a packet needs room for beyond its stack of 512 bytes. */
 struct scratch {
 	struct flow_request request;
@@ -167,6 +179,9 @@ struct scratch {
 	struct tuple unbound;   /* masquerade.h: the original tuple while a pattern is in its place */
 	__u32 next_port;        /* where the search for a free port goes on */
 	struct route route;
+	struct quote quote;           /* icmp.h */
+	__u8 chunk[MESSAGE_CHUNK];    /* of a message that is summed */
+	struct report_message report; /* report.h */
 };
 
 /* One element. A program at TC has its CPU for itself until it ends. */
@@ -176,6 +191,14 @@ struct {
 	__type(key, __u32);
 	__type(value, struct scratch);
 } scratches SEC(".maps");
+
+/* One element: when the reports of this CPU would have come to an end, had they been sent at their rate (ns; report.h). */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, __u64);
+} report_limits SEC(".maps");
 
 /* enum stage → the program that goes on with a packet. Written by the loader before anything is attached. */
 struct {

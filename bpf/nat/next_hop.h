@@ -38,6 +38,7 @@ static __always_inline long fib_find(struct __sk_buff *skb, struct bpf_fib_looku
 	return bpf_fib_lookup(skb, fib, sizeof(*fib), flags);
 }
 
+/* The answer to FIB_LOOKUP_SOURCE. */
 static __always_inline void fib_source(const struct bpf_fib_lookup *fib, bool is_ipv4, struct address *source)
 {
 	if (is_ipv4)
@@ -147,6 +148,21 @@ static __always_inline bool next_hop_is_fresh(const struct flow_half *half, __u6
 {
 	return READ_ONCE(half->next_hop.ifindex) && READ_ONCE(half->next_hop.flags) & NEXT_HOP_RESOLVED &&
 	       (__u32)(now >> 20) - READ_ONCE(half->refreshed) < NEXT_HOP_LIFETIME;
+}
+
+/* In this CPU's scratch, or NULL. */
+static __always_inline struct route *route_of(struct packet *packet, const struct rewrite *rewrite)
+{
+	struct scratch *scratch = map_only_element(&scratches);
+
+	return scratch && !route_find(packet->context, rewrite, &scratch->route) ? &scratch->route : NULL;
+}
+
+/* Sends through the kernel's neighbour table: it resolves a neighbour that is not known, and keeps a known one confirmed. */
+static __always_inline enum verdict redirect_to_neighbour(struct packet *packet, struct route *route)
+{
+	packet->action = bpf_redirect_neigh(route->next_hop.ifindex, &route->neighbour, sizeof(route->neighbour), 0);
+	return VERDICT_REDIRECTED;
 }
 
 #endif

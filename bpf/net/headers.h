@@ -4,6 +4,7 @@
 #define FASTNAT_NET_HEADERS_H
 
 #include <linux/if_ether.h>
+#include <linux/icmpv6.h>
 #include <linux/in.h>
 #include <linux/ip.h>
 #include <linux/ipv6.h>
@@ -12,6 +13,7 @@
 
 #include "../hook/hook.h"
 
+#define IPV4_DONT_FRAGMENT 0x4000
 #define IPV4_MORE_FRAGMENTS 0x2000
 #define IPV4_FRAGMENT_OFFSET 0x1fff
 
@@ -28,6 +30,28 @@ enum tcp_flag {
 #define PORT_FIRST_PRIVILEGED 512
 #define PORT_FIRST_UNPRIVILEGED 1024
 #define PORT_LAST 65535
+
+/* The first 8 bytes of either ICMP. */
+struct icmp_header {
+	__u8 type;
+	__u8 code;
+	__be16 checksum;
+	__be32 rest; /* of an error: zero or its parameter, such as an MTU */
+};
+
+/* Errors of ICMPv4 (RFC 792; linux/icmp.h includes the C library). Source quench and redirects are not for us to pass on
+ * (RFC 5508, REQ-10). */
+enum icmpv4_type {
+	ICMPV4_DESTINATION_UNREACHABLE = 3,
+	ICMPV4_TIME_EXCEEDED = 11,
+	ICMPV4_PARAMETER_PROBLEM = 12,
+};
+
+/* Codes of ICMPV4_DESTINATION_UNREACHABLE (RFC 792, RFC 1812, 5.2.7.1). */
+enum icmpv4_unreachable {
+	ICMPV4_FRAGMENTATION_NEEDED = 4,
+	ICMPV4_PROHIBITED = 13,
+};
 
 #define TCP_CHECKSUM_OFFSET offsetof(struct tcphdr, check)
 #define UDP_CHECKSUM_OFFSET offsetof(struct udphdr, check)

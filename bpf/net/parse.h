@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR MIT */
-/* Ethernet → IPv4 or IPv6 → TCP or UDP. Fills in struct packet; changes nothing. */
+/* Ethernet → IPv4 or IPv6 → TCP, UDP or an ICMP error. Fills in struct packet; changes nothing. */
 #ifndef FASTNAT_NET_PARSE_H
 #define FASTNAT_NET_PARSE_H
 
@@ -10,7 +10,28 @@ enum parse_result {
 	PARSE_FOREIGN,   /* well, but no TCP or UDP over IP: not ours */
 	PARSE_MALFORMED, /* left to the stack, counted */
 	PARSE_FRAGMENT,  /* left to the stack, counted */
+	PARSE_ERROR,     /* an ICMP error, about a packet that may be ours */
 };
+
+/* Protocols that are read further. ICMP is TC's alone: at XDP it is foreign. */
+static __always_inline bool protocol_is_known(const struct packet *packet, __u8 protocol, __u8 icmp)
+{
+	return protocol == IPPROTO_TCP || protocol == IPPROTO_UDP || (packet->hook == HOOK_TC && protocol == icmp);
+}
+
+static __always_inline enum parse_result parse_icmp(struct packet *packet, const struct icmp_header *icmp, __u32 available)
+{
+	bool is_error;
+
+	if (available < sizeof(*icmp) || (void *)(icmp + 1) > packet->data_end)
+		return PARSE_FOREIGN;
+	if (packet->is_ipv4)
+		is_error = icmp->type == ICMPV4_DESTINATION_UNREACHABLE || icmp->type == ICMPV4_TIME_EXCEEDED ||
+			   icmp->type == ICMPV4_PARAMETER_PROBLEM;
+	else
+		is_error = icmp->type >= ICMPV6_DEST_UNREACH && icmp->type <= ICMPV6_PARAMPROB;
+	return is_error ? PARSE_ERROR : PARSE_FOREIGN;
+}
 
 static __always_inline enum parse_result parse_transport(struct packet *packet, void *transport, __u32 available)
 {
@@ -35,7 +56,7 @@ static __always_inline enum parse_result parse_transport(struct packet *packet, 
 		packet->headers_length = packet->transport_offset - ETH_HLEN + sizeof(*udp);
 		packet->udp_without_checksum = !udp->check;
 	} else {
-		return PARSE_FOREIGN;
+		return parse_icmp(packet, transport, available);
 	}
 	packet->tuple->source_port = udp->source;
 	packet->tuple->destination_port = udp->dest;
@@ -66,10 +87,10 @@ static __always_inline enum parse_result parse_ipv4(struct packet *packet)
 	header_length = ip->ihl * 4;
 	if (!packet_set_length(packet, bpf_ntohs(ip->tot_len), header_length))
 		return PARSE_MALFORMED;
-	if (ip->protocol != IPPROTO_TCP && ip->protocol != IPPROTO_UDP)
+	if (!protocol_is_known(packet, ip->protocol, IPPROTO_ICMP))
 		return PARSE_FOREIGN;
 	if (ip->frag_off & bpf_htons(IPV4_MORE_FRAGMENTS | IPV4_FRAGMENT_OFFSET))
-		return PARSE_FRAGMENT;
+		return ip->protocol == IPPROTO_ICMP ? PARSE_FOREIGN : PARSE_FRAGMENT;
 	packet->is_ipv4 = true;
 	packet->transport_offset = ETH_HLEN + header_length;
 	packet->tuple->protocol = ip->protocol;
@@ -86,7 +107,7 @@ static __always_inline enum parse_result parse_ipv6(struct packet *packet)
 		return PARSE_MALFORMED;
 	if (ip->nexthdr == IPPROTO_FRAGMENT)
 		return PARSE_FRAGMENT;
-	if (ip->nexthdr != IPPROTO_TCP && ip->nexthdr != IPPROTO_UDP)
+	if (!protocol_is_known(packet, ip->nexthdr, IPPROTO_ICMPV6))
 		return PARSE_FOREIGN;
 	packet->is_ipv4 = false;
 	if (!packet_set_length(packet, ip->payload_len ? bpf_ntohs(ip->payload_len) + sizeof(*ip) : 0, sizeof(*ip)))

@@ -26,6 +26,18 @@ static __always_inline void *packet_transport(struct packet *packet)
 	return packet->data + (offset & 0x7f);
 }
 
+static __always_inline bool packet_ttl_is_used_up(struct packet *packet)
+{
+	if (packet->is_ipv4) {
+		struct iphdr *ip = packet->data + ETH_HLEN;
+
+		return (void *)(ip + 1) > packet->data_end || ip->ttl <= 1;
+	}
+	struct ipv6hdr *ip = packet->data + ETH_HLEN;
+
+	return (void *)(ip + 1) > packet->data_end || ip->hop_limit <= 1;
+}
+
 static __always_inline bool rewrite_ethernet(struct packet *packet, const struct next_hop *next_hop)
 {
 	struct ethhdr *ethernet = packet->data;

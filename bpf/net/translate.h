@@ -9,8 +9,6 @@
  * does not (RFC 7915, 5.1). */
 #define TRANSLATED_UNFRAGMENTED 1260
 
-#define IPV4_DONT_FRAGMENT 0x4000
-
 /* What the two kinds of IP headers have in common. */
 struct ip_fields {
 	__u8 traffic_class; /* DSCP and ECN */

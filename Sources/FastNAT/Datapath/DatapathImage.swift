@@ -9,6 +9,8 @@ enum DatapathProgram: String, CaseIterable {
     case admit = "fastnat_admit"
     case route = "fastnat_route"
     case translate = "fastnat_translate"
+    case icmp = "fastnat_icmp"
+    case report = "fastnat_report"
     case xdp = "fastnat_xdp"
     case armSweep = "fastnat_arm_sweep"
     case flush = "fastnat_flush"

@@ -22,8 +22,7 @@ struct DatapathMaps: ~Copyable {
     static let names = [
         "flow_index", "flows", "flow_slots", "slot_cursors", "flow_gauges", "settings", "mappings", "mapping_ranges",
         "mapping_sources", "mapping_owners", "masquerades", "masquerade_exemptions", "mapping_counters",
-        "reason_counters",
-        "xdp_outputs", "scratches", "stages", "sweeps",
+        "reason_counters", "xdp_outputs", "scratches", "report_limits", "stages", "sweeps",
     ]
 
     /// Opens each map by its name.

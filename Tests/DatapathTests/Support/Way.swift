@@ -37,6 +37,8 @@ enum Family: String, CaseIterable, CustomTestStringConvertible {
     var target: Packet.Address { self == .ipv4 ? "172.17.0.2" : "fd00:17::2" }
     /// Another container.
     var otherTarget: Packet.Address { self == .ipv4 ? "172.17.0.3" : "fd00:17::3" }
+    /// The host's address on the containers' network.
+    var gateway: Packet.Address { self == .ipv4 ? "172.17.0.1" : "fd00:17::1" }
     /// Somebody else's address, beyond the gateway.
     var stranger: Packet.Address { self == .ipv4 ? "203.0.113.9" : "2001:db8:aaaa::9" }
     /// Any local address, as a mapping's text has it.

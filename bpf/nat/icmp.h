@@ -1,0 +1,137 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR MIT */
+/* ICMP errors about packets that were translated: they go to the packet's sender, with the packet as he sent it (RFC 5508, 4).
+ *
+ * What an error quotes was sent by this host in one direction of a flow; reversed, it is the tuple of the packets that come in
+ * where the error does. Errors change nothing about a flow: they keep none alive and end none (RFC 4787, REQ-12; RFC 5382,
+ * REQ-10; RFC 5508, REQ-6). */
+#ifndef FASTNAT_NAT_ICMP_H
+#define FASTNAT_NAT_ICMP_H
+
+#include "next_hop.h"
+
+/* More than any link carries in one packet. */
+#define MESSAGE_CHUNKS 64
+
+/* The sum of `length` bytes of the packet, folded, added to the sum `seed`; -1 when they cannot be read. */
+__noinline int message_sum(struct __sk_buff *skb, __u32 offset, __u32 length, __u32 seed)
+{
+	struct scratch *scratch = map_only_element(&scratches);
+
+	if (!scratch)
+		return -1;
+	for (int i = 0; i < MESSAGE_CHUNKS && length; i++) {
+		__u32 part = length < MESSAGE_CHUNK ? length : MESSAGE_CHUNK;
+
+		if (part < MESSAGE_CHUNK)
+			__builtin_memset(scratch->chunk, 0, MESSAGE_CHUNK);
+		asm volatile("" : "+r"(part));
+		if (part - 1 >= MESSAGE_CHUNK || bpf_skb_load_bytes(skb, offset, scratch->chunk, part))
+			return -1;
+		seed = bytes_sum(scratch->chunk, MESSAGE_CHUNK, seed);
+		offset += part;
+		length -= part;
+	}
+	return length ? -1 : checksum_fold(seed);
+}
+
+/* RFC 5508, REQ-3. */
+static __always_inline bool message_is_sound(struct packet *packet)
+{
+	__u32 length = packet->ip_length - (packet->transport_offset - ETH_HLEN);
+	__u64 pseudo = packet->is_ipv4 ? 0 : icmpv6_pseudo_sum(&packet->tuple->source, &packet->tuple->destination, length);
+
+	return message_sum(packet->context, packet->transport_offset, length, checksum_fold(pseudo)) == 0xffff;
+}
+
+/* Where the error goes, and from whom. Whoever sends one on the containers' side has the address that they are known by on the
+ * other (RFC 5508, REQ-5c); a router among the clients keeps its own. */
+static __always_inline void error_rewrite(struct packet *packet, const struct flow_half *half, const struct flow_half *other,
+					  struct rewrite *rewrite)
+{
+	const struct tuple *tuple = packet->tuple;
+
+	rewrite->source = tuple->source;
+	if (packet->side == SIDE_CONTAINER || address_equal(&tuple->source, &half->tuple.source))
+		rewrite->source = other->tuple.destination;
+	rewrite->destination = other->tuple.source;
+	rewrite->address_delta =
+		checksum_delta(checksum_sum_address(&tuple->source) + checksum_sum_address(&tuple->destination),
+			       checksum_sum_address(&rewrite->source) + checksum_sum_address(&rewrite->destination));
+}
+
+/* Writes what the error quotes and moves its checksum, by `delta` as well. Invalidates packet->data. */
+static __always_inline bool error_write(struct packet *packet, struct quote *quote, __u16 delta)
+{
+	struct icmp_header *icmp = packet_transport(packet);
+
+	if ((void *)(icmp + 1) > packet->data_end)
+		return false;
+	icmp->checksum = checksum_apply(icmp->checksum, delta);
+	return quote_store(packet, quote);
+}
+
+/* Sends the error on; its quote is written already and changes the message's sum by `delta`. */
+static __always_inline enum verdict error_redirect(struct packet *packet, struct rewrite *rewrite, struct quote *quote,
+						   __u16 delta)
+{
+	struct route *route;
+
+	if (packet_ttl_is_used_up(packet))
+		return packet_refuse(packet, REASON_TTL_EXPIRED);
+	route = route_of(packet, rewrite);
+	if (!route)
+		return packet_refuse(packet, REASON_NO_ROUTE);
+	if (packet->ip_length > route->next_hop.mtu)
+		return packet_refuse(packet, REASON_TOO_BIG);
+	next_hop_copy(&rewrite->next_hop, &route->next_hop);
+	if (!packet->is_ipv4) /* the pseudo header's addresses count, too */
+		delta = checksum_fold((__u64)delta + rewrite->address_delta);
+	if (!rewrite_ethernet(packet, &rewrite->next_hop) || !rewrite_network(packet, rewrite) ||
+	    !error_write(packet, quote, delta))
+		return packet_refuse(packet, REASON_CHECKSUM_UPDATE);
+	return redirect_to_neighbour(packet, route);
+}
+
+/* The error is the flow's, and sound. */
+static __always_inline enum verdict error_translate(struct packet *packet, const struct flow_reference *reference,
+						    struct quote *quote)
+{
+	enum direction direction = entry_direction(reference->entry);
+	struct flow_half *half = flow_half(reference->flow, direction);
+	struct flow_half *other = flow_half(reference->flow, !direction);
+	struct tuple sent = other->tuple;
+	struct rewrite rewrite;
+	__u16 delta;
+
+	error_rewrite(packet, half, other, &rewrite);
+	delta = quote_rewrite(quote, &sent, half->address_delta, half->port_delta, packet->is_ipv4);
+	if (!flow_reference_holds(reference))
+		return packet_refuse(packet, REASON_FLOW_RACE);
+	if (!(reference->flow->life.flags & FLOW_OF_HOST))
+		return error_redirect(packet, &rewrite, quote, delta);
+	/* For a socket of this host, whose port alone was changed. */
+	return error_write(packet, quote, delta) ? VERDICT_PASS : packet_refuse(packet, REASON_CHECKSUM_UPDATE);
+}
+
+/* An error about no flow is the stack's, whatever it says: it may be about a connection of the host. */
+static __always_inline enum verdict error_forward(struct packet *packet)
+{
+	struct scratch *scratch = map_only_element(&scratches);
+	struct flow_reference reference;
+	struct quote *quote;
+
+	if (!scratch)
+		return VERDICT_PASS;
+	quote = &scratch->quote;
+	if (!quote_load(packet, quote) || !quote_read(quote, packet->is_ipv4) ||
+	    !address_equal(&packet->tuple->destination, &quote->tuple.destination) || !flow_find(&quote->tuple, &reference) ||
+	    reference.flow->life.flags & (FLOW_PATTERN | FLOW_TRANSLATES))
+		return VERDICT_PASS;
+	if (quote->is_damaged || !message_is_sound(packet)) /* RFC 5508, REQ-3 */
+		return packet_refuse(packet, REASON_BAD_ERROR);
+	if (address_is_no_host(&packet->tuple->source))
+		return packet_refuse(packet, REASON_MARTIAN_SOURCE);
+	return error_translate(packet, &reference, quote);
+}
+
+#endif
