@@ -89,6 +89,25 @@ int fastnat_report(struct __sk_buff *skb)
 	return tc_run_stage(skb, STAGE_REPORT);
 }
 
+SEC("tc")
+int fastnat_fragment(struct __sk_buff *skb)
+{
+	return tc_run_stage(skb, STAGE_FRAGMENT);
+}
+
+/* Cuts a translated packet that is too long for its way. */
+SEC("tc")
+int fastnat_cut(struct __sk_buff *skb)
+{
+	enum reason reason = REASON_NONE;
+	int action = cut_run(skb, &reason);
+
+	if (reason == REASON_NONE)
+		return action;
+	reason_count(reason);
+	return TC_ACT_SHOT;
+}
+
 /* An uplink before there is a socket buffer: known flows alone. What it passes, fastnat_uplink sees (and counts). */
 SEC("xdp.frags")
 int fastnat_xdp(struct xdp_md *frame)

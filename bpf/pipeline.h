@@ -3,10 +3,12 @@
 #ifndef FASTNAT_PIPELINE_H
 #define FASTNAT_PIPELINE_H
 
+#include "nat/cut.h"
+#include "nat/fragment.h"
 #include "nat/icmp.h"
 #include "nat/report.h"
 #include "nat/sweep.h"
-#include "net/parse.h"
+#include "net/fragment.h"
 
 /* Copies what this direction's packets become: the other half's tuple, reversed. */
 static __always_inline void rewrite_from_flow(struct rewrite *rewrite, const struct flow_half *half,
@@ -83,6 +85,12 @@ static __always_inline enum reason tc_packet_refused(struct packet *packet, cons
 	return packet_wire_length(packet) > next_hop->mtu ? REASON_TOO_BIG : REASON_NONE;
 }
 
+/* The stages that may look up routes; others hand packets to them. */
+static __always_inline bool packet_may_ask(const struct packet *packet)
+{
+	return packet->stage == STAGE_ROUTE || packet->stage == STAGE_FRAGMENT;
+}
+
 /* A flow whose next hop is fresh needs nothing but itself; STAGE_ROUTE looks up the route of others. */
 static __always_inline enum verdict forward_tc(struct packet *packet, const struct flow_reference *reference, __u64 now)
 {
@@ -92,13 +100,14 @@ static __always_inline enum verdict forward_tc(struct packet *packet, const stru
 	struct route *route = NULL;
 	struct rewrite rewrite;
 	enum reason reason;
+	bool cut = false;
 
 	rewrite_from_flow(&rewrite, half, flow_half(reference->flow, !direction));
 	cached = cached && next_hop_read(&half->next_hop, &rewrite.next_hop);
 	if (!flow_reference_holds(reference))
 		return packet_refuse(packet, REASON_FLOW_RACE);
 	if (!cached) {
-		if (packet->stage != STAGE_ROUTE)
+		if (!packet_may_ask(packet))
 			return packet_continue(packet, STAGE_ROUTE);
 		if (reference->flow->life.flags & FLOW_OF_HOST)
 			return relabel(packet, reference, now);
@@ -114,12 +123,19 @@ static __always_inline enum verdict forward_tc(struct packet *packet, const stru
 		half->refreshed = now >> 20;
 	}
 	reason = tc_packet_refused(packet, &rewrite.next_hop);
-	if (reason != REASON_NONE)
+	if (reason == REASON_TOO_BIG && packet_may_be_cut(packet)) {
+		if (packet->stage != STAGE_FRAGMENT)
+			return packet_continue(packet, STAGE_FRAGMENT);
+		cut = true;
+	} else if (reason != REASON_NONE) {
 		return packet_report(packet, reason, rewrite.next_hop.mtu);
+	}
 	flow_track(reference, half, packet, direction);
 	flow_account(half, packet, now);
 	if (!packet_rewrite(packet, &rewrite))
 		return packet_refuse(packet, REASON_CHECKSUM_UPDATE);
+	if (cut)
+		return packet_cut(packet, &rewrite.next_hop);
 	if (route)
 		return redirect_to_neighbour(packet, route);
 	packet->action = bpf_redirect(rewrite.next_hop.ifindex, 0);
@@ -218,12 +234,14 @@ static __always_inline bool flow_is_over(struct packet *packet, const struct flo
 	enum direction direction = entry_direction(reference->entry);
 
 	return flow_is_reused(reference->flow, packet, direction) ||
-	       (packet->stage == STAGE_ROUTE && flow_is_homeless(packet, reference->flow, direction));
+	       (packet_may_ask(packet) && flow_is_homeless(packet, reference->flow, direction));
 }
 
 /* A TCP packet from the middle of a connection is not ours: whoever carried it goes on. */
 static __always_inline bool packet_may_begin(const struct packet *packet)
 {
+	if (packet->is_later_fragment)
+		return false;
 	return packet->tuple->protocol != IPPROTO_TCP || (packet->tcp_flags & (TCP_SYN | TCP_ACK | TCP_RST)) == TCP_SYN;
 }
 
@@ -237,6 +255,31 @@ static __always_inline enum verdict forward_unknown(struct packet *packet)
 	return packet_continue(packet, STAGE_ADMIT);
 }
 
+/* A first fragment tells those that follow where they go: with the flow of its ports, or up the stack. true: others were
+ * waiting for it, and all come in again. */
+static __always_inline bool fragment_announce(struct packet *packet, bool is_foreign)
+{
+	struct scratch *scratch = map_only_element(&scratches);
+
+	if (!scratch || !packet->is_first_fragment || packet->side == SIDE_HOST)
+		return false;
+	fragment_note(scratch, packet->tuple, is_foreign);
+	if (is_foreign && packet->side == SIDE_UPLINK) /* those that waited have gone up the stack already */
+		return fragment_queue_drop(scratch), false;
+	if (fragment_release(packet->context))
+		return true;
+	tc_packet_fetch(packet); /* the verifier does not know that nothing has changed */
+	return false;
+}
+
+/* What is to be done with a fragment of a known flow before it is forwarded. VERDICT_CONTINUE: that is done. */
+static __always_inline enum verdict fragment_enter(struct packet *packet)
+{
+	if (packet->is_tiny_fragment)
+		return packet_refuse(packet, REASON_TINY_FRAGMENT);
+	return fragment_announce(packet, false) ? VERDICT_TAKEN : VERDICT_CONTINUE;
+}
+
 static __always_inline enum verdict forward_known(struct packet *packet, const struct flow_reference *reference)
 {
 	enum verdict verdict;
@@ -244,11 +287,18 @@ static __always_inline enum verdict forward_known(struct packet *packet, const s
 	if (packet->side == SIDE_HOST && !(reference->flow->life.flags & FLOW_OF_HOST))
 		return VERDICT_PASS;
 	if (flow_is_over(packet, reference)) {
-		if (packet->stage == STAGE_ROUTE)
+		if (packet_may_ask(packet))
 			flow_reference_end(reference);
 		else if (packet->hook == HOOK_TC)
 			return packet_continue(packet, STAGE_ROUTE);
 		return forward_unknown(packet);
+	}
+	if (packet->stage == STAGE_FRAGMENT && reference->flow->life.flags & FLOW_TRANSLATES)
+		return packet_refuse(packet, REASON_UNTRANSLATABLE);
+	if (packet->stage == STAGE_FRAGMENT && !(reference->flow->life.flags & FLOW_OF_HOST)) {
+		verdict = fragment_enter(packet);
+		if (verdict != VERDICT_CONTINUE)
+			return verdict;
 	}
 	verdict = forward(packet, reference);
 	/* A flow whose first packet gets nowhere is not kept. */
@@ -257,16 +307,93 @@ static __always_inline enum verdict forward_known(struct packet *packet, const s
 	return verdict;
 }
 
-/* STAGE_ADMIT: the flow, once made, is as any other; STAGE_ROUTE goes on. In a race, another CPU was faster: its flow is as
- * good. */
+/* A packet that is not ours goes up the stack, and so do the fragments behind it. */
+static __always_inline enum verdict fragment_leave(struct packet *packet)
+{
+	if (!fragment_announce(packet, true))
+		return VERDICT_PASS;
+	packet->reason = REASON_NONE; /* counted when it comes in again */
+	return VERDICT_TAKEN;
+}
+
+/* STAGE_ADMIT: the flow, once made, is as any other; STAGE_ROUTE or STAGE_FRAGMENT goes on. In a race, another CPU was faster:
+ * its flow is as good. */
 static __always_inline enum verdict admit(struct packet *packet)
 {
 	enum reason reason = begin(packet);
+	enum verdict verdict;
 
-	if (reason != REASON_NONE && reason != REASON_FLOW_RACE)
-		return packet_refuse(packet, reason);
+	if (reason != REASON_NONE && reason != REASON_FLOW_RACE) {
+		verdict = packet_refuse(packet, reason);
+		return verdict == VERDICT_PASS ? fragment_leave(packet) : verdict;
+	}
 	packet->begun = reason == REASON_NONE;
-	return packet_continue(packet, STAGE_ROUTE);
+	return packet_continue(packet, packet->is_first_fragment ? STAGE_FRAGMENT : STAGE_ROUTE);
+}
+
+static __always_inline enum verdict forward_any(struct packet *packet)
+{
+	struct flow_reference reference;
+
+	if (flow_find(packet->tuple, &reference))
+		return forward_known(packet, &reference);
+	if (packet->begun)
+		return packet_refuse(packet, REASON_FLOW_RACE);
+	return forward_unknown(packet);
+}
+
+/* A later fragment gets its datagram's ports. VERDICT_CONTINUE: it has them. */
+static __always_inline enum verdict fragment_complete(struct packet *packet)
+{
+	struct scratch *scratch = map_only_element(&scratches);
+
+	if (!scratch || packet->side == SIDE_HOST) /* for a socket of this host, ports alone would change */
+		return VERDICT_PASS;
+	switch (fragment_recall(packet->context)) {
+	case RECALL_OURS:
+		packet->tuple->source_port = scratch->fragment_note.source_port;
+		packet->tuple->destination_port = scratch->fragment_note.destination_port;
+		return VERDICT_CONTINUE;
+	case RECALL_FOREIGN:
+		return VERDICT_PASS;
+	case RECALL_WAITING:
+		/* What may be the stack's goes there at once; from a container it would leave the host untranslated. */
+		return packet_refuse(packet, packet->side == SIDE_UPLINK ? REASON_FRAGMENT : REASON_FRAGMENT_HELD);
+	case RECALL_TAKEN:
+		return VERDICT_TAKEN;
+	default:
+		return packet_refuse(packet, REASON_FRAGMENT_NO_ROOM);
+	}
+}
+
+/* STAGE_FRAGMENT */
+static __always_inline enum verdict forward_fragment(struct packet *packet)
+{
+	enum verdict verdict;
+
+	if (packet->is_later_fragment) {
+		verdict = fragment_complete(packet);
+		if (verdict != VERDICT_CONTINUE)
+			return verdict;
+	}
+	verdict = forward_any(packet);
+	if (verdict != VERDICT_PASS)
+		return verdict;
+	if (packet->is_later_fragment) /* its first fragment had a flow */
+		return packet_refuse(packet, REASON_FLOW_RACE);
+	return fragment_leave(packet);
+}
+
+/* Attached programs and STAGE_ROUTE leave fragments to STAGE_FRAGMENT, XDP to TC. */
+static __always_inline enum parse_result pipeline_parse(struct packet *packet)
+{
+	enum parse_result result = packet_parse(packet);
+	struct scratch *scratch;
+
+	if (result != PARSE_FRAGMENT || (packet->stage != STAGE_FRAGMENT && packet->stage != STAGE_ADMIT))
+		return result;
+	scratch = map_only_element(&scratches);
+	return scratch ? fragment_parse(packet, &scratch->fragment_key) : PARSE_FOREIGN;
 }
 
 /* An ICMP error. The host's own go out as they are. */
@@ -279,14 +406,12 @@ static __always_inline enum verdict forward_error(struct packet *packet)
 
 static __always_inline enum verdict pipeline(struct packet *packet)
 {
-	struct flow_reference reference;
-
 	packet->reason = REASON_NONE;
-	switch (packet_parse(packet)) {
+	switch (pipeline_parse(packet)) {
 	case PARSE_MALFORMED:
 		return packet_refuse(packet, REASON_MALFORMED);
 	case PARSE_FRAGMENT:
-		return packet_refuse(packet, REASON_FRAGMENT);
+		return packet->hook == HOOK_XDP ? VERDICT_PASS : packet_continue(packet, STAGE_FRAGMENT);
 	case PARSE_FOREIGN:
 		return VERDICT_PASS;
 	case PARSE_ERROR:
@@ -302,11 +427,7 @@ static __always_inline enum verdict pipeline(struct packet *packet)
 		return VERDICT_PASS;
 	if (packet->stage == STAGE_ADMIT)
 		return admit(packet);
-	if (flow_find(packet->tuple, &reference))
-		return forward_known(packet, &reference);
-	if (packet->begun)
-		return packet_refuse(packet, REASON_FLOW_RACE);
-	return forward_unknown(packet);
+	return packet->stage == STAGE_FRAGMENT ? forward_fragment(packet) : forward_any(packet);
 }
 
 #endif

@@ -6,14 +6,19 @@
 /* X(identifier, name, dropped, text): `dropped` 1 means the packet was dropped, 0 that it went on up the stack untouched. */
 #define FASTNAT_REASONS(X) \
 	X(MALFORMED, malformed, 0, "header truncated, inconsistent or of a wrong length") \
-	X(FRAGMENT, fragment, 0, "IP fragment") \
+	X(FRAGMENT, fragment, 0, "fragment that came before its first; a copy is kept to go with that") \
+	X(FRAGMENT_HELD, fragment_held, 1, "fragment from a container that came before its first, kept to go with that") \
+	X(FRAGMENT_NO_ROOM, fragment_no_room, 0, "fragment that came before its first and could not be kept") \
+	X(TINY_FRAGMENT, tiny_fragment, 1, "TCP header spread over fragments") \
 	X(NOT_ALLOWED, not_allowed, 0, "source not in the mapping's --allow list") \
 	X(NOT_LOCAL, not_local, 0, "port is published, but the destination is not an address of this host") \
 	X(LINK_LOCAL, link_local, 0, "source address that may not leave its link") \
 	X(MARTIAN_SOURCE, martian_source, 1, "source address that no host may send from") \
 	X(TTL_EXPIRED, ttl_expired, 1, "TTL or hop limit used up") \
 	X(TOO_BIG, too_big, 1, "longer than the MTU of the way to its next hop") \
-	X(UNTRANSLATABLE, untranslatable, 1, "between IPv4 and IPv6: IPv4 options, UDP without a checksum or UDP GSO") \
+	X(UNTRANSLATABLE, untranslatable, 1, \
+	  "between IPv4 and IPv6: fragments, IPv4 options, UDP without a checksum or UDP GSO") \
+	X(CUT_FAILED, cut_failed, 1, "too long for the MTU, and the kernel had no memory to cut it") \
 	X(NO_ROUTE, no_route, 1, "no route to the target or client, or forwarding is off") \
 	X(TABLE_FULL, table_full, 1, "the flow table is full") \
 	X(HALF_OPEN_FULL, half_open_full, 1, "too many half-open flows, and none found to give way") \

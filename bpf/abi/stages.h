@@ -9,7 +9,9 @@
 	X(ROUTE, fastnat_route)         /* known flows, new ones among them, that need a route */ \
 	X(TRANSLATE, fastnat_translate) /* flows whose two sides are of different families */ \
 	X(ICMP, fastnat_icmp)           /* ICMP errors about packets of flows */ \
-	X(REPORT, fastnat_report)       /* packets that are dropped, and their sender told */
+	X(REPORT, fastnat_report)       /* packets that are dropped, and their sender told */ \
+	X(FRAGMENT, fastnat_fragment)   /* fragments, and packets that must become some */ \
+	X(CUT, fastnat_cut)             /* translated packets that leave in fragments */
 
 #define FASTNAT_STAGE_ENUM(identifier, program) STAGE_##identifier,
 

@@ -29,6 +29,7 @@ enum verdict {
 	VERDICT_PASS, /* not ours: untouched, up the stack, the next program runs */
 	VERDICT_DROP,
 	VERDICT_REDIRECTED, /* packet->action holds what the redirect helper returned */
+	VERDICT_TAKEN,      /* gone on in other socket buffers; nothing to count */
 	VERDICT_CONTINUE,   /* the program of packet->stage goes on with it; TC alone */
 };
 
@@ -54,6 +55,10 @@ struct packet {
 	__u8 tcp_flags;         /* as on the wire, 0 for other protocols */
 	bool is_ipv4;
 	bool udp_without_checksum;
+	/* STAGE_FRAGMENT alone (net/fragment.h): */
+	bool is_first_fragment; /* others follow */
+	bool is_later_fragment; /* no transport header, no ports of its own */
+	bool is_tiny_fragment;
 };
 
 #endif

@@ -68,12 +68,29 @@ static __always_inline bool tc_checksum_update(struct packet *packet, __u32 offs
 	return !error;
 }
 
+/* Makes sure that nobody takes what the socket buffer knows of its checksum for true of what is written into it next:
+ * afterwards it is 256 bytes of anything after the Ethernet header, CHECKSUM_NONE. There is no helper for that, but pulling off
+ * more than where a partial checksum begins ends CHECKSUM_PARTIAL (skb_postpull_rcsum, Linux 4.4), and growing ends
+ * CHECKSUM_COMPLETE. */
+static __always_inline long tc_checksum_forget(struct __sk_buff *skb)
+{
+	return bpf_skb_change_tail(skb, 256, 0) ?: bpf_skb_adjust_room(skb, -128, BPF_ADJ_ROOM_MAC, 0) ?: bpf_skb_change_tail(skb, 256, 0);
+}
+
+/* The checksum of the socket buffer, where the device has one (CHECKSUM_COMPLETE), follows a change of one's complement sum
+ * `delta` that no checksum in the packet makes up for. */
+static __always_inline void tc_checksum_follow(struct packet *packet, __u16 delta)
+{
+	bpf_csum_update(packet->context, delta);
+}
+
 /* What a program leaves for the one that goes on with its packet: words of the packet's control block. */
 enum tc_note {
-	TC_NOTE_SIDE,   /* enum side */
-	TC_NOTE_BEGUN,  /* not 0: the packet has begun its flow in a stage before */
-	TC_NOTE_REASON, /* for STAGE_REPORT: enum reason that it is dropped for */
-	TC_NOTE_MTU,    /* and bytes that could go on, for REASON_TOO_BIG */
+	TC_NOTE_SIDE,    /* enum side */
+	TC_NOTE_BEGUN,   /* not 0: the packet has begun its flow in a stage before */
+	TC_NOTE_REASON,  /* STAGE_REPORT: enum reason that it is dropped for */
+	TC_NOTE_MTU,     /* STAGE_REPORT, for REASON_TOO_BIG, and STAGE_CUT: bytes that the way takes */
+	TC_NOTE_IFINDEX, /* STAGE_CUT: where the packet leaves */
 };
 
 static __always_inline int tc_action(struct packet *packet, enum verdict verdict)
@@ -82,6 +99,7 @@ static __always_inline int tc_action(struct packet *packet, enum verdict verdict
 	case VERDICT_REDIRECTED:
 		return packet->action;
 	case VERDICT_DROP:
+	case VERDICT_TAKEN: /* tcx knows no TC_ACT_STOLEN */
 		return TC_ACT_SHOT;
 	default:
 		return TC_NEXT;

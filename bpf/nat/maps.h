@@ -154,6 +154,38 @@ struct flow_request {
 };
 
 #define SLOT_NONE 0xffffffffU
+/* Datagram → what its first fragment told. Written by the datapath; full: the note used least lately goes. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, FRAGMENT_NOTES);
+	__type(key, struct fragment_key);
+	__type(value, struct fragment_note);
+} fragment_notes SEC(".maps");
+
+/* Datagram → the slots of its fragments that wait for its first. Written and deleted by the datapath; full: the queue used
+ * least lately goes. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, FRAGMENT_SLOTS);
+	__type(key, struct fragment_key);
+	__type(value, struct fragment_queue);
+} fragment_queues SEC(".maps");
+
+/* A ring of fragments that wait. Written and freed by the datapath; full: the oldest is overwritten. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, FRAGMENT_SLOTS);
+	__type(key, __u32);
+	__type(value, struct fragment_slot);
+} fragment_slots SEC(".maps");
+
+/* One element: how many of those slots have been claimed so far. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, __u64);
+} fragment_cursor SEC(".maps");
 
 /* A route, and what bpf_redirect_neigh needs to find the neighbour itself. */
 struct route {
@@ -182,6 +214,9 @@ struct scratch {
 	struct quote quote;           /* icmp.h */
 	__u8 chunk[MESSAGE_CHUNK];    /* of a message that is summed */
 	struct report_message report; /* report.h */
+	struct fragment_key fragment_key;     /* of the packet at hand */
+	struct fragment_note fragment_note;   /* of its datagram */
+	struct fragment_queue fragment_queue; /* that its first fragment has taken */
 };
 
 /* One element. A program at TC has its CPU for itself until it ends. */
@@ -199,6 +234,28 @@ struct {
 	__type(key, __u32);
 	__type(value, __u64);
 } report_limits SEC(".maps");
+
+/* Bytes of the longest frame that is cut: one with jumbo frames' MTU of 9,216. */
+#define CUT_FRAME_BYTES (14 + 9216)
+#define CUT_MAX_FRAGMENTS 64
+
+/* A packet that is cut into fragments (cut.h). Lengths in bytes. */
+struct cut {
+	__u32 header_length;                   /* of the IPv4 header */
+	__u32 payload;                         /* behind it, in all fragments */
+	__u32 place;                           /* the header's flags and fragment offset, host byte order */
+	__u32 step;                            /* payload of each fragment but the last */
+	__u16 zero;                            /* puts the IPv4 header on a word's boundary */
+	__u8 frame[2 * CUT_FRAME_BYTES + 128]; /* half of it in use: the verifier knows offset and length, not their sum */
+};
+
+/* One element: room for it. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct cut);
+} cuts SEC(".maps");
 
 /* enum stage → the program that goes on with a packet. Written by the loader before anything is attached. */
 struct {

@@ -17,6 +17,16 @@
 #define IPV4_MORE_FRAGMENTS 0x2000
 #define IPV4_FRAGMENT_OFFSET 0x1fff
 
+/* RFC 8200, 4.5 */
+struct fragment_header {
+	__u8 next_header;
+	__u8 reserved;
+	__be16 place; /* in units of 8 bytes << 3, and FRAGMENT_MORE */
+	__be32 identification;
+};
+#define FRAGMENT_MORE 1
+#define FRAGMENT_OFFSET 0xfff8
+
 /* Byte 13 of a TCP header (RFC 9293, 3.1). */
 enum tcp_flag {
 	TCP_FIN = 1 << 0,

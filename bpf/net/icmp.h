@@ -20,13 +20,6 @@ struct quote {
 	bool is_damaged;         /* the checksum of its IPv4 header is wrong */
 };
 
-struct fragment_header {
-	__u8 next_header;
-	__u8 zero;
-	__be16 offset; /* in units of 8 bytes, times 8; bit 0: more fragments */
-	__be32 identification;
-};
-
 /* The sum of `length` bytes, a multiple of 4, added to the sum `seed`. */
 static __always_inline __u32 bytes_sum(void *bytes, __u32 length, __u32 seed)
 {
@@ -74,7 +67,7 @@ static __always_inline bool quote_read_ipv6(struct quote *quote)
 	quote->transport = sizeof(*ip);
 	quote->tuple.protocol = ip->nexthdr;
 	if (ip->nexthdr == IPPROTO_FRAGMENT) {
-		if (fragment->offset & bpf_htons(0xfff8))
+		if (fragment->place & bpf_htons(FRAGMENT_OFFSET))
 			return false;
 		quote->transport += sizeof(*fragment);
 		quote->tuple.protocol = fragment->next_header;

@@ -65,6 +65,8 @@ static __always_inline bool rewrite_network(struct packet *packet, const struct 
 
 		if ((void *)(ip + 1) > packet->data_end)
 			return false;
+		if (packet->hook == HOOK_TC) /* no checksum of its own makes up for it */
+			tc_checksum_follow(packet, (__u16)~bpf_htons(0x0001));
 		ip->hop_limit--;
 		__builtin_memcpy(&ip->saddr, &rewrite->source, sizeof(ip->saddr));
 		__builtin_memcpy(&ip->daddr, &rewrite->destination, sizeof(ip->daddr));
@@ -133,9 +135,21 @@ static __always_inline bool packet_checksum_is_partial(struct packet *packet)
 	return (void *)(udp + 1) > packet->data_end || checksum_is_partial(packet, udp->check);
 }
 
+/* A later fragment has no transport header; the first one's checksum makes up for its addresses, too. */
+static __always_inline bool rewrite_later_fragment(struct packet *packet, const struct rewrite *rewrite)
+{
+	if (!rewrite_ethernet(packet, &rewrite->next_hop) || !rewrite_network(packet, rewrite))
+		return false;
+	if (!packet->is_ipv4) /* the IPv4 header has a checksum of its own */
+		tc_checksum_follow(packet, rewrite->address_delta);
+	return true;
+}
+
 /* false: the packet is now half rewritten and must be dropped. */
 static __always_inline bool packet_rewrite(struct packet *packet, const struct rewrite *rewrite)
 {
+	if (packet->is_later_fragment)
+		return rewrite_later_fragment(packet, rewrite);
 	return rewrite_ethernet(packet, &rewrite->next_hop) && rewrite_network(packet, rewrite) &&
 	       rewrite_ports(packet, rewrite) && rewrite_checksum(packet, rewrite);
 }

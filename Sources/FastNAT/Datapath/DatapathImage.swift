@@ -11,6 +11,8 @@ enum DatapathProgram: String, CaseIterable {
     case translate = "fastnat_translate"
     case icmp = "fastnat_icmp"
     case report = "fastnat_report"
+    case fragment = "fastnat_fragment"
+    case cut = "fastnat_cut"
     case xdp = "fastnat_xdp"
     case armSweep = "fastnat_arm_sweep"
     case flush = "fastnat_flush"

@@ -17,12 +17,15 @@ struct DatapathMaps: ~Copyable {
     let mappingCounters: PerCPUMap<mapping_counters>
     let reasonCounters: PerCPUMap<UInt64>
     let xdpOutputs: Map<UInt32, UInt32>
+    let fragmentNotes: Map<fragment_key, fragment_note>
+    let fragmentQueues: Map<fragment_key, fragment_queue>
 
     /// The names of all maps in the object, which are also the names of their pins.
     static let names = [
         "flow_index", "flows", "flow_slots", "slot_cursors", "flow_gauges", "settings", "mappings", "mapping_ranges",
         "mapping_sources", "mapping_owners", "masquerades", "masquerade_exemptions", "mapping_counters",
-        "reason_counters", "xdp_outputs", "scratches", "report_limits", "stages", "sweeps",
+        "reason_counters", "xdp_outputs", "fragment_notes", "fragment_queues", "fragment_slots", "fragment_cursor",
+        "scratches", "cuts", "report_limits", "stages", "sweeps",
     ]
 
     /// Opens each map by its name.
@@ -43,6 +46,9 @@ struct DatapathMaps: ~Copyable {
         let mappingCounters = try PerCPUMap<mapping_counters>(try open("mapping_counters"), name: "mapping_counters")
         let reasonCounters = try PerCPUMap<UInt64>(try open("reason_counters"), name: "reason_counters")
         let xdpOutputs = try Map<UInt32, UInt32>(try open("xdp_outputs"), name: "xdp_outputs")
+        let fragmentNotes = try Map<fragment_key, fragment_note>(try open("fragment_notes"), name: "fragment_notes")
+        let fragmentQueues = try Map<fragment_key, fragment_queue>(
+            try open("fragment_queues"), name: "fragment_queues")
         self.index = index
         self.flows = flows
         self.slots = slots
@@ -57,6 +63,8 @@ struct DatapathMaps: ~Copyable {
         self.mappingCounters = mappingCounters
         self.reasonCounters = reasonCounters
         self.xdpOutputs = xdpOutputs
+        self.fragmentNotes = fragmentNotes
+        self.fragmentQueues = fragmentQueues
     }
 
     /// The settings, which every loaded datapath has.
