@@ -15,9 +15,11 @@ extension Descriptor {
     /// Runs a TC or XDP program on a packet that it did not arrive with (`BPF_PROG_TEST_RUN`).
     ///
     /// The packet seems to arrive at the loopback device of the calling thread's network namespace, or, at TC, at
-    /// `interfaceIndex`. At XDP, `firstBuffer` is how many of its bytes are in the first of the frame's buffers (Linux 6.18).
+    /// `interfaceIndex`. With `summed`, a device has summed it (CHECKSUM_COMPLETE); the kernel then compares the sum with the
+    /// packet that the program leaves and throws EBADMSG where they differ (Linux 6.16; EINVAL before). At XDP, `firstBuffer` is how many of its bytes are in the first of the frame's buffers (Linux 6.18).
     public func testRun(
         _ packet: [UInt8], interfaceIndex: UInt32? = nil, gsoSize: UInt32 = 0, firstBuffer: UInt32? = nil,
+        summed: Bool = false,
         repeat count: Int32 = 1
     ) throws(BPFError) -> TestRunResult {
         var context: [UInt8] = []
@@ -39,6 +41,7 @@ extension Descriptor {
                 context.withUnsafeBytes { context in
                     withOptions(bpf_test_run_opts.self) { options in
                         options.pointee.repeat = count
+                        options.pointee.flags = summed ? Self.summedFlag : 0
                         options.pointee.data_in = input.baseAddress
                         options.pointee.data_size_in = UInt32(input.count)
                         options.pointee.data_out = output.baseAddress
@@ -60,6 +63,9 @@ extension Descriptor {
         return TestRunResult(
             action: outcome.action, packet: Array(output.prefix(outcome.length)), duration: outcome.duration)
     }
+
+    /// `BPF_F_TEST_SKB_CHECKSUM_COMPLETE`, which Debian 12's headers do not have.
+    private static let summedFlag: UInt32 = 1 << 2
 
     /// Runs a syscall program on `argument`, which it may change.
     @discardableResult

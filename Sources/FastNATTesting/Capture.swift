@@ -19,8 +19,9 @@ public final class Capture: Sendable {
         _ interface: String, in namespace: NetworkNamespace, _ direction: Direction = .both, filter: String = ""
     ) throws(TestingError) {
         let filters = filter.isEmpty ? [] : [filter]
-        let options = ["-n", "-U", "-w", "-", "--immediate-mode", "-Z", "root", "-Q", direction.rawValue]
-        process = try namespace.spawn(["tcpdump", "-i", interface] + options + filters)
+        // 8 MiB: room for a burst of 128 frames. It has 64 KiB for each, and may not be scheduled between two of them.
+        let output = ["-n", "-U", "-w", "-", "--immediate-mode", "-B", "8192", "-Z", "root"]
+        process = try namespace.spawn(["tcpdump", "-i", interface] + output + ["-Q", direction.rawValue] + filters)
         try process.waitUntil(printed: "listening on")
     }
 

@@ -10,7 +10,7 @@ extension Script {
             """
     }
 
-    private static let interruptible =
+    static let interruptible =
         prelude + """
             import json, signal, time
             stopped = False

@@ -10,6 +10,10 @@ public final class TrafficServer: Sendable {
         case udpEcho
         /// UDP: answers "address port payload", with the client's address.
         case udpReport
+        /// UDP: prints "address port length sha256" of what it receives.
+        case udpPrint
+        /// UDP over IPv4: answers as many bytes as the datagram says, without DF.
+        case udpBytes
         /// TCP: answers each line "name line".
         case tcpNamed(String)
         /// UDP: answers "name payload".
@@ -40,7 +44,7 @@ extension TrafficServer.Kind {
     /// What it listens with.
     public var transport: TransportProtocol {
         switch self {
-        case .udpEcho, .udpReport, .udpNamed, .udpSegmented: .udp
+        case .udpEcho, .udpReport, .udpNamed, .udpSegmented, .udpPrint, .udpBytes: .udp
         case .http, .tcpEcho, .tcpNamed, .bulk: .tcp
         }
     }
@@ -51,6 +55,8 @@ extension TrafficServer.Kind {
         case .tcpEcho: Script.tcpEcho
         case .udpEcho: Script.udp(reply: "data")
         case .udpReport: Script.udp(reply: "f'{plain(peer)} {peer[1]} '.encode() + data")
+        case .udpPrint: Script.udpPrint
+        case .udpBytes: Script.udpBytes
         case .tcpNamed(let name): Script.tcpNamed(name)
         case .udpNamed(let name): Script.udp(reply: "b'\(name) ' + data")
         case .udpSegmented: Script.udpSegmentedServer

@@ -115,32 +115,6 @@ import Testing
         #expect(try datapath.states() == [])
     }
 
-    @Test(arguments: TransportWay.all)
-    func `fragments are left to the stack`(way: TransportWay) throws {
-        let datapath = try TestDatapath()
-        let conversation = Conversation(way)
-        try datapath.open(conversation)
-        let payload = (0..<100).map { UInt8($0) }
-        let fragments = conversation.request(payload: payload).fragments(of: 48, identification: 99)
-        #expect(fragments.count == 3)
-        for fragment in fragments { try datapath.expectPassed(fragment, at: way.hook, counting: "fragment") }
-        let replies = conversation.reply(payload: payload).fragments(of: 48, identification: 99)
-        for fragment in replies {
-            try datapath.expectPassed(fragment, at: way.hook, on: .container, counting: "fragment")
-        }
-    }
-
-    @Test(arguments: Hook.allCases, Transport.allCases)
-    func `IPv6 packets in a single fragment are left to the stack`(hook: Hook, transport: Transport) throws {
-        let datapath = try TestDatapath()
-        let conversation = Conversation(.ipv6, transport)
-        try datapath.open(conversation)
-        let packet = conversation.request().with {
-            $0.ipv6?.extensionHeaders = [.fragment(offset: 0, more: false, identification: 1)]
-        }
-        try datapath.expectPassed(packet, at: hook, counting: "fragment")
-    }
-
     @Test(arguments: Hook.allCases, Transport.allCases)
     func `IPv4 addresses in IPv6 headers match no IPv4 flow and no mapping`(hook: Hook, transport: Transport) throws {
         let datapath = try TestDatapath()

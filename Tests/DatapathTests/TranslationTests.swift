@@ -61,6 +61,12 @@ import Testing
         let tcp = Conversation(.ipv4, .tcp)
         let options = tcp.request(.syn).with { $0.ipv4?.options = [1, 1, 1, 1] }
         try datapath.expectDropped(options, counting: "untranslatable")
+        for family in Family.allCases {
+            let conversation = Conversation(family, .udp)
+            let fragments = conversation.request(payload: [UInt8](repeating: 1, count: 100))
+                .fragments(of: 48, identification: 1)
+            try datapath.expectDropped(fragments[0], counting: "untranslatable")
+        }
         #expect(try datapath.leftovers() == [])
     }
 

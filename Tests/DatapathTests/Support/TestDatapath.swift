@@ -73,6 +73,26 @@ final class TestDatapath: Sendable {
         }
     }
 
+    /// Runs a packet that a device has summed through TC. false: the sum does not fit what has become of it; nil: the kernel
+    /// cannot tell (before Linux 6.16).
+    func sumFits(_ packet: [UInt8], on side: Side) throws -> Bool? {
+        try inNamespace {
+            do throws(BPFError) {
+                if side == .uplink {
+                    _ = try pooled.uplinkProgram.testRun(packet, interfaceIndex: network.uplink.index, summed: true)
+                } else {
+                    _ = try pooled.containerProgram.testRun(
+                        packet, interfaceIndex: network.container.index, summed: true)
+                }
+                return true
+            } catch {
+                if error.code == EINVAL { return nil }
+                if error.code == EBADMSG { return false }
+                throw error
+            }
+        }
+    }
+
     /// Runs packets through the program of a hook and side, one after another, each after a call of `before` with its
     /// number.
     func run(
