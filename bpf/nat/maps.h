@@ -211,9 +211,9 @@ struct scratch {
 	struct tuple unbound;   /* masquerade.h: the original tuple while a pattern is in its place */
 	__u32 next_port;        /* where the search for a free port goes on */
 	struct route route;
-	struct quote quote;           /* icmp.h */
-	__u8 chunk[MESSAGE_CHUNK];    /* of a message that is summed */
-	struct report_message report; /* report.h */
+	struct quote quote;                   /* icmp.h */
+	__u8 chunk[MESSAGE_CHUNK];            /* of a message that is summed */
+	struct report_message report;         /* report.h */
 	struct fragment_key fragment_key;     /* of the packet at hand */
 	struct fragment_note fragment_note;   /* of its datagram */
 	struct fragment_queue fragment_queue; /* that its first fragment has taken */
