@@ -293,8 +293,11 @@ static __always_inline enum verdict forward_known(struct packet *packet, const s
 			return packet_continue(packet, STAGE_ROUTE);
 		return forward_unknown(packet);
 	}
-	if (packet->stage == STAGE_FRAGMENT && reference->flow->life.flags & FLOW_TRANSLATES)
+	if (packet->stage == STAGE_FRAGMENT && reference->flow->life.flags & FLOW_TRANSLATES) {
+		if (packet->begun)
+			flow_reference_end(reference);
 		return packet_refuse(packet, REASON_UNTRANSLATABLE);
+	}
 	if (packet->stage == STAGE_FRAGMENT && !(reference->flow->life.flags & FLOW_OF_HOST)) {
 		verdict = fragment_enter(packet);
 		if (verdict != VERDICT_CONTINUE)
