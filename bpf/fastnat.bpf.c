@@ -108,6 +108,12 @@ int fastnat_cut(struct __sk_buff *skb)
 	return TC_ACT_SHOT;
 }
 
+SEC("tc")
+int fastnat_reset(struct __sk_buff *skb)
+{
+	return tc_run_stage(skb, STAGE_RESET);
+}
+
 /* An uplink before there is a socket buffer: known flows alone. What it passes, fastnat_uplink sees (and counts). */
 SEC("xdp.frags")
 int fastnat_xdp(struct xdp_md *frame)
@@ -130,7 +136,7 @@ int fastnat_arm_sweep(struct __sk_buff *skb)
 	return sweep_arm();
 }
 
-/* Run by the loader: deletes flows. */
+/* Run by the loader: ends flows. */
 SEC("syscall")
 int fastnat_flush(struct flush_request *request)
 {

@@ -9,6 +9,7 @@
 #include "nat/report.h"
 #include "nat/sweep.h"
 #include "net/fragment.h"
+#include "net/reset.h"
 
 /* Copies what this direction's packets become: the other half's tuple, reversed. */
 static __always_inline void rewrite_from_flow(struct rewrite *rewrite, const struct flow_half *half,
@@ -111,6 +112,8 @@ static __always_inline enum verdict forward_tc(struct packet *packet, const stru
 			return packet_continue(packet, STAGE_ROUTE);
 		if (reference->flow->life.flags & FLOW_OF_HOST)
 			return relabel(packet, reference, now);
+		if (READ_ONCE(half->seen) & SEEN_CUT && !(packet->tcp_flags & TCP_RST))
+			return packet_continue(packet, STAGE_RESET);
 		if (reference->flow->life.flags & FLOW_TRANSLATES)
 			return packet_continue(packet, STAGE_TRANSLATE);
 		if (reference->flow->life.flags & FLOW_PATTERN) /* only a source of 0.0.0.0:0 or [::]:0 finds one */
@@ -120,7 +123,8 @@ static __always_inline enum verdict forward_tc(struct packet *packet, const stru
 			return packet_refuse(packet, REASON_NO_ROUTE);
 		next_hop_copy(&rewrite.next_hop, &route->next_hop);
 		next_hop_store(&half->next_hop, &route->next_hop, reference);
-		half->refreshed = now >> 20;
+		if (!(READ_ONCE(half->seen) & SEEN_CUT)) /* its packets come here, every one */
+			half->refreshed = now >> 20;
 	}
 	reason = tc_packet_refused(packet, &rewrite.next_hop);
 	if (reason == REASON_TOO_BIG && packet_may_be_cut(packet)) {
@@ -228,13 +232,17 @@ static __always_inline bool flow_is_homeless(struct packet *packet, const struct
 	return route_locality(packet->context, &scratch->candidate) == LOCALITY_ELSEWHERE;
 }
 
-/* Whether the flow is over for this packet: its connection is, and the packet begins the next; or its address is. */
+/* Whether the flow is over for this packet: its connection is, and the packet begins the next; or its address is. Where only a
+ * RST says that the connection has ended, and the next one would have the same target, the flow goes on: the target knows which
+ * of the two the packet belongs to. */
 static __always_inline bool flow_is_over(struct packet *packet, const struct flow_reference *reference)
 {
 	enum direction direction = entry_direction(reference->entry);
 
-	return flow_is_reused(reference->flow, packet, direction) ||
-	       (packet_may_ask(packet) && flow_is_homeless(packet, reference->flow, direction));
+	if (flow_is_reused(reference->flow, packet, direction))
+		return packet->stage != STAGE_ROUTE || !flow_is_in_doubt(reference->flow) ||
+		       !mapping_still_leads(packet->tuple, reference->flow->original.mapping_id);
+	return packet_may_ask(packet) && flow_is_homeless(packet, reference->flow, direction);
 }
 
 /* A TCP packet from the middle of a connection is not ours: whoever carried it goes on. */
@@ -428,6 +436,8 @@ static __always_inline enum verdict pipeline(struct packet *packet)
 		return report(packet);
 	if (packet->side != SIDE_HOST && !packet_is_for_host(packet))
 		return VERDICT_PASS;
+	if (packet->stage == STAGE_RESET)
+		return packet_reset(packet) ? packet_continue(packet, STAGE_ROUTE) : VERDICT_DROP;
 	if (packet->stage == STAGE_ADMIT)
 		return admit(packet);
 	return packet->stage == STAGE_FRAGMENT ? forward_fragment(packet) : forward_any(packet);

@@ -65,6 +65,45 @@ import Testing
         #expect(try datapath.datapath.flows().map(\.original.source.port) == [conversation.client.port])
     }
 
+    @Test(arguments: Way.all, [Side.uplink, .container])
+    func `a half-closed connection goes on in one direction, and through ten minutes of silence`(way: Way, side: Side)
+        async throws
+    {
+        let datapath = try TestDatapath()
+        let conversation = Conversation(way, .tcp)
+        try datapath.open(conversation)
+        if side == .uplink {
+            try datapath.expectForwarded(conversation, conversation.request([.fin, .ack]), at: way.hook)
+        } else {
+            try datapath.expectReturned(conversation, conversation.reply([.fin, .ack]), at: way.hook)
+        }
+        for _ in 0..<3 {
+            try datapath.age(by: 600)
+            try await datapath.sweep()
+            #expect(try datapath.states() == [.established])
+            if side == .uplink {
+                try datapath.expectReturned(conversation, conversation.reply(.ack, payload: [1]), at: way.hook)
+            } else {
+                try datapath.expectForwarded(conversation, conversation.request(.ack, payload: [1]), at: way.hook)
+            }
+        }
+    }
+
+    @Test(arguments: Way.all)
+    func `a forged RST shortens no silence of a connection that speaks once more`(way: Way) async throws {
+        let datapath = try TestDatapath(timeouts: Self.spread)
+        let conversation = Conversation(way, .tcp)
+        try datapath.open(conversation)
+        try datapath.expectForwarded(conversation, conversation.request(.rst), at: way.hook)
+        try datapath.age(by: 45)
+        try await datapath.sweep()
+        #expect(try datapath.states() == [.closing])
+        try datapath.expectReturned(conversation, conversation.reply(.ack, payload: [1]), at: way.hook)
+        try datapath.age(by: 105)
+        try await datapath.sweep()
+        #expect(try datapath.states() == [.established])
+    }
+
     @Test(arguments: Way.all)
     func `a packet that is not forwarded keeps no flow alive`(way: Way) async throws {
         let datapath = try TestDatapath(timeouts: Self.spread)

@@ -93,7 +93,7 @@ import Testing
         let conversations = (0..<100).map { Conversation(Kind(family: family, transport: .tcp), from: 30_000 + $0) }
         for conversation in conversations { try datapath.openSilently(conversation) }
         for _ in 0..<5 {
-            _ = try datapath.run(conversations.map { $0.request(.rst).bytes }, at: .tc)
+            _ = try datapath.run(conversations.map { $0.reply(.rst).bytes }, at: .tc, on: .container)
             let requests = conversations.map { $0.request(.syn).bytes }
             try datapath.race(requests, requests)
             #expect(try datapath.states().allSatisfy { $0 == .halfOpen })

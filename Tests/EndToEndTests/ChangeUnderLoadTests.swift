@@ -76,6 +76,78 @@ struct ChangeUnderLoadTests {
         try scene.finish()
     }
 
+    @Test("A cut connection breaks at both ends at once, with a reset", arguments: Variant.fastnat)
+    func cut(_ variant: Variant) throws {
+        let scene = try Scene(variant)
+        let server = try scene.serve(.tcpNamed("one"), on: 71)
+        try scene.publish(7000, to: server.port)
+        let pulses = try (0..<4).map { _ in
+            try Pulse(.tcp, to: scene.published(7000), from: scene.client, interval: .milliseconds(400))
+        }
+        let container = scene.topology.containers[0].namespace
+        func connections() throws -> Int {
+            try container.command(["ss", "-Htn", "state", "connected", "sport", "=", ":71"]).output
+                .split(separator: "\n").count
+        }
+        #expect(try connections() == 4)
+        let target = scene.target(71).address
+        let untranslated = try Capture("eth0", in: scene.client, .received, filter: "tcp and src host \(target)")
+        try scene.run("map", "rm", "7000", "--cut")
+        for pulse in pulses {
+            let error = try #require(throws: TestingError.self) { try pulse.awaitAnswers(1_000_000) }
+            #expect("\(error)".contains("ConnectionResetError"), "\(error)")
+        }
+        try eventually("the container has forgotten its connections") { try connections() == 0 }
+        // Nothing of the container's got out as it was.
+        #expect(try untranslated.stop() == [])
+        #expect(!Traffic.canGet(scene.published(7000), from: scene.client))
+        try scene.finish()
+    }
+
+    @Test(
+        "A replaced mapping: no connection between the two fails; the old ones drain or break",
+        arguments: Variant.fastnat)
+    func replace(_ variant: Variant) throws {
+        let remap = try Remap(variant, .tcp)
+        let echo = try remap.scene.serve(.tcpEcho, on: 7)
+        try remap.scene.publish(7007, to: echo.port)
+        let established = try remap.pulse()
+        let storm = try Storm(to: remap.scene.published(7007), from: remap.scene.client, workers: 8)
+        for _ in 0..<10 {
+            try remap.scene.run("map", "add", "--replace", "7007", "\(remap.scene.target(echo.port))")
+            try remap.scene.run("map", "add", "--replace", "7000", "\(remap.scene.target(72))")
+        }
+        try storm.awaitProgress(20)
+        #expect(try storm.stop().failures == [:])
+        let new = try remap.pulse()
+        try established.awaitAnswers(5)
+        #expect(established.answers.allSatisfy { $0.hasPrefix("old ") })
+        #expect(new.answers.allSatisfy { $0.hasPrefix("new ") })
+        try remap.scene.run("map", "add", "--replace", "--cut", "7000", "\(remap.scene.target(71))")
+        #expect(throws: TestingError.self) { try new.awaitAnswers(1_000_000) }
+        try established.awaitAnswers(5)  // its mapping had gone before
+        #expect(try remap.pulse().stop().allSatisfy { $0.hasPrefix("old ") })
+        try remap.scene.finish()
+    }
+
+    @Test("A forged RST and SYN that fit in no window kill nothing", arguments: Variant.fastnat)
+    func forgedReset(_ variant: Variant) throws {
+        let scene = try Scene(variant)
+        let server = try scene.serve(.tcpNamed("one"), on: 71)
+        try scene.publish(7000, to: server.port)
+        let pulse = try Pulse(.tcp, to: scene.published(7000), from: scene.client, sourcePort: 41_000)
+        let source = scene.topology.client.endpoint(variant.family, 41_000)
+        let link = (try scene.client.linkAddress(of: "eth0"), try scene.host.linkAddress(of: "eth0"))
+        for flags in [Packet.TCPFlags.rst, .syn, .rst] {
+            let forged = Packet.tcp(from: source, to: scene.published(7000), flags, sequence: 0x1234_5678)
+            try Traffic.inject([forged.with { $0.link = link }.bytes], into: "eth0", of: scene.client)
+            try pulse.awaitAnswers(10)
+            #expect(try scene.list("conntrack").map { $0["state"] as? String } == ["established"])
+        }
+        try pulse.stop()
+        try scene.finish()
+    }
+
     @Test("UDP ends with its mapping", arguments: Variant.fastnat)
     func unmapUDP(_ variant: Variant) throws {
         let scene = try Scene(variant)

@@ -25,6 +25,7 @@ enum flow_seen {
 	SEEN_RST = 1 << 3,
 	SEEN_ANY = 1 << 4,
 	SEEN_OPEN = 1 << 5, /* this direction knows that the flow is open and asks no more */
+	SEEN_CUT = 1 << 6,  /* in both directions: the flow was ended by command; what is sent on it ends the connection */
 };
 
 enum flow_flag {

@@ -35,13 +35,14 @@ struct layout {
 	__u32 slot_word_mask; /* words of flow_slots - 1; a power of two less one */
 };
 
-/* Input of the syscall program that deletes flows: those of one mapping, or all. */
+/* Input of the syscall program that ends flows: those of one mapping, or all. */
 struct flush_request {
 	__u32 mapping_id;
 	__u32 protocol; /* 0: every protocol */
 	__u32 patterns; /* not 0: and patterns of whatever protocol */
 	__u32 all;      /* not 0: every mapping */
-	__u32 deleted;  /* out */
+	__u32 cut;      /* not 0: TCP flows are not deleted but cut, so that both ends learn of it */
+	__u32 ended;    /* out */
 };
 
 _Static_assert(sizeof(struct settings) == 56, "struct settings");

@@ -11,7 +11,8 @@
 	X(ICMP, fastnat_icmp)           /* ICMP errors about packets of flows */ \
 	X(REPORT, fastnat_report)       /* packets that are dropped, and their sender told */ \
 	X(FRAGMENT, fastnat_fragment)   /* fragments, and packets that must become some */ \
-	X(CUT, fastnat_cut)             /* translated packets that leave in fragments */
+	X(CUT, fastnat_cut)             /* translated packets that leave in fragments */ \
+	X(RESET, fastnat_reset)         /* TCP flows that were cut: RSTs to both ends */
 
 #define FASTNAT_STAGE_ENUM(identifier, program) STAGE_##identifier,
 

@@ -215,6 +215,14 @@ static __always_inline void request_set_mapping(struct flow_request *request, co
 	request->parent = SLOT_NONE;
 }
 
+/* Whether a new flow of `tuple` would come to the mapping of this number. */
+static __always_inline bool mapping_still_leads(const struct tuple *tuple, __u32 id)
+{
+	struct mapping_match match;
+
+	return mapping_find(tuple, &match) && match.mapping->id == id;
+}
+
 /* Mappings have changed while a flow was made. The loader first changes a mapping, then counts, then ends the flows of what was
  * there before: those made too late for it to see end here, and with them some that need not have. */
 static __always_inline enum reason flow_withdraw(const struct tuple *original)

@@ -63,6 +63,28 @@ static __always_inline bool flush_wants(const struct flush_request *request, con
 		(request->patterns && flow->life.flags & FLOW_PATTERN));
 }
 
+/* A flow of this host's own connection need not be: without it, the stack itself answers both ends. */
+static __always_inline bool flow_can_be_cut(const struct flow *flow)
+{
+	return flow->original.tuple.protocol == IPPROTO_TCP && !(flow->life.flags & (FLOW_PATTERN | FLOW_OF_HOST));
+}
+
+/* With the next segment of either end, both are told by RSTs (net/reset.h) that their connection is gone: the next hops are out
+ * of date, so packets come to where the mark is looked at. The flow stays for the closing timeout, for what both still send; a
+ * SYN begins the next one. A flow that is just being looked up a route goes on until that is out of date, 0.94 s. */
+static __always_inline bool flow_cut(struct flow *flow, struct flow_state state)
+{
+	__u32 stale = (__u32)(bpf_ktime_get_ns() >> 20) - 2 * NEXT_HOP_LIFETIME; /* packets go by a clock that is behind */
+
+	if (state.phase == FLOW_DEAD || flow_state(flow).generation != state.generation)
+		return false;
+	__sync_fetch_and_or(&flow->original.seen, SEEN_CUT | SEEN_FIN);
+	__sync_fetch_and_or(&flow->reply.seen, SEEN_CUT | SEEN_FIN);
+	flow->original.refreshed = stale;
+	flow->reply.refreshed = stale;
+	return true;
+}
+
 static int sweep_slot(__u32 index, struct sweep_step *step)
 {
 	__u32 slot = step->word * SLOTS_PER_WORD + (index & 63);
@@ -80,13 +102,17 @@ static int sweep_slot(__u32 index, struct sweep_step *step)
 			flow_keep_pattern(flow, state, step);
 		return 0;
 	}
+	if (step->request.cut && flow_can_be_cut(flow)) {
+		step->request.ended += flow_cut(flow, state);
+		return 0;
+	}
 	if (!flow_end(slot, state.phase, state.generation)) {
-		step->request.deleted++;
+		step->request.ended++;
 		return 0;
 	}
 	/* It may have opened meanwhile: no reason for a flush to leave it. */
 	if (step->flushes && !flow_end(slot, FLOW_OPEN, state.generation))
-		step->request.deleted++;
+		step->request.ended++;
 	return 0;
 }
 
@@ -147,9 +173,9 @@ static __always_inline void flush(struct flush_request *request)
 		.request = *request,
 	};
 
-	step.request.deleted = 0;
+	step.request.ended = 0;
 	bpf_loop(layout.slot_word_mask + 1, sweep_word, &step, 0);
-	request->deleted = step.request.deleted;
+	request->ended = step.request.ended;
 }
 
 #endif

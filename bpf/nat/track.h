@@ -17,6 +17,16 @@ static __always_inline bool flow_is_closing(const struct flow *flow)
 	return (original | reply) & SEEN_RST || original & reply & SEEN_FIN;
 }
 
+/* An open flow that is closing because the client's side has carried a RST, and for no other reason. Anybody who knows its
+ * addresses and ports can send that (RFC 5961, 1): its connection may live on. */
+static __always_inline bool flow_is_in_doubt(const struct flow *flow)
+{
+	__u32 original = READ_ONCE(flow->original.seen), reply = READ_ONCE(flow->reply.seen);
+
+	return flow_state(flow).phase == FLOW_OPEN && original & SEEN_RST && !(reply & SEEN_RST) &&
+	       !(original & reply & SEEN_FIN);
+}
+
 /* A new connection on the addresses and ports of one that has ended (RFC 9293, 3.6.1: TIME-WAIT assassination by SYN). */
 static __always_inline bool flow_is_reused(const struct flow *flow, const struct packet *packet, enum direction direction)
 {
@@ -32,7 +42,7 @@ static __always_inline __u32 packet_seen(const struct packet *packet)
 		return seen;
 	if (packet->tcp_flags & TCP_SYN)
 		seen |= SEEN_SYN;
-	else if (packet->tcp_flags & TCP_ACK)
+	if (packet->tcp_flags & TCP_ACK) /* with a SYN as well: simultaneous open, or a handshake that is split */
 		seen |= SEEN_ACK;
 	if (packet->tcp_flags & TCP_FIN)
 		seen |= SEEN_FIN;
@@ -41,14 +51,26 @@ static __always_inline __u32 packet_seen(const struct packet *packet)
 	return seen;
 }
 
-/* UDP is open once both sides have sent; TCP once the client has acknowledged the server's SYN. */
+/* UDP is open once both sides have sent; TCP once the client has acknowledged the server's SYN, and again when anything but a
+ * RST follows a RST. */
 static __always_inline bool flow_may_open(const struct flow *flow, const struct packet *packet, enum direction direction)
 {
 	if (packet->tuple->protocol != IPPROTO_TCP)
 		return READ_ONCE((direction == DIRECTION_REPLY ? &flow->original : &flow->reply)->seen);
+	if ((packet->tcp_flags & (TCP_ACK | TCP_RST)) != TCP_ACK)
+		return false;
 	return READ_ONCE(flow->reply.seen) & SEEN_SYN && READ_ONCE(flow->original.seen) & SEEN_ACK;
 }
 
+/* RFC 7857, 2.2: a RST has the flow wait for what else comes. Until then neither direction takes it for open. */
+static __always_inline void flow_doubt(struct flow *flow)
+{
+	__sync_fetch_and_and(&flow->original.seen, ~SEEN_OPEN);
+	__sync_fetch_and_and(&flow->reply.seen, ~SEEN_OPEN);
+}
+
+/* Opens the flow, or has it open again after a RST. Of a RST and this at the same time either may win; in no order is the RST
+ * left standing with a direction that asks no more. */
 static __always_inline void flow_try_open(const struct flow_reference *reference, struct flow_half *half)
 {
 	struct flow_gauges *gauges = map_only_element(&flow_gauges);
@@ -60,6 +82,10 @@ static __always_inline void flow_try_open(const struct flow_reference *reference
 	if (state.phase == FLOW_HALF_OPEN && flow_turn(flow, state, FLOW_OPEN) && gauges)
 		__sync_fetch_and_add(&gauges->half_open, -1);
 	__sync_fetch_and_or(&half->seen, SEEN_OPEN);
+	if ((READ_ONCE(flow->original.seen) | READ_ONCE(flow->reply.seen)) & SEEN_RST) {
+		__sync_fetch_and_and(&flow->original.seen, ~SEEN_RST);
+		__sync_fetch_and_and(&flow->reply.seen, ~SEEN_RST);
+	}
 }
 
 static __always_inline void flow_track(const struct flow_reference *reference, struct flow_half *half,
@@ -67,8 +93,11 @@ static __always_inline void flow_track(const struct flow_reference *reference, s
 {
 	__u32 seen = READ_ONCE(half->seen), now = packet_seen(packet);
 
-	if ((seen & now) != now)
+	if ((seen & now) != now) {
 		__sync_fetch_and_or(&half->seen, now);
+		if (now & SEEN_RST)
+			flow_doubt(reference->flow);
+	}
 	if (!(seen & SEEN_OPEN) && flow_may_open(reference->flow, packet, direction))
 		flow_try_open(reference, half);
 }

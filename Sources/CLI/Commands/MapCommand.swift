@@ -41,7 +41,17 @@ struct MapAddCommand: ParsableCommand {
     @Flag(help: "Publish also what a local program listens on, which is then no longer reached from outside.")
     var force = false
 
+    @Flag(
+        help: "Take the place of the mapping with the same LISTEN and owner, if there is one: no packet finds neither.")
+    var replace = false
+
+    @Flag(help: "With --replace: established TCP connections to the old target do not drain, they are reset.")
+    var cut = false
+
     func validate() throws {
+        if cut && !replace {
+            throw ValidationError("--cut is for the connections of a mapping that --replace replaces")
+        }
         if file != nil {
             guard listen == nil, allow.isEmpty else { throw ValidationError("give --file or LISTEN TARGET, not both") }
         } else if target == nil {
@@ -54,7 +64,8 @@ struct MapAddCommand: ParsableCommand {
             let mappings = try mappings()
             let owner = try parseOwner(owner)
             let loaded = try LoadedDatapath(for: .change)
-            try loaded.publish(mappings, of: owner, force: force)
+            try loaded.publish(
+                mappings, of: owner, force: force, replacement: replace ? FlowEnding(cut: cut) : nil)
         }
     }
 
@@ -70,18 +81,30 @@ struct MapAddCommand: ParsableCommand {
     }
 }
 
+/// What removing mappings does to their connections.
+struct EndOptions: ParsableArguments {
+    @Flag(help: "Established TCP connections do not drain: with the next segment of either end, both get a reset.")
+    var cut = false
+}
+
+extension FlowEnding {
+    fileprivate init(cut: Bool) { self = cut ? .cut : .drain }
+}
+
 /// `fastnat map rm`
 struct MapRemoveCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "rm",
         abstract: "Remove a mapping, or all of an owner.",
-        discussion: "New connections stop at once. Established TCP connections drain; UDP flows end.")
+        discussion: "New connections stop at once. Established TCP connections drain, or are cut; UDP flows end.")
 
     @Argument(help: "[HOSTIP:]PORT[-END][/tcp|/udp], as it was added")
     var listen: String?
 
     @Option(help: "Remove only what is this owner's: all of it, or what listens on LISTEN.")
     var owner: String?
+
+    @OptionGroup var end: EndOptions
 
     func validate() throws {
         if listen == nil && owner == nil {
@@ -94,9 +117,10 @@ struct MapRemoveCommand: ParsableCommand {
             let owner = try parseOwner(owner)
             let listens = try listen.map { text throws(FastNATError) in [try parseListen(text)] }
             let loaded = try LoadedDatapath(for: .change)
+            let ending = FlowEnding(cut: end.cut)
             if let listens {
-                try loaded.datapath.removeMappings(listens, of: owner)
-            } else if let owner, try loaded.datapath.removeMappings(of: owner) == 0 {
+                try loaded.datapath.removeMappings(listens, of: owner, ending: ending)
+            } else if let owner, try loaded.datapath.removeMappings(of: owner, ending: ending) == 0 {
                 throw .noMappingOf(owner, nil)
             }
         }
@@ -105,12 +129,16 @@ struct MapRemoveCommand: ParsableCommand {
 
 /// `fastnat map flush`
 struct MapFlushCommand: ParsableCommand {
-    static let configuration = CommandConfiguration(commandName: "flush", abstract: "Remove every mapping.")
+    static let configuration = CommandConfiguration(
+        commandName: "flush", abstract: "Remove every mapping.",
+        discussion: "New connections stop at once. Established TCP connections drain, or are cut; UDP flows end.")
+
+    @OptionGroup var end: EndOptions
 
     func run() throws {
         try reporting { () throws(FastNATError) in
             let loaded = try LoadedDatapath(for: .change)
-            try loaded.datapath.removeAllMappings()
+            try loaded.datapath.removeAllMappings(ending: FlowEnding(cut: end.cut))
         }
     }
 }

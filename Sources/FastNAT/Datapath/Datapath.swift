@@ -53,17 +53,18 @@ public struct Datapath: ~Copyable {
     }
 
     /// Ends the flows of one mapping, or all. Returns how many there were.
-    func flush(mapping: UInt32?) throws(BPFError) -> Int {
+    func flush(mapping: UInt32?, _ ending: FlowEnding = .drain) throws(BPFError) -> Int {
         var request = flush_request()
         request.mapping_id = mapping ?? 0
         request.all = mapping == nil ? 1 : 0
+        request.cut = ending == .cut ? 1 : 0
         return try flush(&request)
     }
 
     /// Ends the flows that the request asks for. Returns how many there were.
     func flush(_ request: inout flush_request) throws(BPFError) -> Int {
         try flushProgram.run(&request)
-        return Int(request.deleted)
+        return Int(request.ended)
     }
 
     /// Packets that were not forwarded, by reason, over all CPUs.
@@ -81,6 +82,14 @@ public struct Datapath: ~Copyable {
     public func timeouts() throws(FastNATError) -> Timeouts {
         try translating { Timeouts(try maps.currentSettings().timeouts) }
     }
+}
+
+/// What becomes of the established TCP connections of a mapping that goes.
+public enum FlowEnding: Sendable {
+    /// They go on to their end.
+    case drain
+    /// They are over: with the next segment of either end, both get a RST.
+    case cut
 }
 
 /// How full the table of flows is.

@@ -13,6 +13,7 @@ enum DatapathProgram: String, CaseIterable {
     case report = "fastnat_report"
     case fragment = "fastnat_fragment"
     case cut = "fastnat_cut"
+    case reset = "fastnat_reset"
     case xdp = "fastnat_xdp"
     case armSweep = "fastnat_arm_sweep"
     case flush = "fastnat_flush"

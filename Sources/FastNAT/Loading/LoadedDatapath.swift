@@ -47,12 +47,19 @@ public struct LoadedDatapath: ~Copyable {
     ///
     /// - Parameter owner: whose the mappings are; nil for those that are added by hand.
     /// - Parameter force: publish also what a local program listens on.
-    public func publish(_ mappings: [PortMapping], of owner: MappingOwner? = nil, force: Bool = false)
-        throws(FastNATError)
-    {
+    /// - Parameter replacement: take the place of the owner's mappings that listen on the same, whose connections then drain or
+    ///   are cut.
+    public func publish(
+        _ mappings: [PortMapping], of owner: MappingOwner? = nil, force: Bool = false, replacement: FlowEnding? = nil
+    ) throws(FastNATError) {
         try translating {
             let present = try datapath.maps.mappingEntries()
-            try publish(MappingChange(adding: mappings, of: owner, to: present), force: force)
+            if let replacement {
+                let change = try MappingChange(replacing: mappings, of: owner, among: present)
+                try publish(change, force: force, replacement)
+            } else {
+                try publish(MappingChange(adding: mappings, of: owner, to: present), force: force)
+            }
         }
     }
 
@@ -72,11 +79,11 @@ public struct LoadedDatapath: ~Copyable {
     }
 
     /// Attaches to where the new mappings of a change lead, and carries it out.
-    private func publish(_ change: MappingChange, force: Bool) throws {
+    private func publish(_ change: MappingChange, force: Bool, _ ending: FlowEnding = .drain) throws {
         if !force { try Self.refuseShadowing(by: change.new) }
         let outputs = try Self.outputs(for: change.new)
         try requireForwarding(Set(change.new.flatMap { [$0.family, $0.target.address.family] }), outputs)
-        try connecting(outputs) { try datapath.carryOut(change) }
+        try connecting(outputs) { try datapath.carryOut(change, ending) }
     }
 
     /// Attaches to interfaces towards containers where that is not done yet, for what `body` enters; takes that back when it

@@ -9,6 +9,18 @@ extension Datapath {
         try translating { try carryOut(try MappingChange(adding: new, of: owner, to: try maps.mappingEntries())) }
     }
 
+    /// Adds mappings in the place of those of the same owner that listen where they do, if there are any: all of it, or nothing.
+    /// A packet finds the one or the other. Throws `.overlap` when one claims a port of any other mapping.
+    ///
+    /// - Parameter owner: whose they are; nil for those that are added by hand.
+    public func replaceMappings(
+        _ new: [PortMapping], of owner: MappingOwner? = nil, ending: FlowEnding = .drain
+    ) throws(FastNATError) {
+        try translating {
+            try carryOut(try MappingChange(replacing: new, of: owner, among: try maps.mappingEntries()), ending)
+        }
+    }
+
     /// Leaves an owner with these mappings and no others: all of it, or nothing. Throws `.overlap` when one claims a port of
     /// another owner's.
     ///
@@ -21,10 +33,12 @@ extension Datapath {
         }
     }
 
-    /// Removes mappings. Their TCP connections drain; their UDP flows end, so that none outlives its target.
+    /// Removes mappings. Their UDP flows end, so that none outlives its target; their TCP connections drain or are cut.
     ///
     /// - Parameter owner: whose they must be; nil: whoever's.
-    public func removeMappings(_ listens: [Listen], of owner: MappingOwner? = nil) throws(FastNATError) {
+    public func removeMappings(
+        _ listens: [Listen], of owner: MappingOwner? = nil, ending: FlowEnding = .drain
+    ) throws(FastNATError) {
         try translating {
             let present = try maps.mappingEntries()
             let doomed = try listens.flatMap { listen throws(FastNATError) in
@@ -36,34 +50,36 @@ extension Datapath {
                 }
                 return matches
             }
-            try carryOut(MappingChange(removing: doomed, from: present))
+            try carryOut(MappingChange(removing: doomed, from: present), ending)
         }
     }
 
-    /// Removes every mapping of an owner, as `removeMappings(_:of:)` does. Returns how many there were.
+    /// Removes every mapping of an owner, as `removeMappings(_:of:ending:)` does. Returns how many there were.
     @discardableResult
-    public func removeMappings(of owner: MappingOwner) throws(FastNATError) -> Int {
+    public func removeMappings(
+        of owner: MappingOwner, ending: FlowEnding = .drain
+    ) throws(FastNATError) -> Int {
         try translating {
             let present = try maps.mappingEntries()
             let doomed = present.filter { $0.owner == owner }
-            try carryOut(MappingChange(removing: doomed, from: present))
+            try carryOut(MappingChange(removing: doomed, from: present), ending)
             return doomed.count
         }
     }
 
-    /// Removes every mapping, as `removeMappings(_:of:)` does.
-    public func removeAllMappings() throws(FastNATError) {
+    /// Removes every mapping, as `removeMappings(_:of:ending:)` does.
+    public func removeAllMappings(ending: FlowEnding = .drain) throws(FastNATError) {
         try translating {
             let present = try maps.mappingEntries()
-            try carryOut(MappingChange(removing: present, from: present))
+            try carryOut(MappingChange(removing: present, from: present), ending)
         }
     }
 
-    /// Carries out a change, and ends the UDP flows of mappings that went.
-    func carryOut(_ change: MappingChange) throws {
+    /// Carries out a change, and ends the flows of mappings that went: those of UDP, and what is to be cut.
+    func carryOut(_ change: MappingChange, _ ending: FlowEnding = .drain) throws {
         try maps.carryOut(change)
-        for entry in change.gone where entry.mapping.listen.transport != .tcp {
-            _ = try flush(mapping: entry.id)
+        for entry in change.gone where ending == .cut || entry.mapping.listen.transport != .tcp {
+            _ = try flush(mapping: entry.id, ending)
         }
     }
 }

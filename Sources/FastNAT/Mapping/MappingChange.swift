@@ -23,6 +23,19 @@ struct MappingChange {
         self.init(owner, present, new.map { Move(old: nil, new: $0) })
     }
 
+    /// Adds to what is there, in the place of the owner's mappings that listen where a new one does. Throws `.overlap` when one
+    /// claims a port of any other.
+    init(replacing new: [PortMapping], of owner: MappingOwner?, among present: [DatapathMaps.MappingEntry])
+        throws(FastNATError)
+    {
+        let listens = Set(new.map(\.listen))
+        let replaced = present.filter { $0.owner == owner && listens.contains($0.mapping.listen) }
+        let ids = Set(replaced.map(\.id))
+        try Self.refuseOverlaps(new, with: present.filter { !ids.contains($0.id) })
+        let old = Dictionary(uniqueKeysWithValues: replaced.map { ($0.mapping.listen, $0) })
+        self.init(owner, present, new.map { Move(old: old[$0.listen], new: $0) })
+    }
+
     /// Leaves an owner with these mappings and no others. Throws `.overlap` when one claims a port of another owner's.
     init(leaving owner: MappingOwner, with new: [PortMapping], among present: [DatapathMaps.MappingEntry])
         throws(FastNATError)

@@ -5,7 +5,7 @@ import Testing
 
 /// IPv4 packets that are too long for their next hop and may be fragmented leave in fragments: all but the last through the
 /// device, which a test sees there; the last as the packet itself.
-@Suite(.serialized) struct CutTests {
+@Suite(.serialized) struct PacketCutTests {
     let network: TestNetwork
     let datapath: TestDatapath
 
