@@ -395,13 +395,14 @@ static __always_inline enum verdict forward_fragment(struct packet *packet)
 	return fragment_leave(packet);
 }
 
-/* Attached programs and STAGE_ROUTE leave fragments to STAGE_FRAGMENT, XDP to TC. */
+/* Other programs leave fragments to STAGE_FRAGMENT, XDP to TC. */
 static __always_inline enum parse_result pipeline_parse(struct packet *packet)
 {
 	enum parse_result result = packet_parse(packet);
 	struct scratch *scratch;
 
-	if (result != PARSE_FRAGMENT || (packet->stage != STAGE_FRAGMENT && packet->stage != STAGE_ADMIT))
+	if (result != PARSE_FRAGMENT ||
+	    (packet->stage != STAGE_FRAGMENT && packet->stage != STAGE_ADMIT && packet->stage != STAGE_REPORT))
 		return result;
 	scratch = map_only_element(&scratches);
 	return scratch ? fragment_parse(packet, &scratch->fragment_key) : PARSE_FOREIGN;

@@ -230,7 +230,7 @@ import Testing
         let packet = FragmentedPacket(conversation)
         try datapath.expectForwarded(packet, 0)
         try datapath.expectDropped(packet.fragments[1].with { $0.ttl = 1 }, counting: "ttl_expired")
-        try datapath.expectDropped(packet.fragments[0].with { $0.ttl = 1 }, counting: "ttl_expired")
+        try datapath.expectReported(packet.fragments[0].with { $0.ttl = 1 }, as: .timeExceeded, counting: "ttl_expired")
     }
 
     // MARK: made to deceive

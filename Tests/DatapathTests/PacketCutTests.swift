@@ -125,14 +125,15 @@ import Testing
         let conversation = Conversation(kind)
         try datapath.open(conversation)
         let request = conversation.request(payload: Self.payload)
-        try datapath.expectDropped(request, counting: "too_big")
+        try datapath.expectReported(request, as: .tooBig(mtu: 1_400), counting: "too_big")
         let fragmentable = request.with { $0.ipv4?.dontFragment = false }
-        // One whose segments would be too long, whoever cuts them.
-        try datapath.expectDropped(fragmentable, counting: "too_big", gsoSize: 1_400)
+        // The second: one whose segments would be too long, whoever cuts them.
         if kind.family == .ipv6 {
             let fragment = FragmentedPacket(conversation, payload: Self.payload, of: 1_400).fragments[0]
-            try datapath.expectDropped(fragment, counting: "too_big")
+            try datapath.expectReported(fragment, as: .tooBig(mtu: 1_400), counting: "too_big")
+            try datapath.expectReported(request, as: .tooBig(mtu: 1_400), counting: "too_big", gsoSize: 1_400)
         } else {
+            try datapath.expectDropped(fragmentable, counting: "too_big", gsoSize: 1_400)
             try network.namespace.ip(["link set ctr mtu 68"])
             try datapath.setNextHops(.stale)
             try datapath.expectDropped(fragmentable, counting: "too_big")  // 70 fragments

@@ -35,15 +35,6 @@ import Testing
         try datapath.expectReturned(conversation, conversation.reply(payload: [7]))
     }
 
-    @Test(arguments: Transport.allCases)
-    func `what its sender lets routers cut up is not too big`(transport: Transport) throws {
-        let datapath = try TestDatapath()
-        let conversation = Conversation(.ipv4, transport)
-        try datapath.open(conversation)
-        let request = conversation.request(payload: [UInt8](repeating: 7, count: 1_490))
-        try datapath.expectDropped(request.with { $0.ipv4?.dontFragment = false }, counting: "too_big")
-    }
-
     @Test(arguments: Kind.all)
     func `type of service, options and a wrong checksum are as they were`(kind: Kind) throws {
         let datapath = try TestDatapath()

@@ -40,16 +40,6 @@ static __always_inline enum verdict packet_continue(struct packet *packet, enum 
 	return VERDICT_CONTINUE;
 }
 
-/* Drops the packet, which has come over a network, and lets its sender know why (nat/report.h). TC alone. */
-static __always_inline enum verdict packet_report(struct packet *packet, enum reason reason, __u32 mtu)
-{
-	struct __sk_buff *skb = packet->context;
-
-	skb->cb[TC_NOTE_REASON] = reason;
-	skb->cb[TC_NOTE_MTU] = mtu;
-	return packet_continue(packet, STAGE_REPORT);
-}
-
 #define REASON_DROP_BIT(identifier, name, dropped, text) (dropped) << REASON_##identifier |
 
 /* What the list of reasons (abi/reasons.h) says of a packet that is not forwarded. */
@@ -57,6 +47,19 @@ static __always_inline enum verdict packet_refuse(struct packet *packet, enum re
 {
 	packet->reason = reason;
 	return (FASTNAT_REASONS(REASON_DROP_BIT) 0) >> reason & 1 ? VERDICT_DROP : VERDICT_PASS;
+}
+
+/* Drops the packet, which has come over a network, and lets its sender know why (nat/report.h); not about a later fragment. TC
+ * alone. */
+static __always_inline enum verdict packet_report(struct packet *packet, enum reason reason, __u32 mtu)
+{
+	struct __sk_buff *skb = packet->context;
+
+	if (packet->is_later_fragment)
+		return packet_refuse(packet, reason);
+	skb->cb[TC_NOTE_REASON] = reason;
+	skb->cb[TC_NOTE_MTU] = mtu;
+	return packet_continue(packet, STAGE_REPORT);
 }
 
 #endif
