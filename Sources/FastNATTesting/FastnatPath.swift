@@ -61,6 +61,11 @@ public struct FastnatPath: PublishingPath {
         try run(["map", "rm", key(port, transport)])
     }
 
+    /// `fastnat masquerade add`.
+    public func masquerade(_ family: Topology.Family) throws(TestingError) {
+        try run(["masquerade", "add", Topology.containerNetwork(family), "--iface", uplinks[0]])
+    }
+
     /// Detaches the datapath.
     public func stop() throws(TestingError) { try run(["unload"]) }
 

@@ -8,6 +8,8 @@ public protocol PublishingPath: Sendable {
     func publish(_ port: UInt16, to container: Packet.Endpoint, _ transport: TransportProtocol) throws(TestingError)
     /// Undoes a `publish` with the same arguments.
     func unpublish(_ port: UInt16, to container: Packet.Endpoint, _ transport: TransportProtocol) throws(TestingError)
+    /// Gives connections that containers begin to the outside the address of the host.
+    func masquerade(_ family: Topology.Family) throws(TestingError)
     /// Takes everything away again.
     func stop() throws(TestingError)
 }
@@ -75,6 +77,9 @@ public struct IptablesPath: PublishingPath {
     ) throws(TestingError) {
         try change("-D", port, container, transport)
     }
+
+    /// Docker's chains have the rule from the beginning.
+    public func masquerade(_ family: Topology.Family) throws(TestingError) {}
 
     /// Empties every chain.
     public func stop() throws(TestingError) {
