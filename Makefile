@@ -121,11 +121,14 @@ install: ## Install the release binary under PREFIX (/usr/local), in DESTDIR if 
 	$(Q)test -x $(RELEASE) || $(MAKE) --no-print-directory build
 	$(call step,INSTALL,$(DESTDIR)$(PREFIX)/bin/fastnat)
 	$(Q)install -D -s -m 755 $(RELEASE) '$(DESTDIR)$(PREFIX)/bin/fastnat'
-	$(Q)install -D -m 644 LICENSE '$(DESTDIR)$(PREFIX)/share/doc/fastnat/LICENSE'
+	$(Q)install -D -m 644 -t '$(DESTDIR)$(PREFIX)/share/doc/fastnat' LICENSE docs/configuration.md
+	$(Q)install -d '$(DESTDIR)$(PREFIX)/lib/systemd/system'
+	$(Q)sed 's|@PREFIX@|$(PREFIX)|' packaging/systemd/fastnat.service > '$(DESTDIR)$(PREFIX)/lib/systemd/system/fastnat.service'
 
 uninstall: ## Remove what install installed
 	$(call step,REMOVE,$(DESTDIR)$(PREFIX)/bin/fastnat)
-	$(Q)rm -f '$(DESTDIR)$(PREFIX)/bin/fastnat' '$(DESTDIR)$(PREFIX)/share/doc/fastnat/LICENSE'
+	$(Q)rm -f '$(DESTDIR)$(PREFIX)/bin/fastnat' '$(DESTDIR)$(PREFIX)/lib/systemd/system/fastnat.service' \
+		'$(DESTDIR)$(PREFIX)/share/doc/fastnat/'{LICENSE,configuration.md}
 	$(Q)rmdir '$(DESTDIR)$(PREFIX)/share/doc/fastnat' 2>/dev/null || true
 
 .PHONY: clean

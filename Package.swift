@@ -13,7 +13,8 @@ let package = Package(
         .executable(name: "fastnat", targets: ["CLI"])
     ],
     dependencies: [
-        .package(url: "https://github.com/apple/swift-argument-parser", from: "1.5.0")
+        .package(url: "https://github.com/apple/swift-argument-parser", from: "1.5.0"),
+        .package(url: "https://github.com/jpsim/Yams", exact: "6.2.2"),
     ],
     targets: [
         .systemLibrary(name: "CLibbpf", pkgConfig: "libbpf", providers: [.apt(["libbpf-dev"])]),
@@ -28,10 +29,14 @@ let package = Package(
             name: "FastNAT",
             dependencies: ["Addresses", "BPF", "CDatapath", "CLinux", "Netlink"],
             swiftSettings: strict),
+        .target(
+            name: "Configuration",
+            dependencies: ["Addresses", "FastNAT", .product(name: "Yams", package: "Yams")],
+            swiftSettings: strict),
         .executableTarget(
             name: "CLI",
             dependencies: [
-                "Addresses", "FastNAT",
+                "Addresses", "Configuration", "FastNAT",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ],
             swiftSettings: strict),
@@ -43,7 +48,7 @@ let package = Package(
         .testTarget(
             name: "FastNATTests",
             dependencies: [
-                "Addresses", "CLI", "FastNAT", "FastNATTesting", "Netlink",
+                "Addresses", "CLI", "Configuration", "FastNAT", "FastNATTesting", "Netlink",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ],
             swiftSettings: strict),

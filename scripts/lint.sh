@@ -87,9 +87,10 @@ declare -A may_import=(
 	[Netlink]="Addresses CLinux CMnl"
 	[BPF]="CLibbpf CLinux"
 	[FastNAT]="Addresses BPF CDatapath CLinux Netlink"
-	[CLI]="Addresses ArgumentParser FastNAT"
+	[Configuration]="Addresses FastNAT Yams"
+	[CLI]="Addresses ArgumentParser Configuration FastNAT"
 	[FastNATTesting]="CLibbpf CLinux"
-	[FastNATTests]="Addresses ArgumentParser CLI FastNAT FastNATTesting Netlink"
+	[FastNATTests]="Addresses ArgumentParser CLI Configuration FastNAT FastNATTesting Netlink"
 	[DatapathTests]="Addresses BPF CDatapath FastNAT FastNATTesting"
 	[EndToEndTests]="Addresses CDatapath FastNATTesting"
 )
@@ -102,7 +103,7 @@ swift_imports() { # file:line:module
 
 swift_layers() {
 	local file line imported module wrong=0
-	local ours=" ArgumentParser $c_modules ${!may_import[*]} "
+	local ours=" ArgumentParser Yams $c_modules ${!may_import[*]} "
 	for module in Sources/* Tests/*; do
 		module=${module##*/}
 		[[ $ours == *" $module "* ]] || { complain "$module: say in scripts/lint.sh what it may import" || wrong=1; }

@@ -19,7 +19,7 @@ enum ExitStatus: Int32, CaseIterable {
     var meaning: String {
         switch self {
         case .usage: "wrong usage or malformed argument"
-        case .data: "wrong file of mappings"
+        case .data: "wrong file of mappings or configuration"
         case .noInput: "no such interface, mapping, masquerade or file"
         case .noHost: "target or network not routable"
         case .unavailable: "not loaded, or loaded by another version"
@@ -54,12 +54,16 @@ extension FastNATError {
 /// Runs the body of a command: an error becomes one sentence on stderr and its exit status.
 ///
 /// - Parameter verbose: print the verifier's whole log, where there is one.
-func reporting(verbose: Bool = false, _ body: () throws(FastNATError) -> Void) throws {
+/// - Parameter location: where the cause of an error stands in a file.
+func reporting(
+    verbose: Bool = false, at location: (FastNATError) -> String? = { _ in nil },
+    _ body: () throws(FastNATError) -> Void
+) throws {
     do throws(FastNATError) {
         try body()
     } catch {
         if verbose, let log = error.verifierLog { complain(log) }
-        complain("fastnat: \(error)")
+        complain("fastnat: \(location(error).map { "\($0): " } ?? "")\(error)")
         throw ExitCode(error.exitStatus.rawValue)
     }
 }

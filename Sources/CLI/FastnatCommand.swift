@@ -15,7 +15,7 @@ struct FastnatCommand: ParsableCommand {
             """,
         version: "0.1.0",
         subcommands: [
-            LoadCommand.self, UnloadCommand.self, MapCommand.self, MasqueradeCommand.self,
-            ConntrackCommand.self, StatusCommand.self,
+            LoadCommand.self, UnloadCommand.self, ApplyCommand.self, SaveCommand.self, MapCommand.self,
+            MasqueradeCommand.self, ConntrackCommand.self, StatusCommand.self,
         ])
 }

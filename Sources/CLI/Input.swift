@@ -1,4 +1,6 @@
 internal import Addresses
+internal import ArgumentParser
+internal import Configuration
 internal import FastNAT
 internal import Glibc
 
@@ -41,6 +43,28 @@ func parseAddress(_ text: String) throws(MappingError) -> IPAddress {
 
 /// The mappings of a file; `-` is standard input.
 func readMappings(from path: String) throws(FastNATError) -> [PortMapping] {
+    let bytes = try readFile(path)
+    do throws(MappingFileError) {
+        return try MappingFile.parse(bytes.span)
+    } catch {
+        throw .mappingFile(error)
+    }
+}
+
+/// The configuration in a file; `-` is standard input. What is wrong with it goes to stderr.
+func readConfiguration(from path: String) throws -> Configuration {
+    var text = ""
+    try reporting { () throws(FastNATError) in text = String(decoding: try readFile(path), as: UTF8.self) }
+    do throws(ConfigurationError) {
+        return try Configuration(parsing: text, file: path == "-" ? "standard input" : path)
+    } catch {
+        complain(error.description)
+        throw ExitCode(ExitStatus.data.rawValue)
+    }
+}
+
+/// The bytes of a file; `-` is standard input.
+func readFile(_ path: String) throws(FastNATError) -> [UInt8] {
     let descriptor = path == "-" ? STDIN_FILENO : open(path, O_RDONLY | O_CLOEXEC)
     guard descriptor >= 0 else { throw .unreadableFile(path, errno: errno) }
     defer { if descriptor != STDIN_FILENO { close(descriptor) } }
@@ -51,12 +75,21 @@ func readMappings(from path: String) throws(FastNATError) -> [PortMapping] {
         let count = read(descriptor, chunk.baseAddress, chunk.count)
         if count < 0 && errno == EINTR { continue }
         guard count >= 0 else { throw .unreadableFile(path, errno: errno) }
-        if count == 0 { break }
+        if count == 0 { return bytes }
         bytes += chunk.prefix(count)
     }
-    do throws(MappingFileError) {
-        return try MappingFile.parse(bytes.span)
-    } catch {
-        throw .mappingFile(error)
+}
+
+/// Writes a file anew: whoever reads it meanwhile sees the old one or the new one, whole.
+func replaceFile(_ path: String, with text: String) throws(FastNATError) {
+    let new = "\(path).\(getpid())"
+    guard let file = fopen(new, "wx") else { throw .system(attempt: "write \(path)", errno: errno) }
+    let isWritten = fputs(text, file) >= 0 && fflush(file) == 0 && fsync(fileno(file)) == 0
+    let code = errno
+    fclose(file)
+    guard isWritten, rename(new, path) == 0 else {
+        let code = isWritten ? errno : code
+        unlink(new)
+        throw .system(attempt: "write \(path)", errno: code)
     }
 }

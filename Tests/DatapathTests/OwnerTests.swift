@@ -120,6 +120,26 @@ import Testing
         #expect(try datapath.maps.owners.keys().count == 2)
     }
 
+    @Test func `what fails after a replacement takes it back, with counters and flows`() throws {
+        struct Failure: Error {}
+        let kind = Kind.all[1]
+        let conversation = Conversation(kind)
+        let datapath = try TestDatapath(["[::]:1 [fd00:17::2]:1"])
+        let mapping = kind.family.mapping("8080/\(kind.transport)", to: "80")
+        try datapath.replaceMappings(of: .one, with: [mapping, "2-9 172.20.0.2:7"])
+        try datapath.open(conversation)
+        let before = try datapath.datapath.mappings()
+        let new = try ["3-20 172.20.0.2:3", "[::]:1 [fd00:17::2]:1"].map { try PortMapping(parsing: $0) }
+        let change = try MappingChange(
+            leaving: .one, with: new, among: try datapath.maps.mappingEntries(), adopting: true)
+        #expect(throws: Failure.self) { try datapath.datapath.carryOut(change) { throw Failure() } }
+        #expect(try datapath.datapath.mappings() == before)
+        try datapath.expectForwarded(conversation, conversation.request())
+
+        try datapath.datapath.carryOut(change)
+        #expect(try datapath.owners() == ["one:1", "one:1"])
+    }
+
     @Test func `a mapping that is added by hand never takes over what a killed command has left`() throws {
         let datapath = try TestDatapath([])
         for id in 0..<8 as Range<UInt32> { try datapath.maps.owners.set(id, mapping_owner(.one)) }

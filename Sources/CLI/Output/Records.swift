@@ -71,6 +71,17 @@ struct MasqueradeRecord: Encodable {
     }
 }
 
+struct StateChangeRecord: Encodable {
+    let change: String
+    let what: String
+
+    init(_ change: StateChange) {
+        let text = change.description
+        self.change = text.hasPrefix("+") ? "add" : text.hasPrefix("-") ? "remove" : "change"
+        what = String(text.dropFirst(2))
+    }
+}
+
 struct FlowRecord: Encodable {
     struct Tuple: Encodable {
         let source: String

@@ -15,7 +15,7 @@ public struct Timeouts: Sendable, Hashable {
     public init() {}
 
     /// Bounds of each, in seconds. The lower ones of TCP are for tests and special uses; the RFCs' are the defaults.
-    func validated() throws(FastNATError) -> Timeouts {
+    public func validated() throws(FastNATError) -> Timeouts {
         let day = 86_400
         for (name, value, bounds) in [
             ("TCP half-open", tcpHalfOpen, 1...day), ("TCP open", tcpOpen, 1...30 * day),
@@ -51,6 +51,13 @@ public struct TimeoutChanges: Sendable, Hashable {
         self.tcpOpen = tcpOpen
         self.tcpClosing = tcpClosing
         self.udp = udp
+    }
+
+    /// All of these.
+    init(_ timeouts: Timeouts) {
+        self.init(
+            tcpHalfOpen: timeouts.tcpHalfOpen, tcpOpen: timeouts.tcpOpen, tcpClosing: timeouts.tcpClosing,
+            udp: timeouts.udp)
     }
 
     func applied(to timeouts: Timeouts) throws(FastNATError) -> Timeouts {

@@ -26,6 +26,8 @@ public struct LoadRequest: Sendable {
     public var containers: [String] = []
     /// Which hooks to take on uplinks.
     public var mode: HookMode = .auto
+    /// The same for single uplinks, by name, in place of `mode`.
+    public var uplinkModes: [String: HookMode] = [:]
     /// How to attach at TC.
     public var attachment: TCAttachment = .auto
     /// Flows at most; nil: what is loaded has, or the default.

@@ -29,6 +29,13 @@ public struct LoadedDatapath: ~Copyable {
         self.lock = lock
     }
 
+    /// What is loaded, for who holds the lock already.
+    init(_ datapath: consuming Datapath, _ state: consuming StateDirectory, _ lock: consuming Lock) {
+        self.datapath = datapath
+        self.state = state
+        self.lock = lock
+    }
+
     /// The programs on interfaces.
     var attachments: Attachments { Attachments(directory: state.links) }
 
@@ -80,10 +87,20 @@ public struct LoadedDatapath: ~Copyable {
 
     /// Attaches to where the new mappings of a change lead, and carries it out.
     private func publish(_ change: MappingChange, force: Bool, _ ending: FlowEnding = .drain) throws {
-        if !force { try Self.refuseShadowing(by: change.new) }
-        let outputs = try Self.outputs(for: change.new)
-        try requireForwarding(Set(change.new.flatMap { [$0.family, $0.target.address.family] }), outputs)
+        let outputs = try Self.checkedOutputs(of: change, force: { _ in force }, uplinks: try currentUplinks())
         try connecting(outputs) { try datapath.carryOut(change, ending) }
+    }
+
+    /// The interfaces that the new mappings of a change lead to. Throws when one of them cannot be published: it would shadow a
+    /// local program, cannot be reached, or is not forwarded to.
+    static func checkedOutputs(
+        of change: MappingChange, force: (PortMapping) -> Bool, uplinks: [Link]
+    ) throws -> [Link] {
+        let new = change.new
+        try refuseShadowing(by: new.filter { !force($0) })
+        let outputs = try outputs(for: new)
+        try requireForwarding(Set(new.flatMap { [$0.family, $0.target.address.family] }), from: uplinks + outputs)
+        return outputs
     }
 
     /// Attaches to interfaces towards containers where that is not done yet, for what `body` enters; takes that back when it
@@ -106,6 +123,7 @@ public struct LoadedDatapath: ~Copyable {
     }
 
     private static func refuseShadowing(by mappings: [PortMapping]) throws {
+        guard !mappings.isEmpty else { return }
         let listeners = try LocalListeners()
         for mapping in mappings { try listeners.refuseShadowing(by: mapping) }
     }
@@ -124,13 +142,20 @@ public struct LoadedDatapath: ~Copyable {
     /// The datapath asks the kernel for routes of packets that arrive on an uplink or from a container; it has none for an
     /// interface that does not forward.
     func requireForwarding(_ families: Set<IPFamily>, _ outputs: [Link]) throws {
-        var interfaces = try Interfaces()
-        let uplinks = attachments.all().filter { $0.role == .uplink }.compactMap { interfaces.link($0.interfaceIndex) }
+        try Self.requireForwarding(families, from: try currentUplinks() + outputs)
+    }
+
+    private static func requireForwarding(_ families: Set<IPFamily>, from links: [Link]) throws {
         for family in families.sorted(by: { $0.rawValue < $1.rawValue }) {
-            for link in uplinks + outputs where try !isForwardingEnabled(interface: link.name, family: family) {
+            for link in links where try !isForwardingEnabled(interface: link.name, family: family) {
                 throw FastNATError.forwardingOff(family, interface: link.name)
             }
         }
+    }
+
+    private func currentUplinks() throws -> [Link] {
+        var interfaces = try Interfaces()
+        return attachments.all().filter { $0.role == .uplink }.compactMap { interfaces.link($0.interfaceIndex) }
     }
 }
 

@@ -38,7 +38,7 @@ public enum Loader {
     }
 
     /// New maps, pinned. What an interrupted load has left is not used.
-    private static func loadFresh(_ request: LoadRequest, _ state: borrowing StateDirectory) throws -> LoadedObject {
+    static func loadFresh(_ request: LoadRequest, _ state: borrowing StateDirectory) throws -> LoadedObject {
         removeTree(state.maps)
         removeTree(state.programs)
         try makeDirectory(state.maps)
@@ -55,7 +55,7 @@ public enum Loader {
     }
 
     /// This binary's programs on the maps that are there.
-    private static func reload(_ request: LoadRequest, _ state: borrowing StateDirectory) throws -> LoadedObject {
+    static func reload(_ request: LoadRequest, _ state: borrowing StateDirectory) throws -> LoadedObject {
         let directory = state.maps
         let open = { (name: String) throws(BPFError) in try Descriptor(pinnedAt: "\(directory)/\(name)") }
         let maps = try DatapathMaps(open)
@@ -72,13 +72,13 @@ public enum Loader {
         return try DatapathImage.load(on: maps, open)
     }
 
-    private static func startSweep(_ object: borrowing LoadedObject) throws {
+    static func startSweep(_ object: borrowing LoadedObject) throws {
         let program = try object.program(DatapathProgram.armSweep.rawValue)
         let result = try program.testRun([UInt8](repeating: 0, count: 64))
         guard result.action == 0 else { throw BPFError("start the timer that ends idle flows", result: -EINVAL) }
     }
 
-    private static func pinPrograms(of object: borrowing LoadedObject, in directory: String) throws {
+    static func pinPrograms(of object: borrowing LoadedObject, in directory: String) throws {
         for program in [DatapathProgram.container, .host, .flush] {
             let path = "\(directory)/\(program.rawValue)"
             unlink(path)
@@ -88,7 +88,7 @@ public enum Loader {
 
     /// Attaches to the interfaces of the plan, gives the new programs to those that are attached already, and attaches to the
     /// interfaces that lead to targets and masqueraded networks now. Returns why some cannot be reached.
-    private static func attach(
+    static func attach(
         _ plan: AttachmentPlan, _ object: borrowing LoadedObject, _ attachments: Attachments
     ) throws -> [FastNATError] {
         let maps = try DatapathMaps { name throws(BPFError) in try object.map(name) }
@@ -104,7 +104,7 @@ public enum Loader {
                     new.append(made)
                 }
                 if let made = try attachXDP(interface, object, attachments) { new.append(made) }
-                if interface.role == .uplink { try attachments.note(plan.mode, on: index) }
+                if interface.role == .uplink { try attachments.note(interface.asked, on: index) }
             }
             for attachment in attachments.all() where !new.contains(attachment) {
                 let program = attachment.hook == .xdp ? DatapathProgram.xdp : attachment.role.program
@@ -134,6 +134,20 @@ public enum Loader {
                 interface.link.name, problem: "another XDP program is attached to it; detach that, or use --mode tc")
         } catch let error as BPFError where error.code == EOPNOTSUPP {
             throw FastNATError.unusableInterface(interface.link.name, problem: "it has no native XDP; use --mode tc")
+        }
+    }
+
+    /// Attaches to an uplink that was left a moment ago.
+    static func attachAgain(
+        _ attachment: Attachment, _ object: borrowing LoadedObject, _ attachments: Attachments
+    ) throws {
+        let index = attachment.interfaceIndex
+        if attachment.hook == .xdp {
+            _ = try attachments.attachXDP(index, try object.program(DatapathProgram.xdp.rawValue))
+        } else {
+            let kind: TCAttachment = attachment.hook == .clsact ? .clsact : .tcx
+            let program = try object.program(attachment.role.program.rawValue)
+            _ = try attachments.attachTC(attachment.role, index, program, kind)
         }
     }
 
@@ -169,7 +183,7 @@ public enum Loader {
     }
 
     /// Containers' packets would go on leaving with this host's address, and what answers them would no longer come back.
-    private static func refuseMasqueraded(_ uplink: Link, _ state: borrowing StateDirectory) throws {
+    static func refuseMasqueraded(_ uplink: Link, _ state: borrowing StateDirectory) throws {
         let directory = state.maps
         let maps = try DatapathMaps { name throws(BPFError) in try Descriptor(pinnedAt: "\(directory)/\(name)") }
         guard let entry = try maps.masqueradeEntries().first(where: { $0.value.uplink == uplink.index }) else { return }
@@ -178,7 +192,7 @@ public enum Loader {
             problem: "\(entry.network) is masqueraded on it; fastnat masquerade rm \(entry.network) first")
     }
 
-    private static func removeAll(_ state: borrowing StateDirectory) {
+    static func removeAll(_ state: borrowing StateDirectory) {
         HostPrograms(in: state).detach()
         let attachments = Attachments(directory: state.links)
         for attachment in attachments.all() { attachments.detach(attachment) }
@@ -195,7 +209,7 @@ public enum Loader {
     }
 
     /// Whether a network namespace has gone, or its load was interrupted. Its other interfaces may have gone without it.
-    private static func isAbandoned(_ pins: String) -> Bool {
+    static func isAbandoned(_ pins: String) -> Bool {
         guard pathExists(pins + "/links") else { return true }
         do throws(BPFError) {
             let outputs = try Map<UInt32, UInt32>(Descriptor(pinnedAt: pins + "/maps/xdp_outputs"), name: "xdp_outputs")

@@ -75,9 +75,10 @@ extension Datapath {
         }
     }
 
-    /// Carries out a change, and ends the flows of mappings that went: those of UDP, and what is to be cut.
-    func carryOut(_ change: MappingChange, _ ending: FlowEnding = .drain) throws {
-        try maps.carryOut(change)
+    /// Carries out a change and then `rest`, all of it or none, and ends the flows of mappings that went: those of UDP, and what
+    /// is to be cut.
+    func carryOut(_ change: MappingChange, _ ending: FlowEnding = .drain, _ rest: () throws -> Void = {}) throws {
+        try maps.carryOut(change, rest)
         for entry in change.gone where ending == .cut || entry.mapping.listen.transport != .tcp {
             _ = try flush(mapping: entry.id, ending)
         }

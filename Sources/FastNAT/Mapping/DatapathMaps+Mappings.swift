@@ -62,7 +62,7 @@ extension DatapathMaps {
     /// The writes of a change, in order.
     func steps(of change: MappingChange) throws -> [MappingStep] {
         var ids = IdentifierPool(used: change.present.map(\.id), of: 0..<mappings.capacity)
-        return try change.moves.flatMap { move in
+        let moves = try change.moves.flatMap { move in
             let new = try move.new.map { mapping in
                 guard let id = try nextIdentifier(&ids) else {
                     throw FastNATError.mappingTableFull(limit: Int(mappings.capacity))
@@ -74,24 +74,29 @@ extension DatapathMaps {
             }
             return MappingStep.moving(move.old, to: new)
         }
+        return moves + change.adoptions.compactMap { entry in change.owner.map { .own(entry.id, $0) } }
     }
 
-    /// Carries out a change: all of it, or none.
-    func carryOut(_ change: MappingChange) throws {
+    /// Carries out a change and then `rest`: all of it, or none.
+    func carryOut(_ change: MappingChange, _ rest: () throws -> Void) throws {
         try mend(change.present)
-        guard !change.moves.isEmpty else { return }
+        guard !change.isEmpty else { return try rest() }
         let steps = try steps(of: change)
         try noteChange { $0.note(change.present.map(\.mapping) + change.new) }
-        for (number, step) in steps.enumerated() {
-            do {
+        var done = 0
+        do {
+            for step in steps {
                 try take(step)
-            } catch {
-                for done in steps[..<number].reversed() { try? take(done.inverse) }
-                try? noteChange { $0.note(change.present.map(\.mapping)) }
-                throw error
+                done += 1
             }
+            try noteChange { $0.note(change.result) }
+            try rest()
+        } catch {
+            try? noteChange { $0.note(change.present.map(\.mapping) + change.new) }
+            for step in steps[..<done].reversed() { try? take(step.inverse) }
+            try? noteChange { $0.note(change.present.map(\.mapping)) }
+            throw error
         }
-        try noteChange { $0.note(change.result) }
     }
 
     /// An identifier that no mapping, masquerade or flow has, its counters at zero; nil: there is none left.

@@ -14,6 +14,8 @@ struct MappingChange {
     /// What is to be done, in an order in which every packet meets, at every moment, what was or what will be: a port that is
     /// published before and after is published all the while, and always for one of the two targets.
     let moves: [Move]
+    /// Entries that were added by hand and become the owner's.
+    private(set) var adoptions: [DatapathMaps.MappingEntry] = []
 
     /// Adds to what is there. Throws `.overlap` when a new mapping claims a port of another, new or present.
     init(adding new: [PortMapping], of owner: MappingOwner?, to present: [DatapathMaps.MappingEntry])
@@ -37,15 +39,23 @@ struct MappingChange {
     }
 
     /// Leaves an owner with these mappings and no others. Throws `.overlap` when one claims a port of another owner's.
-    init(leaving owner: MappingOwner, with new: [PortMapping], among present: [DatapathMaps.MappingEntry])
-        throws(FastNATError)
-    {
-        try Self.refuseOverlaps(new, with: present.filter { $0.owner != owner })
+    ///
+    /// - Parameter adopting: make those that are there already, added by hand, the owner's.
+    init(
+        leaving owner: MappingOwner, with all: [PortMapping], among present: [DatapathMaps.MappingEntry],
+        adopting: Bool = false
+    ) throws(FastNATError) {
+        let wanted = adopting ? Set(all) : []
+        let adoptions = present.filter { $0.owner == nil && wanted.contains($0.mapping) }
+        let adopted = Set(adoptions.map(\.mapping))
+        let new = all.filter { !adopted.contains($0) }
+        try Self.refuseOverlaps(all, with: present.filter { $0.owner != owner && !adopted.contains($0.mapping) })
         var old: [Place: DatapathMaps.MappingEntry] = [:]
         for entry in present where entry.owner == owner { old[Place(entry.mapping)] = entry }
         let pairs = new.map { Move(old: old.removeValue(forKey: Place($0)), new: $0) }
         let changed = pairs.filter { $0.old?.mapping != $0.new }
         self.init(owner, present, changed + old.values.map { Move(old: $0, new: nil) })
+        self.adoptions = adoptions
     }
 
     /// Takes mappings away.
@@ -59,6 +69,9 @@ struct MappingChange {
         let (old, new) = (OverlapIndex(moves.compactMap(\.old?.mapping)), OverlapIndex(moves.compactMap(\.new)))
         self.moves = moves.map { ($0.order(old, new), $0) }.sorted { $0.0 < $1.0 }.map(\.1)
     }
+
+    /// Whether there is nothing to do.
+    var isEmpty: Bool { moves.isEmpty && adoptions.isEmpty }
 
     /// The mappings that are not there yet.
     var new: [PortMapping] { moves.compactMap(\.new) }

@@ -9,6 +9,11 @@ public struct MappingOwner: Sendable, Hashable {
     /// The most bytes that a text may have.
     static let longest = Int(MAX_OWNER_LENGTH.rawValue)
 
+    /// Who owns the mappings of configuration files.
+    public static let file = MappingOwner(checked: "file")
+
+    private init(checked text: String) { self.text = text }
+
     /// The owner of that name.
     ///
     /// - Throws: when the text is empty, too long, or has a blank or a control character in it.
