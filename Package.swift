@@ -33,10 +33,11 @@ let package = Package(
             name: "Configuration",
             dependencies: ["Addresses", "FastNAT", .product(name: "Yams", package: "Yams")],
             swiftSettings: strict),
+        .target(name: "Rules", dependencies: ["Addresses", "FastNAT"], swiftSettings: strict),
         .executableTarget(
             name: "CLI",
             dependencies: [
-                "Addresses", "Configuration", "FastNAT",
+                "Addresses", "Configuration", "FastNAT", "Rules",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ],
             swiftSettings: strict),
@@ -48,9 +49,10 @@ let package = Package(
         .testTarget(
             name: "FastNATTests",
             dependencies: [
-                "Addresses", "CLI", "Configuration", "FastNAT", "FastNATTesting", "Netlink",
+                "Addresses", "CLI", "Configuration", "FastNAT", "FastNATTesting", "Netlink", "Rules",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ],
+            exclude: ["Rules/Fixtures"],
             swiftSettings: strict),
         .testTarget(
             name: "DatapathTests",

@@ -88,9 +88,10 @@ declare -A may_import=(
 	[BPF]="CLibbpf CLinux"
 	[FastNAT]="Addresses BPF CDatapath CLinux Netlink"
 	[Configuration]="Addresses FastNAT Yams"
-	[CLI]="Addresses ArgumentParser Configuration FastNAT"
+	[Rules]="Addresses FastNAT"
+	[CLI]="Addresses ArgumentParser Configuration FastNAT Rules"
 	[FastNATTesting]="CLibbpf CLinux"
-	[FastNATTests]="Addresses ArgumentParser CLI Configuration FastNAT FastNATTesting Netlink"
+	[FastNATTests]="Addresses ArgumentParser CLI Configuration FastNAT FastNATTesting Netlink Rules"
 	[DatapathTests]="Addresses BPF CDatapath FastNAT FastNATTesting"
 	[EndToEndTests]="Addresses CDatapath FastNATTesting"
 )

@@ -16,6 +16,7 @@ struct FastnatCommand: ParsableCommand {
         version: "0.1.0",
         subcommands: [
             LoadCommand.self, UnloadCommand.self, ApplyCommand.self, SaveCommand.self, MapCommand.self,
-            MasqueradeCommand.self, ConntrackCommand.self, StatusCommand.self,
+            MasqueradeCommand.self, ImportCommand.self, ExportCommand.self, ConntrackCommand.self,
+            StatusCommand.self,
         ])
 }

@@ -44,6 +44,8 @@ import Testing
     private static let commands: [(String, String)] = [
         ("load", LoadCommand.helpMessage()), ("unload", UnloadCommand.helpMessage()),
         ("apply", ApplyCommand.helpMessage()), ("save", SaveCommand.helpMessage()),
+        ("import iptables", ImportIptablesCommand.helpMessage()),
+        ("export iptables", ExportIptablesCommand.helpMessage()), ("export nft", ExportNftCommand.helpMessage()),
         ("map add", MapAddCommand.helpMessage()), ("map rm", MapRemoveCommand.helpMessage()),
         ("map flush", MapFlushCommand.helpMessage()), ("map list", MapListCommand.helpMessage()),
         ("masquerade add", MasqueradeAddCommand.helpMessage()),

@@ -135,7 +135,7 @@ extension LoadedDatapath {
 
     private func changeMappings(_ plan: StatePlan, _ rest: () throws -> Void) throws {
         guard let change = plan.mappings else { return try rest() }
-        try connecting(plan.outputs) { try datapath.carryOut(change, rest) }
+        try connecting(plan.outputs) { try datapath.carryOut(change, .drain, rest) }
     }
 }
 

@@ -12,6 +12,9 @@ public struct MappingOwner: Sendable, Hashable {
     /// Who owns the mappings of configuration files.
     public static let file = MappingOwner(checked: "file")
 
+    /// Who owns what was imported from another packet filter.
+    public static let imported = MappingOwner(checked: "import")
+
     private init(checked text: String) { self.text = text }
 
     /// The owner of that name.

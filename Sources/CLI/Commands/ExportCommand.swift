@@ -1,0 +1,41 @@
+internal import Addresses
+internal import ArgumentParser
+internal import FastNAT
+internal import Rules
+
+/// `fastnat export`
+struct ExportCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "export",
+        abstract: "Print rules of iptables or nftables that do what the mappings do.",
+        subcommands: [ExportIptablesCommand.self, ExportNftCommand.self])
+}
+
+/// `fastnat export iptables`
+struct ExportIptablesCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "iptables", abstract: "For iptables-restore --noflush, a chain FASTNAT in the table nat.")
+
+    @Flag(name: .customLong("ipv6"), help: "For ip6tables-restore: the mappings of IPv6.")
+    var isIPv6 = false
+
+    func run() throws {
+        try reporting { () throws(FastNATError) in
+            let mappings = try LoadedDatapath(for: .read).datapath.mappings().map(\.mapping)
+            print(RuleExport.iptables(mappings, isIPv6 ? .ipv6 : .ipv4), terminator: "")
+        }
+    }
+}
+
+/// `fastnat export nft`
+struct ExportNftCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "nft", abstract: "For nft -f, a table inet fastnat of both families.")
+
+    func run() throws {
+        try reporting { () throws(FastNATError) in
+            let mappings = try LoadedDatapath(for: .read).datapath.mappings().map(\.mapping)
+            print(RuleExport.nft(mappings), terminator: "")
+        }
+    }
+}
