@@ -41,10 +41,8 @@ let package = Package(
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ],
             swiftSettings: strict),
-        .target(
-            name: "FastNATTesting",
-            dependencies: ["CLibbpf", "CLinux"],
-            swiftSettings: strict),
+        .target(name: "Lab", dependencies: ["CLinux"], swiftSettings: strict),
+        .target(name: "FastNATTesting", dependencies: ["CLibbpf", "CLinux", "Lab"], swiftSettings: strict),
 
         .testTarget(
             name: "FastNATTests",

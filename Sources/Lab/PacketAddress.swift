@@ -111,7 +111,7 @@ private func orStop<T>(_ body: () throws(TestingError) -> T) -> T {
 }
 
 /// Lower-case hexadecimal with leading zeros.
-func hex(_ value: some BinaryInteger, digits: Int) -> String {
+package func hex(_ value: some BinaryInteger, digits: Int) -> String {
     let text = String(value, radix: 16)
     return String(repeating: "0", count: max(0, digits - text.count)) + text
 }

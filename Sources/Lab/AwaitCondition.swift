@@ -14,13 +14,13 @@ public func awaitCondition(
 }
 
 /// The text of an errno.
-func errorText(_ number: Int32) -> String {
+package func errorText(_ number: Int32) -> String {
     String(cString: strerror(number))
 }
 
 extension Duration {
     /// Whole milliseconds, rounded up, as poll(2) wants them.
-    var milliseconds: Int32 {
+    package var milliseconds: Int32 {
         let (seconds, attoseconds) = components
         return Int32(clamping: seconds * 1_000 + (attoseconds + 999_999_999_999_999) / 1_000_000_000_000_000)
     }

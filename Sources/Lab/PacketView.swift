@@ -119,8 +119,8 @@ struct PacketCursor {
 
 extension [UInt8] {
     func u16(_ index: Int) -> UInt16 { UInt16(self[index]) << 8 | UInt16(self[index + 1]) }
-    func u32(_ index: Int) -> UInt32 { UInt32(u16(index)) << 16 | UInt32(u16(index + 2)) }
+    package func u32(_ index: Int) -> UInt32 { UInt32(u16(index)) << 16 | UInt32(u16(index + 2)) }
 }
 
 /// Bytes as hexadecimal digits without spaces.
-func hexText(_ bytes: some Sequence<UInt8>) -> String { bytes.map { hex($0, digits: 2) }.joined() }
+package func hexText(_ bytes: some Sequence<UInt8>) -> String { bytes.map { hex($0, digits: 2) }.joined() }

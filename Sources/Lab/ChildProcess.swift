@@ -1,5 +1,5 @@
 import CLinux
-import Foundation
+import FoundationEssentials
 import Glibc
 import Synchronization
 
@@ -18,7 +18,7 @@ public final class ChildProcess: Sendable {
     private let status = Mutex<Int32?>(nil)
 
     /// Starts `wrapper` + `arguments`; `environment` adds to this process's own, `input` is its standard input.
-    init(
+    package init(
         _ arguments: [String], wrapper: [String] = [], input: [UInt8] = [], environment: [String: String] = [:]
     ) throws(TestingError) {
         Cleanup.install()
@@ -161,7 +161,7 @@ private func contents(of file: Int32) -> [UInt8] {
 }
 
 /// Turns -1 into the error errno names.
-func checked(_ call: String, _ result: Int32) throws(TestingError) -> Int32 {
+package func checked(_ call: String, _ result: Int32) throws(TestingError) -> Int32 {
     if result < 0 { throw .system(call: call, errno: errno) }
     return result
 }

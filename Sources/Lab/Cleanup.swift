@@ -1,12 +1,13 @@
 import CLinux
-import Foundation
+import FoundationEssentials
 import Glibc
 
 /// What must not outlive this process, or a process like it that was killed.
 ///
 /// A process has a random token that begins the names of its namespaces and of a lock file it holds while it lives. At exit
-/// and on signals C code takes its own leftovers away, and the directory of lock files when it is the last; who starts takes away those of tokens whose lock nobody holds.
-enum Cleanup {
+/// and on signals C code takes its own leftovers away, and the directory of lock files when it is the last; who starts takes
+/// away those of tokens whose lock nobody holds.
+package enum Cleanup {
     /// This process's token.
     static let token: String = start()
 

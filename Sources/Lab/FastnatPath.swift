@@ -1,4 +1,4 @@
-import Foundation
+import FoundationEssentials
 
 /// fastnat itself, through its command line.
 public struct FastnatPath: PublishingPath {
