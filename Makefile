@@ -30,7 +30,9 @@ BPF_CFLAGS = -target bpf -mcpu=v3 -O2 -g -Wall -Wextra -Werror -Wno-unused-param
 BPF_HEADERS := $(wildcard bpf/*.h bpf/*/*.h)
 # datapath: programs for packets. sockets: for sockets of the host itself; apart, because a kernel may refuse them.
 BPF_OBJECTS := .build/bpf/datapath.o .build/bpf/sockets.o
-SKELETONS := $(BPF_OBJECTS:.build/bpf/%.o=Sources/CDatapath/generated/%.skel.h)
+# The benchmark's programs, which are no part of what is loaded.
+BENCH_OBJECT := .build/bpf/bench.o
+SKELETONS := $(BPF_OBJECTS:.build/bpf/%.o=Sources/CDatapath/generated/%.skel.h) Sources/CBench/generated/bench.skel.h
 
 .build/bpf/%.bpf.o: bpf/%.bpf.c $(BPF_HEADERS) Makefile | setup-build
 	@mkdir -p $(@D)
@@ -42,14 +44,17 @@ SKELETONS := $(BPF_OBJECTS:.build/bpf/%.o=Sources/CDatapath/generated/%.skel.h)
 # bpftool's linker keeps the types (BTF) and leaves out DWARF, which is half of the object.
 .build/bpf/datapath.o: .build/bpf/fastnat.bpf.o
 .build/bpf/sockets.o: .build/bpf/sockets.bpf.o
-$(BPF_OBJECTS):
+$(BENCH_OBJECT): .build/bpf/bench/bench.bpf.o
+$(BPF_OBJECTS) $(BENCH_OBJECT):
 	$(call step,LINK,$@)
 	$(Q)$(BPFTOOL) gen object $@ $<
 
-$(SKELETONS): Sources/CDatapath/generated/%.skel.h: .build/bpf/%.o
+$(filter Sources/CDatapath/%,$(SKELETONS)): Sources/CDatapath/generated/%.skel.h: .build/bpf/%.o
+$(filter Sources/CBench/%,$(SKELETONS)): Sources/CBench/generated/%.skel.h: .build/bpf/%.o
+$(SKELETONS):
 	@mkdir -p $(@D)
 	$(call step,GEN,$@)
-	$(Q)$(BPFTOOL) gen skeleton $< name $* > $@
+	$(Q)$(BPFTOOL) gen skeleton $< name $(basename $(basename $(@F))) > $@
 
 .PHONY: bpf
 bpf: $(SKELETONS) ## Compile what runs in the kernel
@@ -133,8 +138,8 @@ uninstall: ## Remove what install installed
 
 .PHONY: clean
 clean: ## Remove everything that was built
-	$(call step,CLEAN,.build Sources/CDatapath/generated)
-	$(Q)rm -rf .build Sources/CDatapath/generated
+	$(call step,CLEAN,.build Sources/*/generated)
+	$(Q)rm -rf .build Sources/*/generated
 
 .PHONY: help
 help:

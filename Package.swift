@@ -21,6 +21,7 @@ let package = Package(
         .systemLibrary(name: "CMnl", pkgConfig: "libmnl", providers: [.apt(["libmnl-dev"])]),
         .target(name: "CLinux"),
         .target(name: "CDatapath"),
+        .target(name: "CBench"),
 
         .target(name: "Addresses", dependencies: ["CLinux"], swiftSettings: strict),
         .target(name: "Netlink", dependencies: ["Addresses", "CLinux", "CMnl"], swiftSettings: strict),
@@ -37,10 +38,11 @@ let package = Package(
         .executableTarget(
             name: "CLI",
             dependencies: [
-                "Addresses", "Configuration", "FastNAT", "Rules",
+                "Addresses", "Bench", "Configuration", "FastNAT", "Rules",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ],
             swiftSettings: strict),
+        .target(name: "Bench", dependencies: ["BPF", "CBench", "CLinux", "Lab"], swiftSettings: strict),
         .target(name: "Lab", dependencies: ["CLinux"], swiftSettings: strict),
         .target(name: "FastNATTesting", dependencies: ["CLibbpf", "CLinux", "Lab"], swiftSettings: strict),
 

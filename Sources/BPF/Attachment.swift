@@ -54,7 +54,7 @@ public enum SocketHook: String, CaseIterable, Hashable, Sendable {
 }
 
 /// A BPF link: an attachment that lives as long as a descriptor or a pin of it.
-public struct BPFLink: ~Copyable {
+public struct BPFLink: ~Copyable, Sendable {
     /// The link itself.
     public let descriptor: Descriptor
 

@@ -67,6 +67,26 @@ extension Descriptor {
     /// `BPF_F_TEST_SKB_CHECKSUM_COMPLETE`, which Debian 12's headers do not have.
     private static let summedFlag: UInt32 = 1 << 2
 
+    /// Runs an XDP program on `count` frames of `length` zero bytes and does with each what it returns, a redirect included
+    /// (`BPF_F_TEST_XDP_LIVE_FRAMES`, Linux 5.18), in the calling thread's network namespace.
+    ///
+    /// Frames are recycled: all but the first hold what became of an earlier one.
+    public func sendFrames(length: Int, count: Int32) throws(BPFError) {
+        let frame = [UInt8](repeating: 0, count: length)
+        let program = number
+        let result = frame.withUnsafeBytes { frame in
+            withOptions(bpf_test_run_opts.self) { options in
+                options.pointee.flags = UInt32(1 << 1)  // BPF_F_TEST_XDP_LIVE_FRAMES
+                options.pointee.repeat = count
+                options.pointee.batch_size = 64
+                options.pointee.data_in = frame.baseAddress
+                options.pointee.data_size_in = UInt32(frame.count)
+                return bpf_prog_test_run_opts(program, options)
+            }
+        }
+        try check(result, "generate frames")
+    }
+
     /// Runs a syscall program on `argument`, which it may change.
     @discardableResult
     public func run<Argument: BitwiseCopyable>(_ argument: inout Argument) throws(BPFError) -> UInt32 {

@@ -17,6 +17,6 @@ struct FastnatCommand: ParsableCommand {
         subcommands: [
             LoadCommand.self, UnloadCommand.self, ApplyCommand.self, SaveCommand.self, MapCommand.self,
             MasqueradeCommand.self, ImportCommand.self, ExportCommand.self, ConntrackCommand.self,
-            StatusCommand.self,
+            StatusCommand.self, BenchCommand.self,
         ])
 }

@@ -54,6 +54,12 @@ public struct FastnatPath: PublishingPath {
         try run(["map", "add", key(port, transport), container.description])
     }
 
+    /// `fastnat map add --file`.
+    public func publish(_ ports: [PublishedPort]) throws(TestingError) {
+        let lines = ports.map { "\(key($0.port, $0.transport)) \($0.container)\n" }
+        try run(["map", "add", "--file", "-"], input: lines.joined())
+    }
+
     /// `fastnat map rm`.
     public func unpublish(
         _ port: UInt16, to container: Packet.Endpoint, _ transport: TransportProtocol

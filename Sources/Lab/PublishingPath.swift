@@ -6,12 +6,36 @@ public protocol PublishingPath: Sendable {
     func start() throws(TestingError)
     /// Sends what arrives for `port` on any of the host's addresses to a container.
     func publish(_ port: UInt16, to container: Packet.Endpoint, _ transport: TransportProtocol) throws(TestingError)
+    /// The same for many ports at once.
+    func publish(_ ports: [PublishedPort]) throws(TestingError)
     /// Undoes a `publish` with the same arguments.
     func unpublish(_ port: UInt16, to container: Packet.Endpoint, _ transport: TransportProtocol) throws(TestingError)
     /// Gives connections that containers begin to the outside the address of the host.
     func masquerade(_ family: Topology.Family) throws(TestingError)
     /// Takes everything away again.
     func stop() throws(TestingError)
+}
+
+/// A port of the host that leads to a container.
+public struct PublishedPort: Sendable, Hashable {
+    /// Of the host.
+    public var port: UInt16
+    /// Where to.
+    public var container: Packet.Endpoint
+    /// TCP or UDP.
+    public var transport: TransportProtocol
+
+    /// Names it.
+    public init(_ port: UInt16, to container: Packet.Endpoint, _ transport: TransportProtocol) {
+        (self.port, self.container, self.transport) = (port, container, transport)
+    }
+}
+
+extension PublishingPath {
+    /// One after the other.
+    public func publish(_ ports: [PublishedPort]) throws(TestingError) {
+        for port in ports { try publish(port.port, to: port.container, port.transport) }
+    }
 }
 
 /// The kernel's own NAT with the rules that Docker writes, and a FORWARD policy of DROP as Docker sets it.
@@ -68,14 +92,19 @@ public struct IptablesPath: PublishingPath {
     public func publish(
         _ port: UInt16, to container: Packet.Endpoint, _ transport: TransportProtocol
     ) throws(TestingError) {
-        try change("-A", port, container, transport)
+        try publish([PublishedPort(port, to: container, transport)])
+    }
+
+    /// The same for each port, in one go.
+    public func publish(_ ports: [PublishedPort]) throws(TestingError) {
+        try change("-A", ports)
     }
 
     /// Deletes the three rules.
     public func unpublish(
         _ port: UInt16, to container: Packet.Endpoint, _ transport: TransportProtocol
     ) throws(TestingError) {
-        try change("-D", port, container, transport)
+        try change("-D", [PublishedPort(port, to: container, transport)])
     }
 
     /// Docker's chains have the rule from the beginning.
@@ -93,23 +122,28 @@ public struct IptablesPath: PublishingPath {
         }
     }
 
-    private func change(
-        _ verb: String, _ port: UInt16, _ container: Packet.Endpoint, _ transport: TransportProtocol
-    ) throws(TestingError) {
-        let address = container.address
-        let match = "-p \(transport.rawValue) --dport"
-        try restore(
-            address.isIPv6 ? .v6 : .v4,
-            """
-            *nat
-            \(verb) DOCKER ! -i \(bridge) \(match) \(port) -j DNAT --to-destination \(container)
-            \(verb) POSTROUTING -s \(address) -d \(address) \(match) \(container.port) -j MASQUERADE
-            COMMIT
-            *filter
-            \(verb) DOCKER -d \(address) ! -i \(bridge) -o \(bridge) \(match) \(container.port) -j ACCEPT
-            COMMIT
+    private func change(_ verb: String, _ ports: [PublishedPort]) throws(TestingError) {
+        for family in Topology.Family.allCases {
+            let ours = ports.filter { $0.container.address.isIPv6 == (family == .v6) }
+            if ours.isEmpty { continue }
+            let lines = ["*nat"] + ours.flatMap { natRules(verb, $0) } + ["COMMIT", "*filter"]
+                + ours.map { filterRule(verb, $0) } + ["COMMIT", ""]
+            try restore(family, lines.joined(separator: "\n"))
+        }
+    }
 
-            """)
+    private func natRules(_ verb: String, _ port: PublishedPort) -> [String] {
+        let (container, match) = (port.container, "-p \(port.transport.rawValue) --dport")
+        let own = "-s \(container.address) -d \(container.address)"
+        return [
+            "\(verb) DOCKER ! -i \(bridge) \(match) \(port.port) -j DNAT --to-destination \(container)",
+            "\(verb) POSTROUTING \(own) \(match) \(container.port) -j MASQUERADE",
+        ]
+    }
+
+    private func filterRule(_ verb: String, _ port: PublishedPort) -> String {
+        let match = "-p \(port.transport.rawValue) --dport \(port.container.port)"
+        return "\(verb) DOCKER -d \(port.container.address) ! -i \(bridge) -o \(bridge) \(match) -j ACCEPT"
     }
 
     private func program(_ family: Topology.Family) -> String {

@@ -1,0 +1,34 @@
+internal import Glibc
+
+/// What is to be measured, and how well.
+public struct BenchOptions: Sendable {
+    /// The paths, in the order of tables. The reference is measured whether it is among them or not.
+    public var paths: [PathKind]
+    /// The workloads.
+    public var workloads: [WorkloadKind]
+    /// Samples of each figure.
+    public var rounds: Int
+    /// Fewer cases, shorter samples.
+    public var quick: Bool
+    /// The program that paths of fastnat run.
+    public var binary: String
+    /// Its version.
+    public var version: String
+
+    /// All of it, unless told otherwise.
+    public init(
+        paths: [PathKind] = [], workloads: [WorkloadKind] = [], rounds: Int? = nil, quick: Bool = false, binary: String,
+        version: String
+    ) {
+        let wanted = Set(paths.isEmpty ? PathKind.allCases : paths).union([PathKind.reference])
+        self.paths = PathKind.allCases.filter(wanted.contains)
+        self.workloads = workloads.isEmpty ? WorkloadKind.allCases : WorkloadKind.allCases.filter(workloads.contains)
+        self.rounds = rounds ?? (quick ? 1 : 5)
+        self.quick = quick
+        self.binary = binary
+        self.version = version
+    }
+
+    /// Seconds of one sample.
+    var sampleSeconds: Double { quick ? 0.15 : 0.4 }
+}

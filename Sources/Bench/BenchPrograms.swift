@@ -1,0 +1,105 @@
+internal import BPF
+internal import CBench
+internal import Glibc
+internal import Lab
+
+/// One copy of the benchmark's BPF object in the kernel (bpf/bench): maps of its own for each path that is measured.
+final class BenchPrograms {
+    private let object: LoadedObject
+    private let traffic: Map<UInt32, bench_traffic>
+    private let expectations: Map<UInt32, bench_expectation>
+    private let counts: PerCPUMap<bench_count>
+    /// Sends what the client, or the container, is told to send.
+    let clientGenerator: Descriptor
+    let containerGenerator: Descriptor
+    /// Counts what arrives at a socket.
+    let socketFilter: Descriptor
+
+    /// Loads it. The indices of the host's interfaces matter to the limits alone.
+    init(uplink: UInt32 = 0, containerSide: UInt32 = 0) throws(BenchError) {
+        var size = 0
+        let start = cbench_object(&size)
+        do throws(BPFError) {
+            var image = try ObjectImage(UnsafeRawBufferPointer(start: start, count: size), name: "bench")
+            try image.setConstants(bench_limits(uplink: uplink, container_side: containerSide))
+            object = try image.load()
+            traffic = try Map(object.map("traffic"), name: "traffic")
+            expectations = try Map(object.map("expectations"), name: "expectations")
+            counts = try PerCPUMap(object.map("counts"), name: "counts")
+            clientGenerator = try object.program("bench_client")
+            containerGenerator = try object.program("bench_container")
+            socketFilter = try object.program("bench_sink_socket")
+        } catch {
+            throw .bpf(error)
+        }
+    }
+
+    /// A program by its function's name.
+    func program(_ name: String) throws(BenchError) -> Descriptor {
+        do throws(BPFError) { return try object.program(name) } catch { throw .bpf(error) }
+    }
+
+    func send(_ value: bench_traffic, _ direction: bench_direction) throws(BenchError) {
+        try bpf { () throws(BPFError) in try traffic.set(direction.rawValue, value) }
+    }
+
+    func expect(_ value: bench_expectation, _ direction: bench_direction) throws(BenchError) {
+        try bpf { () throws(BPFError) in try expectations.set(direction.rawValue, value) }
+    }
+
+    /// What has arrived in one direction so far.
+    func count(_ direction: bench_direction) throws(BenchError) -> (arrived: UInt64, wrong: UInt64) {
+        let values = try bpf { () throws(BPFError) in try counts.values(direction.rawValue) }
+        return values.reduce(into: (0, 0)) { sum, value in
+            sum.arrived += value.arrived
+            sum.wrong += value.wrong
+        }
+    }
+
+    /// Forgets what has been counted and generated.
+    func reset() throws(BenchError) {
+        for direction in [BENCH_TO_CONTAINER, BENCH_TO_CLIENT] {
+            try bpf { () throws(BPFError) in try counts.setAll(direction.rawValue, bench_count()) }
+        }
+    }
+}
+
+/// A program on an interface, until this object goes.
+final class Attachment: Sendable {
+    private let link: BPFLink
+
+    init(
+        _ program: borrowing Descriptor, to interface: String, of namespace: NetworkNamespace, at point: AttachPoint
+    ) throws(BenchError) {
+        let index = try namespace.interfaceIndex(of: interface)
+        let number = try Attachment.attach(program, index, namespace, point)
+        link = BPFLink(Descriptor(owning: number))
+    }
+
+    /// In the namespace, because that is where the kernel looks for the index. The link's own descriptor goes with the thread.
+    private static func attach(
+        _ program: borrowing Descriptor, _ index: UInt32, _ namespace: NetworkNamespace, _ point: AttachPoint
+    ) throws(BenchError) -> Int32 {
+        let program = program.number
+        return try namespace.inside { () throws(BenchError) in
+            do throws(BPFError) {
+                let borrowed = Descriptor(owning: dup(program))
+                let link = try BPFLink(program: borrowed, interfaceIndex: index, at: point)
+                return dup(link.descriptor.number)
+            } catch {
+                throw .bpf(error)
+            }
+        }
+    }
+}
+
+extension NetworkNamespace {
+    /// The number of an interface in this namespace.
+    func interfaceIndex(of name: String) throws(BenchError) -> UInt32 {
+        try inside { () throws(BenchError) in
+            let index = if_nametoindex(name)
+            if index == 0 { throw .wrong("there is no interface \(name) in \(self.name)") }
+            return index
+        }
+    }
+}

@@ -1,0 +1,121 @@
+internal import Glibc
+internal import Lab
+
+/// A whole run.
+public struct Benchmark {
+    private let options: BenchOptions
+    private var progress: Progress
+
+    /// Nothing is done yet.
+    public init(_ options: BenchOptions) {
+        self.options = options
+        progress = Progress(steps: 0)
+    }
+
+    /// Measures everything. Needs root. Namespaces and processes go when it ends, however it does.
+    public static func run(_ options: BenchOptions) throws(BenchError) -> Report {
+        guard geteuid() == 0 else { throw .notPermitted }
+        var benchmark = Benchmark(options)
+        return try benchmark.measure()
+    }
+
+    private mutating func measure() throws(BenchError) -> Report {
+        let begin = ContinuousClock.now
+        let machine = Machine.present(fastnat: options.version)
+        let plans = options.workloads.map { kind in (kind.workload, kind.workload.groups(options)) }
+        let steps = plans.flatMap(\.1).reduce(0) { $0 + (1 + $1.measurements.count * (1 + options.rounds)) * options.paths.count }
+        progress = Progress(steps: steps)
+        var workloads: [WorkloadReport] = []
+        for (workload, groups) in plans {
+            var series: [Series] = []
+            for group in groups { series += measure(group, of: workload.name) }
+            workloads.append(WorkloadReport(name: workload.name, title: workload.title, series: series))
+        }
+        progress.finish()
+        return Report(
+            machine: machine,
+            settings: Report.Settings(
+                rounds: options.rounds, sampleSeconds: options.sampleSeconds, quick: options.quick),
+            paths: options.paths.map { Report.PathDescription(name: $0.rawValue, text: $0.text) },
+            workloads: workloads, seconds: (ContinuousClock.now - begin).seconds.rounded())
+    }
+
+    /// Measures a group's figures on all paths, and takes its topologies away.
+    private mutating func measure(_ group: WorkloadGroup, of workload: String) -> [Series] {
+        var contenders: [Contender] = []
+        for kind in options.paths {
+            progress.step("\(workload): \(kind.rawValue)")
+            contenders.append(Contender(kind, group.plan, binary: options.binary))
+        }
+        defer { for contender in contenders { contender.stage?.close() } }
+        return group.measurements.flatMap { measure($0, contenders, of: workload) }
+    }
+
+    /// Each round takes all paths in a new order, so that whatever else the machine does meets all of them alike.
+    private mutating func measure(
+        _ measurement: Measurement, _ contenders: [Contender], of workload: String
+    ) -> [Series] {
+        for contender in contenders {
+            progress.step("\(workload), \(measurement.name): \(contender.kind.rawValue)")
+            contender.begin(measurement)
+        }
+        for _ in 0..<options.rounds {
+            for contender in contenders.shuffled() {
+                progress.step("\(workload), \(measurement.name): \(contender.kind.rawValue)")
+                contender.sample(seconds: options.sampleSeconds)
+            }
+        }
+        return measurement.metrics.enumerated().map { index, metric in
+            let cells = contenders.map { contender in
+                Cell(path: contender.kind.rawValue, samples: contender.samples.map { $0[index] }, missing: contender.failure)
+            }
+            return Series(name: measurement.name, metric: metric.name, unit: metric.unit, cells: cells)
+        }
+    }
+}
+
+/// A path in a group of measurements.
+private final class Contender {
+    let kind: PathKind
+    let stage: Stage?
+    /// Why there is no stage.
+    private let stageFailure: String?
+    private var probe: (any Probe)?
+    /// Of the measurement that goes on.
+    private(set) var samples: [[Double]] = []
+    /// Why it has no figures.
+    private(set) var failure: String?
+
+    init(_ kind: PathKind, _ plan: Stage.Plan, binary: String) {
+        self.kind = kind
+        var failure: String?
+        do throws(BenchError) {
+            stage = try Stage(kind, plan, binary: binary)
+        } catch {
+            stage = nil
+            failure = error.summary
+        }
+        stageFailure = failure
+    }
+
+    /// Prepares a measurement in the place of the last.
+    func begin(_ measurement: Measurement) {
+        samples = []
+        probe = nil
+        failure = stageFailure
+        guard let stage else { return }
+        do throws(BenchError) { probe = try measurement.begin(stage) } catch { failure = error.summary }
+    }
+
+    /// One sample, unless it has failed: what goes wrong once has no figure at all.
+    func sample(seconds: Double) {
+        guard let probe else { return }
+        do throws(BenchError) {
+            samples.append(try probe.sample(seconds: seconds))
+        } catch {
+            failure = error.summary
+            samples = []
+            self.probe = nil
+        }
+    }
+}

@@ -1,0 +1,132 @@
+/// The figures as tables of text, a line for each path.
+public struct ReportTables {
+    private let report: Report
+
+    /// Shows this report.
+    public init(_ report: Report) { self.report = report }
+
+    /// For a terminal: as many columns side by side as fit.
+    public func text(width: Int = 130) -> String {
+        var parts = [heading]
+        for workload in report.workloads {
+            parts.append("\(workload.name)  \(workload.title)")
+            parts += tables(of: workload, width: width).map { $0.text() }
+            parts += missing(in: workload).map { "  \($0)" }
+        }
+        parts.append(Self.legend)
+        return parts.joined(separator: "\n") + "\n"
+    }
+
+    /// For a document.
+    public func markdown() -> String {
+        var parts: [String] = []
+        for workload in report.workloads {
+            parts += ["### \(workload.name)", "", "\(workload.title).", ""]
+            for table in tables(of: workload, width: 160) { parts += [table.markdown(), ""] }
+            let missing = missing(in: workload)
+            if !missing.isEmpty { parts += missing.map { "- \($0)" } + [""] }
+        }
+        return parts.joined(separator: "\n")
+    }
+
+    /// What the marks mean.
+    public static let legend =
+        "×: how many times better than \(PathKind.reference.rawValue). ~: rounds differed by more than 10 % "
+        + "(distance of the quartiles). –: no figure."
+
+    private var heading: String {
+        let machine = report.machine
+        return "fastnat \(machine.fastnat) on Linux \(machine.kernel), \(machine.cpus) CPUs (\(machine.processor)); "
+            + "medians of \(report.settings.rounds) rounds, \(fixed(report.settings.sampleSeconds, 2)) s each; "
+            + "\(Progress.clock(report.seconds)) min"
+    }
+
+    /// Tables of as many columns as fit.
+    private func tables(of workload: WorkloadReport, width: Int) -> [FigureTable] {
+        var tables: [FigureTable] = []
+        for series in workload.series {
+            let column = column(series)
+            if var last = tables.last, last.width + column.width + 2 <= width {
+                last.columns.append(column)
+                tables[tables.count - 1] = last
+            } else {
+                tables.append(FigureTable(paths: report.paths.map(\.name), columns: [column]))
+            }
+        }
+        return tables
+    }
+
+    private func column(_ series: Series) -> FigureTable.Column {
+        FigureTable.Column(
+            heading: series.name.split(separator: ",").map(\.trimmed) + ["\(series.metric), \(series.unit.rawValue)"],
+            cells: report.paths.map { path in
+                guard let cell = series.cell(path.name), let median = cell.median else { return "–" }
+                let ratio = series.ratio(path.name).map { "  \(fixed($0, 2))×" } ?? ""
+                return (cell.isNoisy ? "~" : "") + series.unit.format(median) + ratio
+            })
+    }
+
+    /// Why there is no figure, each reason once.
+    private func missing(in workload: WorkloadReport) -> [String] {
+        var lines: [String] = []
+        for path in report.paths.map(\.name) {
+            var reasons: [String: [String]] = [:]
+            for series in workload.series {
+                guard let reason = series.cell(path)?.missing else { continue }
+                if reasons[reason]?.contains(series.name) != true { reasons[reason, default: []].append(series.name) }
+            }
+            for (reason, names) in reasons.sorted(by: { $0.key < $1.key }) {
+                let all = Set(names).count == Set(workload.series.map(\.name)).count
+                lines.append("\(path)\(all ? "" : " (\(names.joined(separator: "; ")))"): \(reason)")
+            }
+        }
+        return lines
+    }
+}
+
+/// Columns of figures, aligned to the right, beside the names of the paths.
+struct FigureTable {
+    struct Column {
+        var heading: [String]
+        var cells: [String]
+
+        var width: Int { (heading + cells).map(\.count).max() ?? 0 }
+    }
+
+    var paths: [String]
+    var columns: [Column]
+
+    var width: Int { columns.reduce(pathWidth) { $0 + 2 + $1.width } }
+
+    private var pathWidth: Int { paths.map(\.count).max() ?? 0 }
+
+    func text() -> String {
+        let height = columns.map(\.heading.count).max() ?? 0
+        var lines: [String] = []
+        for row in 0..<height {
+            // Short headings stand at the bottom.
+            lines.append(line("", columns.map { column in
+                let index = row - (height - column.heading.count)
+                return index < 0 ? "" : column.heading[index]
+            }))
+        }
+        for (row, path) in paths.enumerated() { lines.append(line(path, columns.map { $0.cells[row] })) }
+        return lines.joined(separator: "\n") + "\n"
+    }
+
+    private func line(_ path: String, _ cells: [String]) -> String {
+        let name = path + String(repeating: " ", count: pathWidth - path.count)
+        return zip(cells, columns).reduce(name) { line, item in
+            line + "  " + String(repeating: " ", count: item.1.width - item.0.count) + item.0
+        }
+    }
+
+    func markdown() -> String {
+        let headings = columns.map { $0.heading.joined(separator: "<br>") }
+        var lines = ["| | \(headings.joined(separator: " | ")) |", "|---|" + columns.map { _ in "---:|" }.joined()]
+        for (row, path) in paths.enumerated() {
+            lines.append("| `\(path)` | \(columns.map { $0.cells[row] }.joined(separator: " | ")) |")
+        }
+        return lines.joined(separator: "\n")
+    }
+}

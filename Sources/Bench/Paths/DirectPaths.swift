@@ -1,0 +1,59 @@
+internal import BPF
+import Lab
+import Synchronization
+
+/// The kernel's routing: nothing is published, clients send to the container's address.
+struct RoutingPath: PublishingPath {
+    let name = PathKind.routing.rawValue
+
+    func start() throws(TestingError) {}
+    func publish(_: UInt16, to _: Packet.Endpoint, _: TransportProtocol) throws(TestingError) {}
+    func unpublish(_: UInt16, to _: Packet.Endpoint, _: TransportProtocol) throws(TestingError) {}
+    func stop() throws(TestingError) {}
+}
+
+/// Programs that redirect between the uplink and the container's veth. Neighbours have to be told each other's MAC
+/// addresses, as if the host were a wire (`Stage`).
+final class RedirectPath: PublishingPath {
+    let name: String
+    private let topology: Topology
+    private let kind: PathKind
+    private let attachments = Mutex<[Attachment]>([])
+
+    init(_ topology: Topology, _ kind: PathKind) {
+        name = kind.rawValue
+        self.topology = topology
+        self.kind = kind
+    }
+
+    func start() throws(TestingError) {
+        let (host, uplink, port) = (topology.host, topology.uplinks[0], topology.containerPort())
+        let programs = try asTestingError { () throws(BenchError) in
+            try BenchPrograms(
+                uplink: try host.interfaceIndex(of: uplink), containerSide: try host.interfaceIndex(of: port))
+        }
+        let made = try asTestingError { () throws(BenchError) in
+            let first = kind == .redirectXDP ? (program: "bench_redirect_xdp", point: AttachPoint.xdp)
+                : (program: "bench_redirect_tc_uplink", point: .tcxIngress)
+            return [
+                try Attachment(programs.program(first.program), to: uplink, of: host, at: first.point),
+                try Attachment(programs.program("bench_redirect_tc_container"), to: port, of: host, at: .tcxIngress),
+            ]
+        }
+        attachments.withLock { $0 = made }
+    }
+
+    func publish(_: UInt16, to _: Packet.Endpoint, _: TransportProtocol) throws(TestingError) {}
+    func unpublish(_: UInt16, to _: Packet.Endpoint, _: TransportProtocol) throws(TestingError) {}
+    func stop() throws(TestingError) { attachments.withLock { $0 = [] } }
+}
+
+/// The protocol of paths knows one type of errors.
+private func asTestingError<R>(_ body: () throws(BenchError) -> R) throws(TestingError) -> R {
+    do throws(BenchError) {
+        return try body()
+    } catch {
+        if case .lab(let error) = error { throw error }
+        throw .malformed(error.description)
+    }
+}

@@ -1,0 +1,54 @@
+/// A way of a packet that is measured.
+public enum PathKind: String, Sendable, CaseIterable, Codable {
+    case routing
+    case iptablesNFT = "iptables-nft"
+    case iptablesLegacy = "iptables-legacy"
+    case nftables
+    case nftFlowtable = "nft-flowtable"
+    case dockerProxy = "docker-proxy"
+    case fastnatTC = "fastnat-tc"
+    case fastnatXDP = "fastnat-xdp"
+    case redirectTC = "redirect-tc"
+    case redirectXDP = "redirect-xdp"
+
+    /// What ratios are to.
+    public static let reference = PathKind.iptablesNFT
+
+    /// Whether clients send to a published port of the host; otherwise to the container itself.
+    var translates: Bool {
+        switch self {
+        case .routing, .redirectTC, .redirectXDP: false
+        default: true
+        }
+    }
+
+    /// Whether it only redirects frames: a limit, not something to use.
+    var isLimit: Bool { self == .redirectTC || self == .redirectXDP }
+
+    /// What packets go through, and how that is configured.
+    public var text: String {
+        switch self {
+        case .routing:
+            "the kernel's routing without NAT: clients send to the container's own address"
+        case .iptablesNFT:
+            "the kernel's NAT with the rules that Docker writes, by iptables over nf_tables; "
+                + "connection tracking with a hash table of 2 buckets a flow at most, no other rules"
+        case .iptablesLegacy:
+            "the same rules by the old iptables"
+        case .nftables:
+            "the kernel's NAT with one nftables map from port to container, and an accept rule for what it translated"
+        case .nftFlowtable:
+            "the nftables map, and an nftables flowtable that takes established flows past the stack"
+        case .dockerProxy:
+            "Docker's userland proxy: a process that copies"
+        case .fastnatTC:
+            "fastnat load --mode tc"
+        case .fastnatXDP:
+            "fastnat load --mode xdp"
+        case .redirectTC:
+            "limit: TC programs that redirect between the two interfaces and do nothing else, no NAT"
+        case .redirectXDP:
+            "limit: the same with XDP on the uplink"
+        }
+    }
+}

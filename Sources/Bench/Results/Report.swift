@@ -1,0 +1,145 @@
+/// Everything that one run found, as it is in the JSON file.
+public struct Report: Codable, Sendable, Hashable {
+    /// The version of this layout.
+    public static let currentSchema = 1
+
+    /// The version of the layout of this value.
+    public var schema = Self.currentSchema
+    /// Where it was measured.
+    public var machine: Machine
+    /// How.
+    public var settings: Settings
+    /// The paths, in the order of tables.
+    public var paths: [PathDescription]
+    /// The workloads, in the order they were run.
+    public var workloads: [WorkloadReport]
+    /// Seconds it took.
+    public var seconds: Double
+
+    /// How it was measured.
+    public struct Settings: Codable, Sendable, Hashable {
+        /// Samples of each figure.
+        public var rounds: Int
+        /// Seconds of one sample.
+        public var sampleSeconds: Double
+        /// Whether it was `--quick`.
+        public var quick: Bool
+    }
+
+    /// A path.
+    public struct PathDescription: Codable, Sendable, Hashable {
+        /// Such as `iptables-nft`.
+        public var name: String
+        /// What packets go through, and how it was configured.
+        public var text: String
+    }
+}
+
+/// The figures of one workload.
+public struct WorkloadReport: Codable, Sendable, Hashable {
+    /// Such as `pps`.
+    public var name: String
+    /// What is measured, one sentence without a final stop.
+    public var title: String
+    /// Its figures.
+    public var series: [Series]
+}
+
+/// One figure of every path.
+public struct Series: Codable, Sendable, Hashable {
+    /// What was done, such as "direct, 1 flow"; unique in its workload together with `metric`.
+    public var name: String
+    /// What was counted, such as "packets".
+    public var metric: String
+    /// Of the values.
+    public var unit: Unit
+    /// The values by path.
+    public var cells: [Cell]
+
+    /// The cell of a path.
+    public func cell(_ path: String) -> Cell? { cells.first { $0.path == path } }
+
+    /// How a path compares with the reference: 2 is twice as good, whichever way is better.
+    public func ratio(_ path: String, to reference: String = PathKind.reference.rawValue) -> Double? {
+        guard let value = cell(path)?.median, let base = cell(reference)?.median, value > 0, base > 0 else { return nil }
+        return unit.isHigherBetter ? value / base : base / value
+    }
+}
+
+/// What a path reached.
+public struct Cell: Codable, Sendable, Hashable {
+    /// The path.
+    public var path: String
+    /// Its rounds.
+    public var samples: [Double]
+    /// Why there are none.
+    public var missing: String?
+    /// The middle value.
+    public var median: Double?
+    /// The distance between the quartiles, as a part of the median.
+    public var spread: Double?
+
+    /// Whether rounds differed so much that the median says little.
+    public var isNoisy: Bool { (spread ?? 0) > Statistics.noiseLimit }
+
+    /// Works the figures out.
+    public init(path: String, samples: [Double], missing: String? = nil) {
+        self.path = path
+        self.samples = samples
+        self.missing = samples.isEmpty ? missing ?? "not measured" : nil
+        let statistics = Statistics(samples)
+        median = statistics?.median
+        spread = statistics?.spread
+    }
+}
+
+/// The unit of a figure, and which way is better.
+public enum Unit: String, Codable, Sendable, Hashable {
+    case packetsPerSecond = "packets/s"
+    case connectionsPerSecond = "connections/s"
+    case flowsPerSecond = "flows/s"
+    case gigabitsPerSecond = "Gbit/s"
+    case gigabitsPerCPUSecond = "Gbit/CPU-s"
+    case microseconds = "µs"
+    case milliseconds = "ms"
+    case nanoseconds = "ns"
+    case bytes = "bytes"
+    case percent = "%"
+
+    /// Whether more is better.
+    public var isHigherBetter: Bool {
+        switch self {
+        case .packetsPerSecond, .connectionsPerSecond, .flowsPerSecond, .gigabitsPerSecond, .gigabitsPerCPUSecond: true
+        case .microseconds, .milliseconds, .nanoseconds, .bytes, .percent: false
+        }
+    }
+
+    /// A value as people read it, such as "4.33 M".
+    public func format(_ value: Double) -> String {
+        switch self {
+        case .packetsPerSecond, .connectionsPerSecond, .flowsPerSecond:
+            value >= 999_500
+                ? Self.digits(value / 1e6) + " M" : value >= 1_000 ? Self.digits(value / 1e3) + " k" : Self.digits(value)
+        default: Self.digits(value)
+        }
+    }
+
+    /// Three digits that count.
+    static func digits(_ value: Double) -> String {
+        let magnitude = abs(value)
+        let decimals = magnitude >= 99.95 ? 0 : magnitude >= 9.995 ? 1 : 2
+        return fixed(value, decimals)
+    }
+}
+
+/// A number with so many digits after the point.
+func fixed(_ value: Double, _ decimals: Int) -> String {
+    var scale = 1.0
+    for _ in 0..<decimals { scale *= 10 }
+    let scaled = (abs(value) * scale).rounded()
+    let (whole, part) = (Int64(scaled / scale), Int64(scaled.truncatingRemainder(dividingBy: scale)))
+    let sign = value < 0 && scaled > 0 ? "-" : ""
+    if decimals == 0 { return sign + "\(whole)" }
+    let fraction = String(part)
+    return sign + "\(whole)." + String(repeating: "0", count: decimals - fraction.count) + fraction
+}

@@ -1,0 +1,132 @@
+internal import BPF
+internal import CBench
+internal import Glibc
+internal import Lab
+
+/// A path in a topology of its own, with the ports published that a workload wants.
+final class Stage {
+    /// What a stage is made of, but for the path.
+    struct Plan: Sendable, Hashable {
+        var layout: Topology.Layout
+        /// The flows that must fit into tables, where they have a size.
+        var flows = 100_000
+        /// What is published.
+        var services: [Service]
+        /// Whether frames will be redirected into the uplink's and the container's veth, as generators do.
+        var takesFrames = false
+        /// Whether the client cuts segments and completes checksums itself, as if there were a wire.
+        var isWire = false
+    }
+
+    /// A published port.
+    struct Service: Sendable, Hashable {
+        var port: UInt16
+        var containerPort: UInt16
+        var transport: TransportProtocol
+    }
+
+    let kind: PathKind
+    let plan: Plan
+    let topology: Topology
+    let path: any PublishingPath
+    private let conntrack: ConntrackRoom?
+
+    /// Builds everything; `binary` is the fastnat that paths of fastnat run.
+    init(_ kind: PathKind, _ plan: Plan, binary: String) throws(BenchError) {
+        self.kind = kind
+        self.plan = plan
+        conntrack = try ConntrackRoom(flows: plan.flows)
+        topology = try lab { () throws(TestingError) in
+            try Topology(Topology.Options(plan.layout).with { $0.clientOffloads = !plan.isWire })
+        }
+        path = Stage.makePath(kind, topology, plan, binary)
+        do throws(BenchError) {
+            try prepare()
+        } catch {
+            topology.close()
+            throw error
+        }
+    }
+
+    deinit { close() }
+
+    /// Takes everything away.
+    func close() {
+        try? path.stop()
+        topology.close()
+    }
+
+    /// Where the client sends to reach a service.
+    func target(_ service: Service) -> Packet.Endpoint {
+        kind.translates
+            ? topology.hostEndpoint(.v4, service.port) : topology.container.endpoint(.v4, service.containerPort)
+    }
+
+    private static func makePath(
+        _ kind: PathKind, _ topology: Topology, _ plan: Plan, _ binary: String
+    ) -> any PublishingPath {
+        // A quarter of fastnat's table is for flows that have had no reply (docs/state.md).
+        let flows = ["--max-flows", "\(max(262_144, plan.flows * 4))"]
+        return switch kind {
+        case .routing: RoutingPath()
+        case .iptablesNFT: IptablesPath(topology, backend: .nft)
+        case .iptablesLegacy: IptablesPath(topology, backend: .legacy)
+        case .nftables: NftablesPath(topology)
+        case .nftFlowtable: NftablesPath(topology, hasFlowtable: true)
+        case .dockerProxy: DockerProxyPath(topology)
+        case .fastnatTC: FastnatPath(topology, mode: .tc, loadOptions: flows, binary: binary)
+        case .fastnatXDP: FastnatPath(topology, mode: .xdp, loadOptions: flows, binary: binary)
+        case .redirectTC, .redirectXDP: RedirectPath(topology, kind)
+        }
+    }
+
+    private func prepare() throws(BenchError) {
+        let (client, container, host) = (topology.client, topology.container, topology.host)
+        try lab { () throws(TestingError) in
+            // Flows that are made in one round are still known in the next.
+            try host.setSystemControl("net.netfilter.nf_conntrack_udp_timeout", "600")
+            try client.namespace.setSystemControl("net.ipv4.ip_local_port_range", "1024 65535")
+            if plan.takesFrames {
+                for interface in [topology.uplinks[0], topology.containerPort()] {
+                    try host.command(["ethtool", "-K", interface, "gro", "on"])
+                }
+                try client.namespace.command(["ethtool", "-K", "eth0", "gro", "on"])
+            }
+            try host.ip(["route add \(Self.flowNetwork) via \(client.v4)"])
+            try setNeighbours()
+            try path.start()
+            try path.publish(
+                plan.services.map {
+                    PublishedPort($0.port, to: container.endpoint(.v4, $0.containerPort), $0.transport)
+                })
+        }
+    }
+
+    /// Where generated flows come from, beside the client: a part of 10.0.0.0/8.
+    static let flowNetwork = "10.64.0.0/10"
+    /// Its first address, in host order.
+    static let firstFlowAddress: UInt32 = 10 << 24 | 64 << 16
+
+    /// Sinks at XDP drop ARP, so nobody has to ask. On a limit nobody routes: each end has the other's MAC address.
+    private func setNeighbours() throws(TestingError) {
+        let (client, container, host) = (topology.client, topology.container, topology.host)
+        let uplink = topology.uplinks[0]
+        let clientMAC = try client.namespace.linkAddress(of: "eth0")
+        let containerMAC = try container.namespace.linkAddress(of: "eth0")
+        let uplinkMAC = try host.linkAddress(of: uplink)
+        let gatewayMAC = try host.linkAddress(of: topology.containerInterface)
+        try host.ip([
+            "neigh replace \(client.v4) lladdr \(clientMAC) dev \(uplink) nud permanent",
+            "neigh replace \(container.v4) lladdr \(containerMAC) dev \(topology.containerInterface) nud permanent",
+        ])
+        try client.namespace.ip([
+            "neigh replace \(topology.hostAddress(.v4)) lladdr \(kind.isLimit ? containerMAC : uplinkMAC) dev eth0 nud permanent"
+        ])
+        try container.namespace.ip([
+            "neigh replace 172.20.0.1 lladdr \(kind.isLimit ? clientMAC : gatewayMAC) dev eth0 nud permanent"
+        ])
+        if plan.layout == .bridge {
+            try host.command(["bridge", "fdb", "replace", "\(containerMAC)", "dev", topology.containerPort(), "master", "static"])
+        }
+    }
+}

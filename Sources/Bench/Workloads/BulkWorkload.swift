@@ -1,0 +1,105 @@
+internal import FoundationEssentials
+internal import Glibc
+internal import Lab
+
+/// Bytes over TCP.
+struct BulkWorkload: Workload {
+    let name = "bulk"
+    let title = "TCP throughput by iperf3, and bits moved in a second of CPU time of the whole machine"
+
+    private static let service = Stage.Service(port: 5201, containerPort: 5201, transport: .tcp)
+
+    func groups(_ options: BenchOptions) -> [WorkloadGroup] {
+        let offloaded = [(1, false), (4, false), (1, true), (4, true)].map { streams, isDownload in
+            measurement("\(streams) stream\(streams == 1 ? "" : "s") \(isDownload ? "down" : "up")", streams, isDownload)
+        }
+        let plan = Stage.Plan(layout: .direct, services: [Self.service])
+        var wire = plan
+        wire.isWire = true
+        return [WorkloadGroup(plan: plan, measurements: offloaded)]
+            + (options.quick ? [] : [WorkloadGroup(plan: wire, measurements: [measurement("1 stream up, wire", 1, false)])])
+    }
+
+    private func measurement(_ name: String, _ streams: Int, _ isDownload: Bool) -> Measurement {
+        let metrics = [
+            Measurement.Metric(name: "throughput", unit: .gigabitsPerSecond),
+            Measurement.Metric(name: "efficiency", unit: .gigabitsPerCPUSecond),
+        ]
+        return Measurement(name: name, metrics: metrics) { stage throws(BenchError) in
+            try BulkProbe(stage, Self.service, streams: streams, isDownload: isDownload)
+        }
+    }
+}
+
+private final class BulkProbe: Probe {
+    private let stage: Stage
+    private let server: ChildProcess
+    private let arguments: [String]
+
+    init(_ stage: Stage, _ service: Stage.Service, streams: Int, isDownload: Bool) throws(BenchError) {
+        self.stage = stage
+        let target = stage.target(service)
+        arguments =
+            ["iperf3", "--client", target.address.description, "--port", "\(target.port)", "--json"]
+            + ["--parallel", "\(streams)"] + (isDownload ? ["--reverse"] : [])
+        let container = stage.topology.container.namespace
+        server = try lab { () throws(TestingError) in
+            let server = try container.spawn(["iperf3", "--server", "--port", "\(service.containerPort)"])
+            try container.waitUntil(listening: service.containerPort, .tcp, by: server)
+            return server
+        }
+        // A small transfer, which has to arrive whole.
+        _ = try run(["--bytes", "1M"])
+    }
+
+    func sample(seconds: Double) throws(BenchError) -> [Double] {
+        let result = try run(["--time", "\(max(1, Int((seconds * 2).rounded())))"])
+        guard result.busySeconds > 0 else { throw .wrong("the kernel says that no CPU was busy") }
+        return [result.bits / result.seconds / 1e9, result.bits / result.busySeconds / 1e9]
+    }
+
+    private struct Outcome {
+        var bits: Double
+        var seconds: Double
+        var busySeconds: Double
+    }
+
+    private func run(_ more: [String]) throws(BenchError) -> Outcome {
+        let busy = CPUTime.busySeconds()
+        let result = try lab { () throws(TestingError) in
+            try stage.topology.client.namespace.command(arguments + more, check: false)
+        }
+        let spent = CPUTime.busySeconds() - busy
+        guard let summary = try? JSONDecoder().decode(Summary.self, from: Data(result.outputBytes)) else {
+            throw .wrong("iperf3 said: \(result.errors)\(result.output)")
+        }
+        if let error = summary.error { throw .wrong("iperf3: \(error)") }
+        guard let received = summary.end.sum_received else { throw .wrong("iperf3 has no result") }
+        return Outcome(bits: received.bytes * 8, seconds: received.seconds, busySeconds: spent)
+    }
+
+    /// What we want of iperf3's JSON, by its own names.
+    private struct Summary: Decodable {
+        struct Sum: Decodable {
+            var bytes: Double
+            var seconds: Double
+        }
+        struct End: Decodable {
+            var sum_received: Sum?
+        }
+        var end: End
+        var error: String?
+    }
+}
+
+/// What all CPUs of the machine have done.
+enum CPUTime {
+    /// Seconds in which CPUs were not idle, since the machine came up (proc(5), /proc/stat).
+    static func busySeconds() -> Double {
+        let text = textFile("/proc/stat")?.split(separator: "\n").first ?? ""
+        let ticks = text.split(whereSeparator: \.isWhitespace).dropFirst().compactMap { Double($0) }
+        guard ticks.count >= 8 else { return 0 }
+        // user nice system idle iowait irq softirq steal
+        return (ticks[0] + ticks[1] + ticks[2] + ticks[5] + ticks[6]) / Double(sysconf(Int32(_SC_CLK_TCK)))
+    }
+}

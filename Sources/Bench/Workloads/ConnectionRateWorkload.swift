@@ -1,0 +1,51 @@
+internal import CBench
+internal import Lab
+
+/// TCP connections in a second.
+struct ConnectionRateWorkload: Workload {
+    let name = "cps"
+    let title = "TCP connections in a second: connect, 64 bytes there and back, close; 32 at once"
+
+    static let service = Stage.Service(port: 8080, containerPort: 80, transport: .tcp)
+
+    func groups(_ options: BenchOptions) -> [WorkloadGroup] {
+        Topology.Layout.allCases.map { layout in
+            WorkloadGroup(
+                plan: Stage.Plan(layout: layout, services: [Self.service]),
+                measurements: [
+                    Measurement(name: layout.rawValue, metrics: [.init(name: "connections", unit: .connectionsPerSecond)]) {
+                        stage throws(BenchError) in
+                        try ConnectionRateProbe(stage, Self.service)
+                    }
+                ])
+        }
+    }
+}
+
+/// Counts connections to a service of a stage.
+final class ConnectionRateProbe: Probe {
+    private let stage: Stage
+    private let server: EchoServer
+    private let target: Packet.Endpoint
+
+    init(_ stage: Stage, _ service: Stage.Service) throws(BenchError) {
+        self.stage = stage
+        target = stage.target(service)
+        server = try EchoServer(in: stage.topology.container.namespace, port: service.containerPort, closes: true)
+        _ = try sample(seconds: 0.05)
+    }
+
+    func sample(seconds: Double) throws(BenchError) -> [Double] {
+        let outcome = try stage.topology.client.namespace.inside { () throws(BenchError) in
+            var outcome = cbench_outcome()
+            let result = cbench_connections(target.address.word, target.port, 32, UInt64(seconds * 1e9), &outcome)
+            if result != 0 { throw .wrong("connecting to \(target): \(errnoText())") }
+            return outcome
+        }
+        if outcome.failed > 0 {
+            throw .wrong("\(outcome.failed) of \(outcome.failed + outcome.completed) connections failed")
+        }
+        if outcome.completed == 0 { throw .wrong("no connection to \(target) came about") }
+        return [Double(outcome.completed) * 1e9 / Double(outcome.nanoseconds)]
+    }
+}

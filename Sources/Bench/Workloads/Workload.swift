@@ -1,0 +1,53 @@
+internal import Lab
+
+/// Something that every path has to do.
+protocol Workload: Sendable {
+    /// Such as `pps`.
+    var name: String { get }
+    /// What is measured, one sentence without a final stop.
+    var title: String { get }
+    /// What is to be done, in topologies alike.
+    func groups(_ options: BenchOptions) -> [WorkloadGroup]
+}
+
+/// Measurements that share a topology for each path.
+struct WorkloadGroup {
+    var plan: Stage.Plan
+    var measurements: [Measurement]
+}
+
+/// One thing to do, which gives one figure or several.
+struct Measurement {
+    /// Such as "direct, 1 flow".
+    var name: String
+    /// What each sample gives, in this order.
+    var metrics: [Metric]
+    /// Prepares a path, and verifies that it does its work; `.unavailable` when it cannot.
+    var begin: (Stage) throws(BenchError) -> any Probe
+
+    /// A figure.
+    struct Metric {
+        var name: String
+        var unit: Unit
+    }
+}
+
+/// A path that is ready to be measured; goes back to what it was with this object.
+protocol Probe: AnyObject {
+    /// Measures for so many seconds, or once.
+    func sample(seconds: Double) throws(BenchError) -> [Double]
+}
+
+/// The workloads by name, in the order that they are run in.
+public enum WorkloadKind: String, Sendable, CaseIterable, Codable {
+    case pps, bulk, cps, rr
+
+    var workload: any Workload {
+        switch self {
+        case .pps: PacketRateWorkload()
+        case .bulk: BulkWorkload()
+        case .cps: ConnectionRateWorkload()
+        case .rr: ResponseTimeWorkload()
+        }
+    }
+}

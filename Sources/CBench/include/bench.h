@@ -1,0 +1,1 @@
+../../../bpf/bench/bench.h

@@ -1,0 +1,100 @@
+public import ArgumentParser
+public import Bench
+internal import Glibc
+
+extension PathKind: ExpressibleByArgument {}
+extension WorkloadKind: ExpressibleByArgument {}
+
+/// `fastnat bench`
+struct BenchCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "bench",
+        abstract: "Measure fastnat against iptables and other ways to publish a port, in namespaces of its own.",
+        discussion: "Prints tables; what is installed on this machine is not touched. Takes up to 15 minutes.")
+
+    @Flag(help: "Fewer cases and shorter samples: under 2 minutes, less to rely on.")
+    var quick = false
+
+    @Option(help: "Paths to measure, with commas between them. Default: all.", transform: PathList.init)
+    var paths = PathList()
+
+    @Option(help: "Workloads, with commas between them. Default: all.", transform: WorkloadList.init)
+    var workloads = WorkloadList()
+
+    @Option(help: "Samples of each figure. Default: 5, with --quick 1.")
+    var rounds: Int?
+
+    @Option(help: "Write everything that was found to this file.")
+    var json: String?
+
+    @Option(help: "Write a page with charts to this file.")
+    var html: String?
+
+    func validate() throws {
+        if let rounds, !(1...1000).contains(rounds) { throw ValidationError("--rounds is a number from 1 to 1000") }
+    }
+
+    func run() throws {
+        try benchReporting { () throws(BenchError) in
+            let report = try Benchmark.run(
+                BenchOptions(
+                    paths: paths.values, workloads: workloads.values, rounds: rounds, quick: quick, binary: ownBinary(),
+                    version: FastnatCommand.configuration.version))
+            print(ReportTables(report).text(), terminator: "")
+            if let json { try report.write(to: json) }
+        }
+    }
+
+    private func ownBinary() -> String {
+        var path = [CChar](repeating: 0, count: Int(PATH_MAX))
+        let length = readlink("/proc/self/exe", &path, path.count - 1)
+        return length > 0 ? String(decoding: path[..<length].map { UInt8(bitPattern: $0) }, as: UTF8.self) : "fastnat"
+    }
+}
+
+/// Values of an enumeration with commas between them.
+struct PathList {
+    var values: [PathKind] = []
+
+    init() {}
+
+    init(_ text: String) throws { values = try parseList(text) }
+}
+
+struct WorkloadList {
+    var values: [WorkloadKind] = []
+
+    init() {}
+
+    init(_ text: String) throws { values = try parseList(text) }
+}
+
+private func parseList<Value: RawRepresentable<String> & CaseIterable>(_ text: String) throws -> [Value] {
+    try text.split(separator: ",").map { word in
+        guard let value = Value(rawValue: String(word)) else {
+            let known = Value.allCases.map(\.rawValue).joined(separator: ", ")
+            throw ValidationError("'\(word)' is none of \(known)")
+        }
+        return value
+    }
+}
+
+/// Runs the body of a command: an error becomes one sentence on stderr and its exit status.
+private func benchReporting(_ body: () throws(BenchError) -> Void) throws {
+    do throws(BenchError) {
+        try body()
+    } catch {
+        complain("fastnat: \(error)")
+        throw ExitCode(error.exitStatus.rawValue)
+    }
+}
+
+extension BenchError {
+    var exitStatus: ExitStatus {
+        switch self {
+        case .notPermitted: .notPermitted
+        case .file: .noInput
+        case .lab, .bpf, .unavailable, .wrong: .software
+        }
+    }
+}

@@ -1,0 +1,230 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR MIT */
+/*
+ * The benchmark's own programs: a generator of frames, counters where they arrive, and the two limits, which redirect and do
+ * nothing else. One object is loaded for each path that is measured, so paths share no map.
+ */
+#include <linux/bpf.h>
+#include <linux/if_ether.h>
+#include <linux/in.h>
+#include <linux/ip.h>
+#include <linux/pkt_cls.h>
+#include <linux/udp.h>
+#include <stdbool.h>
+
+#include <bpf/bpf_endian.h>
+#include <bpf/bpf_helpers.h>
+
+#include "bench.h"
+
+char LICENSE[] SEC("license") = "Dual MIT/GPL";
+
+/* One element for each direction (enum bench_direction). Written by the benchmark, read by generators. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, BENCH_DIRECTIONS);
+	__type(key, __u32);
+	__type(value, struct bench_traffic);
+} traffic SEC(".maps");
+
+/* One element for each direction, for each CPU. Written by sinks, and by generators when every packet is a new flow. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, BENCH_DIRECTIONS);
+	__type(key, __u32);
+	__type(value, struct bench_count);
+} counts SEC(".maps");
+
+/* One element for each direction. Written by the benchmark, read by sinks. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, BENCH_DIRECTIONS);
+	__type(key, __u32);
+	__type(value, struct bench_expectation);
+} expectations SEC(".maps");
+
+/* The two interfaces of the host, for the limits: what arrives on one leaves through the other. */
+const volatile struct bench_limits limits;
+
+#define IP_OFFSET sizeof(struct ethhdr)
+#define UDP_OFFSET (IP_OFFSET + sizeof(struct iphdr))
+/* 16-bit words from the UDP header to the end of a frame. */
+#define UDP_WORDS ((BENCH_FRAME_SIZE - UDP_OFFSET) / 2)
+
+/* Folds a sum to 16 bits (RFC 1071). */
+static __always_inline __u16 sum_fold(__u32 sum)
+{
+	sum = (sum & 0xffff) + (sum >> 16);
+	sum = (sum & 0xffff) + (sum >> 16);
+	return sum;
+}
+
+/* Adds up a whole number of 16-bit words. */
+static __always_inline __u32 sum_words(const void *start, int words, __u32 sum)
+{
+	const __u16 *word = start;
+
+#pragma unroll
+	for (int i = 0; i < words; i++)
+		sum += word[i];
+	return sum;
+}
+
+/* --- generators: run by BPF_PROG_TEST_RUN with BPF_F_TEST_XDP_LIVE_FRAMES in a sender's namespace ------------------------ */
+
+/* Which flow this frame is of. */
+static __always_inline __u32 flow_choose(const struct bench_traffic *to, struct bench_count *count)
+{
+	if (to->order == BENCH_ORDER_NEW)
+		return (__u32)count->generated++ * BENCH_MAX_CPUS + bpf_get_smp_processor_id() + to->first;
+	if (to->order == BENCH_ORDER_EACH)
+		return (__u32)count->generated++ % to->flows;
+	return to->flows == 1 ? 0 : bpf_get_prandom_u32() % to->flows;
+}
+
+/*
+ * Writes the whole frame each time: the kernel recycles pages, so what a program finds is what the path last made of it.
+ * A flow is 14 bits of port and the rest in the address; from containers it is the destination that varies.
+ */
+static __always_inline int generate(struct xdp_md *context, __u32 direction)
+{
+	void *frame = (void *)(long)context->data;
+	struct iphdr *ip = frame + IP_OFFSET;
+	struct udphdr *udp = frame + UDP_OFFSET;
+	struct bench_traffic *to = bpf_map_lookup_elem(&traffic, &direction);
+	struct bench_count *count = bpf_map_lookup_elem(&counts, &direction);
+	__u32 flow, sum;
+	__be32 address;
+	__be16 port;
+
+	if (!to || !count || frame + BENCH_FRAME_SIZE > (void *)(long)context->data_end)
+		return XDP_ABORTED;
+	__builtin_memcpy((__u64 *)frame, (__u64 *)to->frame, BENCH_FRAME_SIZE);
+	flow = flow_choose(to, count);
+	address = bpf_htonl(to->first_address + (flow >> BENCH_PORT_BITS));
+	port = bpf_htons(BENCH_FIRST_PORT + (flow & ((1 << BENCH_PORT_BITS) - 1)));
+	if (direction == BENCH_TO_CONTAINER) {
+		ip->saddr = address;
+		udp->source = port;
+	} else {
+		ip->daddr = address;
+		udp->dest = port;
+	}
+	ip->check = ~sum_fold(sum_words(ip, sizeof(*ip) / 2, 0));
+	sum = sum_words(&ip->saddr, 4, bpf_htons(IPPROTO_UDP) + udp->len); /* of the pseudo header */
+	udp->check = ~sum_fold(sum_words(udp, UDP_WORDS, sum));
+	if (!udp->check)
+		udp->check = 0xffff;
+	return bpf_redirect(to->interface, 0);
+}
+
+SEC("xdp")
+int bench_client(struct xdp_md *context)
+{
+	return generate(context, BENCH_TO_CONTAINER);
+}
+
+SEC("xdp")
+int bench_container(struct xdp_md *context)
+{
+	return generate(context, BENCH_TO_CLIENT);
+}
+
+/* --- sinks --------------------------------------------------------------------------------------------------------------- */
+
+static __always_inline bool checksums_are_right(const struct iphdr *ip, const struct udphdr *udp)
+{
+	__u32 sum;
+
+	if (sum_fold(sum_words(ip, sizeof(*ip) / 2, 0)) != 0xffff)
+		return false;
+	sum = sum_words(&ip->saddr, 4, bpf_htons(IPPROTO_UDP) + udp->len);
+	return sum_fold(sum_words(udp, UDP_WORDS, sum)) == 0xffff;
+}
+
+/* Counts a datagram that came as it should: TTL, addresses and ports, and when asked for, checksums. Others are `wrong`. */
+static __always_inline void arrive(const struct iphdr *ip, const struct udphdr *udp, bool are_checksums_right,
+				   const struct bench_expectation *expected, struct bench_count *count)
+{
+	if (ip->ttl != expected->ttl || (ip->saddr & expected->source_mask) != expected->source ||
+	    (ip->daddr & expected->destination_mask) != expected->destination ||
+	    (expected->source_port && udp->source != expected->source_port) ||
+	    (expected->destination_port && udp->dest != expected->destination_port) || !are_checksums_right)
+		count->wrong++;
+	else
+		count->arrived++;
+}
+
+static __always_inline int sink(struct xdp_md *context, __u32 direction)
+{
+	void *frame = (void *)(long)context->data;
+	const struct ethhdr *ethernet = frame;
+	const struct iphdr *ip = frame + IP_OFFSET;
+	const struct udphdr *udp = frame + UDP_OFFSET;
+	struct bench_expectation *expected = bpf_map_lookup_elem(&expectations, &direction);
+	struct bench_count *count = bpf_map_lookup_elem(&counts, &direction);
+
+	if (!expected || !count || frame + BENCH_FRAME_SIZE > (void *)(long)context->data_end ||
+	    ethernet->h_proto != bpf_htons(ETH_P_IP) || ip->protocol != IPPROTO_UDP)
+		return XDP_PASS;
+	arrive(ip, udp, !expected->checks || checksums_are_right(ip, udp), expected, count);
+	return XDP_DROP;
+}
+
+SEC("xdp")
+int bench_sink_container(struct xdp_md *context)
+{
+	return sink(context, BENCH_TO_CONTAINER);
+}
+
+SEC("xdp")
+int bench_sink_client(struct xdp_md *context)
+{
+	return sink(context, BENCH_TO_CLIENT);
+}
+
+/* On a UDP socket of the container: the packet has been through all of its stack, which has looked at the checksums. */
+SEC("socket")
+int bench_sink_socket(struct __sk_buff *skb)
+{
+	__u32 direction = BENCH_TO_CONTAINER;
+	struct bench_expectation *expected = bpf_map_lookup_elem(&expectations, &direction);
+	struct bench_count *count = bpf_map_lookup_elem(&counts, &direction);
+	struct iphdr ip;
+	struct udphdr udp;
+
+	if (!expected || !count)
+		return 0;
+	if (bpf_skb_load_bytes_relative(skb, 0, &ip, sizeof(ip), BPF_HDR_START_NET) ||
+	    bpf_skb_load_bytes(skb, 0, &udp, sizeof(udp)))
+		count->wrong++;
+	else
+		arrive(&ip, &udp, true, expected, count);
+	return 0;
+}
+
+/* Does nothing. At the other end of a veth it makes the driver take frames that are redirected to it. */
+SEC("xdp")
+int bench_pass(struct xdp_md *context)
+{
+	return XDP_PASS;
+}
+
+/* --- limits -------------------------------------------------------------------------------------------------------------- */
+
+SEC("xdp")
+int bench_redirect_xdp(struct xdp_md *context)
+{
+	return bpf_redirect(limits.container_side, 0);
+}
+
+SEC("tc")
+int bench_redirect_tc_uplink(struct __sk_buff *skb)
+{
+	return bpf_redirect(limits.container_side, 0);
+}
+
+SEC("tc")
+int bench_redirect_tc_container(struct __sk_buff *skb)
+{
+	return bpf_redirect(limits.uplink, 0);
+}

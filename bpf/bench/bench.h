@@ -1,0 +1,65 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR MIT */
+/* What the benchmark's programs share with the process that runs them. Swift imports this file. */
+#ifndef FASTNAT_BENCH_H
+#define FASTNAT_BENCH_H
+
+#include <linux/types.h>
+
+/* Bytes of a generated frame, without the frame check sequence: what is called a 64-byte packet is 60 bytes to software. */
+#define BENCH_FRAME_SIZE 60
+/* A flow's number is this many bits of port, above a first one, and the rest in the address. */
+#define BENCH_PORT_BITS 14
+#define BENCH_FIRST_PORT 16384
+/* Numbers of new flows are interleaved between so many CPUs. */
+#define BENCH_MAX_CPUS 64
+
+enum bench_direction {
+	BENCH_TO_CONTAINER,
+	BENCH_TO_CLIENT,
+	BENCH_DIRECTIONS,
+};
+
+enum bench_order {
+	BENCH_ORDER_RANDOM, /* any of the flows */
+	BENCH_ORDER_EACH,   /* one after the other */
+	BENCH_ORDER_NEW,    /* never the same again */
+};
+
+/* What a generator sends. */
+struct bench_traffic {
+	__u32 interface;     /* where to, by its index in the sender's namespace */
+	__u32 flows;         /* at least 1 */
+	__u32 order;         /* enum bench_order */
+	__u32 first;         /* BENCH_ORDER_NEW: the first flow's number */
+	__u32 first_address; /* of flow 0, host order: the client's side */
+	__u32 padding;
+	__u8 frame[BENCH_FRAME_SIZE + 4]; /* checksums and what makes a flow are left to the generator */
+};
+
+/* What a sink takes for right. All in network order. */
+struct bench_expectation {
+	__be32 source;
+	__be32 source_mask;
+	__be32 destination;
+	__be32 destination_mask;
+	__be16 source_port;      /* 0: any */
+	__be16 destination_port; /* 0: any */
+	__u8 ttl;
+	__u8 checks; /* 1: checksums as well */
+	__u16 padding;
+};
+
+struct bench_count {
+	__u64 arrived;
+	__u64 wrong;
+	__u64 generated; /* BENCH_ORDER_EACH and _NEW alone */
+	__u64 padding;
+};
+
+/* Indices of interfaces in the host's namespace. */
+struct bench_limits {
+	__u32 uplink;
+	__u32 container_side;
+};
+
+#endif
