@@ -23,7 +23,9 @@ public struct Benchmark {
         let begin = ContinuousClock.now
         let machine = Machine.present(fastnat: options.version)
         let plans = options.workloads.map { kind in (kind.workload, kind.workload.groups(options)) }
-        let steps = plans.flatMap(\.1).reduce(0) { $0 + (1 + $1.measurements.count * (1 + options.rounds)) * options.paths.count }
+        let steps = plans.flatMap(\.1).reduce(0) { steps, group in
+            steps + (1 + group.measurements.count * (1 + group.rounds(options))) * options.paths.count
+        }
         progress = Progress(steps: steps)
         var workloads: [WorkloadReport] = []
         for (workload, groups) in plans {
@@ -48,18 +50,19 @@ public struct Benchmark {
             contenders.append(Contender(kind, group.plan, binary: options.binary))
         }
         defer { for contender in contenders { contender.stage?.close() } }
-        return group.measurements.flatMap { measure($0, contenders, of: workload) }
+        let rounds = group.rounds(options)
+        return group.measurements.flatMap { measure($0, contenders, rounds, of: workload) }
     }
 
     /// Each round takes all paths in a new order, so that whatever else the machine does meets all of them alike.
     private mutating func measure(
-        _ measurement: Measurement, _ contenders: [Contender], of workload: String
+        _ measurement: Measurement, _ contenders: [Contender], _ rounds: Int, of workload: String
     ) -> [Series] {
         for contender in contenders {
             progress.step("\(workload), \(measurement.name): \(contender.kind.rawValue)")
             contender.begin(measurement)
         }
-        for _ in 0..<options.rounds {
+        for _ in 0..<rounds {
             for contender in contenders.shuffled() {
                 progress.step("\(workload), \(measurement.name): \(contender.kind.rawValue)")
                 contender.sample(seconds: options.sampleSeconds)
@@ -67,7 +70,9 @@ public struct Benchmark {
         }
         return measurement.metrics.enumerated().map { index, metric in
             let cells = contenders.map { contender in
-                Cell(path: contender.kind.rawValue, samples: contender.samples.map { $0[index] }, missing: contender.failure)
+                Cell(
+                    path: contender.kind.rawValue, samples: contender.samples.map { $0[index] },
+                    missing: contender.failure)
             }
             return Series(name: measurement.name, metric: metric.name, unit: metric.unit, cells: cells)
         }

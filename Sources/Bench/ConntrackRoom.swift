@@ -32,7 +32,9 @@ final class ConntrackRoom: Sendable {
             _ = writeTextFile(Self.directory + "/limits", "\(limit)\n\(buckets)\n")
         }
         try lab { () throws(TestingError) in
-            let waiter = ["setsid", "--fork", "flock", Self.directory + "/lock", "sh", "-c", Self.restore, Self.directory]
+            let waiter = [
+                "setsid", "--fork", "flock", Self.directory + "/lock", "sh", "-c", Self.restore, Self.directory,
+            ]
             _ = try ChildProcess(waiter).wait()
         }
         guard writeTextFile(Self.limit, "\(flows * 2)"), writeTextFile(Self.buckets, "\(max(flows, buckets))") else {

@@ -21,7 +21,9 @@ final class GeneratorThread {
     private let body: () throws(BenchError) -> Void
 
     /// Starts it. `body` makes the call; that a signal ended it is no error.
-    init(in namespace: NetworkNamespace, cpu: UInt32, _ body: @escaping () throws(BenchError) -> Void) throws(BenchError) {
+    init(in namespace: NetworkNamespace, cpu: UInt32, _ body: @escaping () throws(BenchError) -> Void)
+        throws(BenchError)
+    {
         self.namespace = namespace
         self.cpu = cpu
         self.body = body

@@ -83,7 +83,9 @@ final class PacketStream {
                 })
         }
         var outcome: Result<Double, BenchError> = .failure(.wrong("no packet arrived"))
-        do throws(BenchError) { outcome = .success(try rateOfArrival(seconds: seconds)) } catch { outcome = .failure(error) }
+        do throws(BenchError) { outcome = .success(try rateOfArrival(seconds: seconds)) } catch {
+            outcome = .failure(error)
+        }
         for thread in threads { try thread.stop() }
         return try outcome.get()
     }
@@ -216,7 +218,8 @@ final class PacketStream {
         var expected = bench_expectation()
         if direction == BENCH_TO_CONTAINER {
             (expected.source, expected.source_mask) =
-                isProxy ? (Packet.Address("172.20.0.1").word, .max)
+                isProxy
+                ? (Packet.Address("172.20.0.1").word, .max)
                 : (Packet.Address("10.64.0.0").word, Packet.Address("255.192.0.0").word)
             (expected.destination, expected.destination_mask) = (container.address.word, .max)
             expected.destination_port = container.port.bigEndian

@@ -5,6 +5,7 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
+#include <sys/time.h>
 #include <unistd.h>
 
 #include "CBench.h"
@@ -13,6 +14,7 @@
 enum { MAX_CONCURRENCY = 1024, EVENTS = 64, MAX_SAMPLES = 1 << 20 };
 
 static const uint64_t answer_timeout = 200000000; /* ns */
+static const struct timeval connect_timeout = {.tv_sec = 3};
 
 /* No message is like another, so an answer to an earlier one is not taken for the right one. */
 static void message_fill(char *message, uint64_t number)
@@ -214,6 +216,7 @@ int cbench_exchanges(uint32_t address, uint16_t port, bool udp, uint64_t nanosec
 	memset(outcome, 0, sizeof(*outcome));
 	if (!udp)
 		setsockopt(descriptor, IPPROTO_TCP, TCP_NODELAY, &yes, sizeof(yes));
+	setsockopt(descriptor, SOL_SOCKET, SO_SNDTIMEO, &connect_timeout, sizeof(connect_timeout));
 	if (samples && descriptor >= 0 && connect(descriptor, (struct sockaddr *)&server, sizeof(server)) == 0)
 		result = exchanges_run(descriptor, udp, nanoseconds, outcome, samples);
 	if (result == 0)

@@ -126,7 +126,8 @@ public struct IptablesPath: PublishingPath {
         for family in Topology.Family.allCases {
             let ours = ports.filter { $0.container.address.isIPv6 == (family == .v6) }
             if ours.isEmpty { continue }
-            let lines = ["*nat"] + ours.flatMap { natRules(verb, $0) } + ["COMMIT", "*filter"]
+            let lines =
+                ["*nat"] + ours.flatMap { natRules(verb, $0) } + ["COMMIT", "*filter"]
                 + ours.map { filterRule(verb, $0) } + ["COMMIT", ""]
             try restore(family, lines.joined(separator: "\n"))
         }

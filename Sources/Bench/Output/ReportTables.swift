@@ -105,10 +105,13 @@ struct FigureTable {
         var lines: [String] = []
         for row in 0..<height {
             // Short headings stand at the bottom.
-            lines.append(line("", columns.map { column in
-                let index = row - (height - column.heading.count)
-                return index < 0 ? "" : column.heading[index]
-            }))
+            lines.append(
+                line(
+                    "",
+                    columns.map { column in
+                        let index = row - (height - column.heading.count)
+                        return index < 0 ? "" : column.heading[index]
+                    }))
         }
         for (row, path) in paths.enumerated() { lines.append(line(path, columns.map { $0.cells[row] })) }
         return lines.joined(separator: "\n") + "\n"

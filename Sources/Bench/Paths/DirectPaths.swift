@@ -33,7 +33,9 @@ final class RedirectPath: PublishingPath {
                 uplink: try host.interfaceIndex(of: uplink), containerSide: try host.interfaceIndex(of: port))
         }
         let made = try asTestingError { () throws(BenchError) in
-            let first = kind == .redirectXDP ? (program: "bench_redirect_xdp", point: AttachPoint.xdp)
+            let first =
+                kind == .redirectXDP
+                ? (program: "bench_redirect_xdp", point: AttachPoint.xdp)
                 : (program: "bench_redirect_tc_uplink", point: .tcxIngress)
             return [
                 try Attachment(programs.program(first.program), to: uplink, of: host, at: first.point),

@@ -1,3 +1,7 @@
+internal import FoundationEssentials
+internal import Glibc
+internal import Lab
+
 /// A way of a packet that is measured.
 public enum PathKind: String, Sendable, CaseIterable, Codable {
     case routing
@@ -50,5 +54,35 @@ public enum PathKind: String, Sendable, CaseIterable, Codable {
         case .redirectXDP:
             "limit: the same with XDP on the uplink"
         }
+    }
+
+    /// Throws `.unavailable` when what it needs is not on this machine.
+    func requireTools() throws(BenchError) {
+        let needed: (program: String, package: String)? =
+            switch self {
+            case .iptablesNFT: ("iptables-nft-restore", "iptables")
+            case .iptablesLegacy: ("iptables-legacy-restore", "iptables")
+            case .nftables, .nftFlowtable: ("nft", "nftables")
+            case .dockerProxy: ("docker-proxy", "docker.io")
+            default: nil
+            }
+        if let needed, !isInstalled(needed.program) {
+            throw .unavailable("\(needed.program) is not installed (Debian: \(needed.package))")
+        }
+        if self == .nftFlowtable, !hasFlowtables() {
+            throw .unavailable("this kernel has no flowtables (CONFIG_NF_FLOW_TABLE_INET)")
+        }
+    }
+
+    private func isInstalled(_ program: String) -> Bool {
+        let directories = (ProcessInfo.processInfo.environment["PATH"] ?? "").split(separator: ":")
+        return directories.contains { access("\($0)/\(program)", X_OK) == 0 }
+    }
+
+    /// Asks by making one, in a namespace that then goes.
+    private func hasFlowtables() -> Bool {
+        let rules = "table inet probe { flowtable known { hook ingress priority 0; devices = { lo }; }; }\n"
+        guard let namespace = try? NetworkNamespace("probe") else { return false }
+        return (try? namespace.command(["nft", "-f", "-"], input: Array(rules.utf8))) != nil
     }
 }

@@ -48,7 +48,8 @@ public struct Machine: Codable, Sendable, Hashable {
     private static func toolVersions() -> [String: String] {
         let commands = [
             "iptables": ["iptables-nft", "--version"], "iptables-legacy": ["iptables-legacy", "--version"],
-            "nftables": ["nft", "--version"], "iperf3": ["iperf3", "--version"], "docker-proxy": ["docker-proxy", "--version"],
+            "nftables": ["nft", "--version"], "iperf3": ["iperf3", "--version"],
+            "docker-proxy": ["docker-proxy", "--version"],
             "iproute2": ["ip", "-V"],
         ]
         return commands.compactMapValues { command in
@@ -64,7 +65,8 @@ public struct Machine: Codable, Sendable, Hashable {
             let result = try? topology.host.command(["ethtool", "-k", topology.uplinks[0]])
         else { return [] }
         let wanted = [
-            "tx-checksumming", "rx-checksumming", "scatter-gather", "tcp-segmentation-offload", "generic-segmentation-offload",
+            "tx-checksumming", "rx-checksumming", "scatter-gather", "tcp-segmentation-offload",
+            "generic-segmentation-offload",
             "generic-receive-offload",
         ]
         return result.output.split(separator: "\n").compactMap { line in

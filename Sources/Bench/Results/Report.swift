@@ -61,7 +61,9 @@ public struct Series: Codable, Sendable, Hashable {
 
     /// How a path compares with the reference: 2 is twice as good, whichever way is better.
     public func ratio(_ path: String, to reference: String = PathKind.reference.rawValue) -> Double? {
-        guard let value = cell(path)?.median, let base = cell(reference)?.median, value > 0, base > 0 else { return nil }
+        guard let value = cell(path)?.median, let base = cell(reference)?.median, value > 0, base > 0 else {
+            return nil
+        }
         return unit.isHigherBetter ? value / base : base / value
     }
 }
@@ -119,7 +121,8 @@ public enum Unit: String, Codable, Sendable, Hashable {
         switch self {
         case .packetsPerSecond, .connectionsPerSecond, .flowsPerSecond:
             value >= 999_500
-                ? Self.digits(value / 1e6) + " M" : value >= 1_000 ? Self.digits(value / 1e3) + " k" : Self.digits(value)
+                ? Self.digits(value / 1e6) + " M"
+                : value >= 1_000 ? Self.digits(value / 1e3) + " k" : Self.digits(value)
         default: Self.digits(value)
         }
     }

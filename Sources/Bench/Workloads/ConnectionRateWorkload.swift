@@ -13,7 +13,9 @@ struct ConnectionRateWorkload: Workload {
             WorkloadGroup(
                 plan: Stage.Plan(layout: layout, services: [Self.service]),
                 measurements: [
-                    Measurement(name: layout.rawValue, metrics: [.init(name: "connections", unit: .connectionsPerSecond)]) {
+                    Measurement(
+                        name: layout.rawValue, metrics: [.init(name: "connections", unit: .connectionsPerSecond)]
+                    ) {
                         stage throws(BenchError) in
                         try ConnectionRateProbe(stage, Self.service)
                     }
@@ -29,6 +31,7 @@ final class ConnectionRateProbe: Probe {
     private let target: Packet.Endpoint
 
     init(_ stage: Stage, _ service: Stage.Service) throws(BenchError) {
+        try stage.requireSockets()
         self.stage = stage
         target = stage.target(service)
         server = try EchoServer(in: stage.topology.container.namespace, port: service.containerPort, closes: true)

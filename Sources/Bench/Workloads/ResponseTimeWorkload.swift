@@ -24,6 +24,7 @@ private final class ResponseTimeProbe: Probe {
     private let target: Packet.Endpoint
 
     init(_ stage: Stage, _ service: Stage.Service) throws(BenchError) {
+        try stage.requireSockets()
         self.stage = stage
         self.service = service
         target = stage.target(service)

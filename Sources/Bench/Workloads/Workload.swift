@@ -14,6 +14,10 @@ protocol Workload: Sendable {
 struct WorkloadGroup {
     var plan: Stage.Plan
     var measurements: [Measurement]
+    /// Samples take longer than others: so many times fewer of them, at least one.
+    var roundsDivisor = 1
+
+    func rounds(_ options: BenchOptions) -> Int { (options.rounds + roundsDivisor - 1) / roundsDivisor }
 }
 
 /// One thing to do, which gives one figure or several.

@@ -31,7 +31,7 @@ struct cbench_outcome {
 	uint64_t completed;   /* exchanges with the right answer */
 	uint64_t failed;      /* others: refused, reset, wrong answer, or (UDP) none within 0.2 s */
 	uint64_t nanoseconds; /* how long it took */
-	uint64_t p50;	      /* percentiles of an exchange, ns; of exchanges over one connection alone */
+	uint64_t p50;         /* percentiles of an exchange, ns; of exchanges over one connection alone */
 	uint64_t p99;
 	uint64_t p999;
 };
