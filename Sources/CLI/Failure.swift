@@ -13,6 +13,7 @@ enum ExitStatus: Int32, CaseIterable {
     case system = 71
     case conflict = 73
     case temporary = 75
+    case slower = 76
     case notPermitted = 77
 
     /// What it says, for the help and the README.
@@ -27,6 +28,7 @@ enum ExitStatus: Int32, CaseIterable {
         case .system: "kernel too old or not configured"
         case .conflict: "conflict or table full"
         case .temporary: "another fastnat is at work"
+        case .slower: "bench --compare: fastnat lost ground"
         case .notPermitted: "not permitted"
         }
     }

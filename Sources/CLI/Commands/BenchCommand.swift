@@ -30,19 +30,46 @@ struct BenchCommand: ParsableCommand {
     @Option(help: "Write a page with charts to this file.")
     var html: String?
 
+    @Option(help: "Measure nothing: show what --json wrote to this file.")
+    var from: String?
+
+    @Option(help: "Compare ratios with what --json wrote to this file; a loss of more than 10 % is exit status 76.")
+    var compare: String?
+
+    @Option(help: "Write the figures into this document, between its marks.")
+    var document: String?
+
     func validate() throws {
         if let rounds, !(1...1000).contains(rounds) { throw ValidationError("--rounds is a number from 1 to 1000") }
     }
 
     func run() throws {
+        var losses: [Comparison.Loss] = []
         try benchReporting { () throws(BenchError) in
-            let report = try Benchmark.run(
-                BenchOptions(
-                    paths: paths.values, workloads: workloads.values, rounds: rounds, quick: quick, binary: ownBinary(),
-                    version: FastnatCommand.configuration.version))
+            let past = try compare.map { path throws(BenchError) in try Report(readingFrom: path) }
+            let report = try obtain()
             print(ReportTables(report).text(), terminator: "")
             if let json { try report.write(to: json) }
+            if let html { try Report.write(ReportPage(report).html(), to: html) }
+            if let document { try BenchmarkDocument.update(document, with: report) }
+            if let past { losses = compareRatios(of: report, with: past) }
         }
+        if !losses.isEmpty { throw ExitCode(ExitStatus.slower.rawValue) }
+    }
+
+    private func obtain() throws(BenchError) -> Report {
+        if let from { return try Report(readingFrom: from) }
+        return try Benchmark.run(
+            BenchOptions(
+                paths: paths.values, workloads: workloads.values, rounds: rounds, quick: quick, binary: ownBinary(),
+                version: FastnatCommand.configuration.version))
+    }
+
+    private func compareRatios(of report: Report, with past: Report) -> [Comparison.Loss] {
+        let comparison = Comparison(of: report, with: past)
+        complain("bench: compared \(comparison.compared) ratios, \(comparison.losses.count) lost more than 10 %")
+        for loss in comparison.losses { complain("bench: \(loss)") }
+        return comparison.losses
     }
 
     private func ownBinary() -> String {

@@ -1,0 +1,135 @@
+/// One HTML page with everything in it: charts, figures, machine, method. It loads nothing.
+public struct ReportPage {
+    private let report: Report
+
+    /// Shows this report.
+    public init(_ report: Report) { self.report = report }
+
+    /// The page.
+    public func html() -> String {
+        """
+        <!doctype html>
+        <html lang="en">
+        <head>
+        <meta charset="utf-8">
+        <meta name="viewport" content="width=device-width, initial-scale=1">
+        <meta name="color-scheme" content="light dark">
+        <link rel="icon" href="data:,">
+        <title>fastnat benchmark</title>
+        <style>
+        \(Self.style)
+        </style>
+        </head>
+        <body>
+        <header>
+        <h1>fastnat benchmark</h1>
+        <p>\(escaped(summary))</p>
+        \(navigation)
+        </header>
+        <main>
+        \(report.workloads.map(section).joined(separator: "\n"))
+        \(conditions)
+        </main>
+        </body>
+        </html>
+
+        """
+    }
+
+    private var summary: String {
+        let machine = report.machine
+        return
+            "Linux \(machine.kernel), \(machine.cpus) CPUs (\(machine.processor)), \(machine.system), \(machine.date). "
+            + "Each bar is the median of \(report.settings.rounds) interleaved rounds, the line across its end the distance of the "
+            + "quartiles; × is how many times better than \(PathKind.reference.rawValue), ~ marks rounds that differed by more than "
+            + "10 %. A path whose packets did not all arrive with the right addresses and checksums has no figure."
+    }
+
+    private var navigation: String {
+        let links = report.workloads.map { "<a href=\"#\($0.name)\">\($0.name)</a>" }
+        return "<nav>\(links.joined(separator: " ")) <a href=\"#conditions\">conditions</a></nav>"
+    }
+
+    private func section(_ workload: WorkloadReport) -> String {
+        """
+        <section id="\(workload.name)">
+        <h2>\(workload.name)</h2>
+        <p>\(escaped(workload.title)).</p>
+        <div class="charts">
+        \(workload.series.map(figure).joined(separator: "\n"))
+        </div>
+        \(samples(workload))
+        </section>
+        """
+    }
+
+    private func figure(_ series: Series) -> String {
+        let better = series.unit.isHigherBetter ? "more is better" : "less is better"
+        let caption = "\(series.name): \(series.metric)"
+        return """
+            <figure>
+            <figcaption>\(escaped(caption))<small>\(escaped(series.unit.rawValue)), \(better)</small></figcaption>
+            \(BarChart(title: caption, bars: report.paths.map { bar($0.name, series) }).svg())
+            </figure>
+            """
+    }
+
+    private func bar(_ path: String, _ series: Series) -> BarChart.Bar {
+        let kind = PathKind(rawValue: path)
+        let style =
+            kind == .reference
+            ? "reference" : kind?.isLimit == true ? "limit" : path.hasPrefix("fastnat") ? "ours" : "other"
+        guard let cell = series.cell(path), let median = cell.median else {
+            return BarChart.Bar(label: path, kind: style, value: nil, text: "no figure")
+        }
+        let sorted = cell.samples.sorted()
+        let ratio = series.ratio(path).map { "  \(fixed($0, 2))×" } ?? ""
+        return BarChart.Bar(
+            label: path, kind: style, value: median,
+            low: Statistics.quantile(0.25, of: sorted), high: Statistics.quantile(0.75, of: sorted),
+            text: (cell.isNoisy ? "~" : "") + series.unit.format(median) + ratio)
+    }
+
+    /// Every sample, and why figures are missing, folded away.
+    private func samples(_ workload: WorkloadReport) -> String {
+        let rows = workload.series.flatMap { series in
+            series.cells.map { cell in
+                let values = cell.missing ?? cell.samples.map(series.unit.format).joined(separator: " · ")
+                let columns = ["\(series.name): \(series.metric), \(series.unit.rawValue)", cell.path, values]
+                return "<tr>\(columns.map { "<td>\(escaped($0))</td>" }.joined())</tr>"
+            }
+        }
+        return """
+            <details><summary>every sample, and why figures are missing</summary>
+            <table><thead><tr><th>figure</th><th>path</th><th>samples</th></tr></thead>
+            <tbody>\(rows.joined(separator: "\n"))</tbody></table></details>
+            """
+    }
+
+    private var conditions: String {
+        let machine = report.machine
+        let facts: [(String, String)] =
+            [
+                ("kernel", machine.kernel), ("system", machine.system),
+                ("processor", "\(machine.cpus) × \(machine.processor), \(fixed(machine.memory, 0)) GiB"),
+                ("load when it began", fixed(machine.load, 2)), ("fastnat", machine.fastnat),
+                ("offloads of a veth", machine.offloads.joined(separator: ", ")),
+                ("samples", "\(report.settings.rounds) rounds of \(fixed(report.settings.sampleSeconds, 2)) s"),
+                ("took", "\(Progress.clock(report.seconds)) min"),
+            ] + machine.tools.sorted { $0.key < $1.key }.map { ($0.key, $0.value) }
+        return """
+            <section id="conditions">
+            <h2>conditions</h2>
+            <table><tbody>\(facts.map(row).joined(separator: "\n"))</tbody></table>
+            <h3>paths</h3>
+            <table><tbody>\(report.paths.map { row($0.name, $0.text) }.joined(separator: "\n"))</tbody></table>
+            <h3>method and limits</h3>
+            <ul>\(Self.method.map { "<li>\(escaped($0))</li>" }.joined(separator: "\n"))</ul>
+            </section>
+            """
+    }
+
+    private func row(_ name: String, _ value: String) -> String {
+        "<tr><th scope=\"row\">\(escaped(name))</th><td>\(escaped(value))</td></tr>"
+    }
+}
