@@ -42,7 +42,7 @@ let package = Package(
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ],
             swiftSettings: strict),
-        .target(name: "Bench", dependencies: ["BPF", "CBench", "CLinux", "Lab"], swiftSettings: strict),
+        .target(name: "Bench", dependencies: ["BPF", "CBench", "FastNAT", "Lab"], swiftSettings: strict),
         .target(name: "Lab", dependencies: ["CLinux"], swiftSettings: strict),
         .target(name: "FastNATTesting", dependencies: ["CLibbpf", "CLinux", "Lab"], swiftSettings: strict),
 

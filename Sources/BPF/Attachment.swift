@@ -108,6 +108,14 @@ public struct BPFLink: ~Copyable, Sendable {
         return info.cgroup.cgroup_id != 0
     }
 
+    /// The attached program.
+    public func program() throws(BPFError) -> Descriptor {
+        var info = bpf_link_info()
+        var size = UInt32(MemoryLayout<bpf_link_info>.size)
+        try check(bpf_obj_get_info_by_fd(descriptor.number, &info, &size), "inspect a link")
+        return Descriptor(owning: try check(bpf_prog_get_fd_by_id(info.prog_id), "open an attached program"))
+    }
+
     /// Detaches now, whoever else holds the link.
     public func detach() throws(BPFError) {
         try check(bpf_link_detach(descriptor.number), "detach a program")

@@ -11,7 +11,28 @@ public struct TestRunResult: Sendable {
     public let duration: UInt32
 }
 
+/// How often a program has run, and how long, while somebody wanted to know.
+public struct RunStatistics: Sendable {
+    /// Times.
+    public let runs: UInt64
+    /// In all of them together; a look at the clock is part of each.
+    public let nanoseconds: UInt64
+}
+
 extension Descriptor {
+    /// Has the kernel count and time all programs, as long as the descriptor that is returned lives (Linux 5.8).
+    public static func enableRunStatistics() throws(BPFError) -> Descriptor {
+        Descriptor(owning: try check(bpf_enable_stats(BPF_STATS_RUN_TIME), "time programs"))
+    }
+
+    /// What the kernel has counted of this program.
+    public func runStatistics() throws(BPFError) -> RunStatistics {
+        var info = bpf_prog_info()
+        var size = UInt32(MemoryLayout<bpf_prog_info>.size)
+        try check(bpf_obj_get_info_by_fd(number, &info, &size), "inspect a program")
+        return RunStatistics(runs: info.run_cnt, nanoseconds: info.run_time_ns)
+    }
+
     /// Runs a TC or XDP program on a packet that it did not arrive with (`BPF_PROG_TEST_RUN`).
     ///
     /// The packet seems to arrive at the loopback device of the calling thread's network namespace, or, at TC, at

@@ -66,7 +66,7 @@ final class BenchPrograms {
 
 /// A program on an interface, until this object goes.
 final class Attachment: Sendable {
-    private let link: BPFLink
+    let link: BPFLink
 
     init(
         _ program: borrowing Descriptor, to interface: String, of namespace: NetworkNamespace, at point: AttachPoint

@@ -34,6 +34,9 @@ final class Stage {
     /// Builds everything; `binary` is the fastnat that paths of fastnat run.
     init(_ kind: PathKind, _ plan: Plan, binary: String) throws(BenchError) {
         try kind.requireTools()
+        if kind == .dockerProxy, plan.services.count > 100 {
+            throw .unavailable("the proxy is a process for each port")
+        }
         self.kind = kind
         self.plan = plan
         conntrack = try ConntrackRoom(flows: plan.flows)
@@ -67,6 +70,17 @@ final class Stage {
     func requireSockets() throws(BenchError) {
         if kind == .redirectXDP {
             throw .unavailable("sockets' packets have partial checksums on a veth, which nobody completes after XDP")
+        }
+    }
+
+    /// Ends all flows of the path, so that the next ones are new.
+    func forgetFlows() throws(BenchError) {
+        try lab { () throws(TestingError) in
+            if let path = path as? FastnatPath {
+                try path.run(["conntrack", "flush"])
+            } else if kind.usesConnectionTracking {
+                try topology.host.command(["conntrack", "--flush"])
+            }
         }
     }
 

@@ -90,6 +90,11 @@ public struct FastnatPath: PublishingPath {
         return try host.spawn([binary] + arguments, input: Array(input.utf8))
     }
 
+    /// The directory of what it has pinned (docs/state.md).
+    public var pins: String {
+        get throws(TestingError) { "/run/fastnat/bpf/\(try host.cookie)" }
+    }
+
     private func key(_ port: UInt16, _ transport: TransportProtocol) -> String {
         transport == .tcp ? "\(port)" : "\(port)/\(transport.rawValue)"
     }

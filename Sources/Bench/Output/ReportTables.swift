@@ -66,21 +66,26 @@ public struct ReportTables {
             })
     }
 
-    /// Why there is no figure, each reason once.
+    /// Why there is no figure: each reason once, and where, unless it is everywhere.
     private func missing(in workload: WorkloadReport) -> [String] {
-        var lines: [String] = []
-        for path in report.paths.map(\.name) {
-            var reasons: [String: [String]] = [:]
-            for series in workload.series {
-                guard let reason = series.cell(path)?.missing else { continue }
-                if reasons[reason]?.contains(series.name) != true { reasons[reason, default: []].append(series.name) }
+        report.paths.map(\.name).flatMap { path in
+            let reasons = workload.series.compactMap { series in
+                series.cell(path)?.missing.map {
+                    (reason: $0, figure: "\(series.name), \(series.metric)", name: series.name)
+                }
             }
-            for (reason, names) in reasons.sorted(by: { $0.key < $1.key }) {
-                let all = Set(names).count == Set(workload.series.map(\.name)).count
-                lines.append("\(path)\(all ? "" : " (\(names.joined(separator: "; ")))"): \(reason)")
+            let byReason = Dictionary(grouping: reasons, by: \.reason)
+            return byReason.sorted { $0.key < $1.key }.map { reason, places in
+                if places.count == workload.series.count { return "\(path): \(reason)" }
+                let metrics = Set(workload.series.map(\.metric))
+                var names: [String] = []
+                for place in places {
+                    let name = metrics.count == 1 ? place.name : place.figure
+                    if !names.contains(name) { names.append(name) }
+                }
+                return "\(path) (\(names.joined(separator: "; "))): \(reason)"
             }
         }
-        return lines
     }
 }
 

@@ -45,6 +45,9 @@ final class RedirectPath: PublishingPath {
         attachments.withLock { $0 = made }
     }
 
+    /// What is attached, the uplink's first.
+    var attached: [Attachment] { attachments.withLock { $0 } }
+
     func publish(_: UInt16, to _: Packet.Endpoint, _: TransportProtocol) throws(TestingError) {}
     func unpublish(_: UInt16, to _: Packet.Endpoint, _: TransportProtocol) throws(TestingError) {}
     func stop() throws(TestingError) { attachments.withLock { $0 = [] } }

@@ -26,6 +26,14 @@ public enum PathKind: String, Sendable, CaseIterable, Codable {
         }
     }
 
+    /// Whether flows are the kernel's connection tracking's.
+    var usesConnectionTracking: Bool {
+        switch self {
+        case .iptablesNFT, .iptablesLegacy, .nftables, .nftFlowtable: true
+        default: false
+        }
+    }
+
     /// Whether it only redirects frames: a limit, not something to use.
     var isLimit: Bool { self == .redirectTC || self == .redirectXDP }
 

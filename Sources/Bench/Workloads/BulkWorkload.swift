@@ -7,7 +7,7 @@ struct BulkWorkload: Workload {
     let name = "bulk"
     let title = "TCP throughput by iperf3, and bits moved in a second of CPU time of the whole machine"
 
-    private static let service = Stage.Service(port: 5201, containerPort: 5201, transport: .tcp)
+    static let service = Stage.Service(port: 5201, containerPort: 5201, transport: .tcp)
 
     func groups(_ options: BenchOptions) -> [WorkloadGroup] {
         let cases = options.quick ? [(1, false), (4, true)] : [(1, false), (4, false), (1, true), (4, true)]
@@ -34,18 +34,24 @@ struct BulkWorkload: Workload {
     }
 }
 
-private final class BulkProbe: Probe {
+/// Runs iperf3 to a service of a stage.
+final class BulkProbe: Probe {
     private let stage: Stage
+    private let isLimited: Bool
     private let server: ChildProcess
     private let arguments: [String]
 
-    init(_ stage: Stage, _ service: Stage.Service, streams: Int, isDownload: Bool) throws(BenchError) {
+    init(_ stage: Stage, _ service: Stage.Service, streams: Int, isDownload: Bool, limit: String? = nil)
+        throws(BenchError)
+    {
         try stage.requireSockets()
         self.stage = stage
+        isLimited = limit != nil
         let target = stage.target(service)
         arguments =
             ["iperf3", "--client", target.address.description, "--port", "\(target.port)", "--json"]
             + ["--parallel", "\(streams)"] + (isDownload ? ["--reverse"] : [])
+            + (limit.map { ["--bitrate", $0] } ?? [])
         let container = stage.topology.container.namespace
         server = try lab { () throws(TestingError) in
             let server = try container.spawn(["iperf3", "--server", "--port", "\(service.containerPort)"])
@@ -54,9 +60,11 @@ private final class BulkProbe: Probe {
         }
     }
 
+    /// Throughput and bits of a CPU-second; with a limit on the former, CPUs in use, in percent of one.
     func sample(seconds: Double) throws(BenchError) -> [Double] {
         let result = try run(seconds: max(1, Int((seconds * 2).rounded())))
         guard result.busySeconds > 0 else { throw .wrong("the kernel says that no CPU was busy") }
+        if isLimited { return [result.busySeconds / result.seconds * 100] }
         return [result.bits / result.seconds / 1e9, result.bits / result.busySeconds / 1e9]
     }
 

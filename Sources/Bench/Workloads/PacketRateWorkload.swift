@@ -45,7 +45,8 @@ struct PacketRateWorkload: Workload {
     }
 }
 
-private final class PacketRateProbe: Probe {
+/// Counts packets of known flows.
+final class PacketRateProbe: Probe {
     private let stream: PacketStream
 
     init(_ stage: Stage, _ shape: PacketStream.Shape) throws(BenchError) {

@@ -44,7 +44,7 @@ protocol Probe: AnyObject {
 
 /// The workloads by name, in the order that they are run in.
 public enum WorkloadKind: String, Sendable, CaseIterable, Codable {
-    case pps, bulk, cps, rr
+    case pps, bulk, cps, rr, newflow, rules, flows, cpu
 
     var workload: any Workload {
         switch self {
@@ -52,6 +52,10 @@ public enum WorkloadKind: String, Sendable, CaseIterable, Codable {
         case .bulk: BulkWorkload()
         case .cps: ConnectionRateWorkload()
         case .rr: ResponseTimeWorkload()
+        case .newflow: NewFlowWorkload()
+        case .rules: RulesWorkload()
+        case .flows: FlowMemoryWorkload()
+        case .cpu: ProcessorWorkload()
         }
     }
 }

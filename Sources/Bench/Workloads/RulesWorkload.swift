@@ -1,0 +1,114 @@
+internal import FastNAT
+internal import Lab
+
+/// What becomes of it all with many published ports.
+struct RulesWorkload: Workload {
+    let name = "rules"
+    let title =
+        "with so many published ports: packets and new flows to the last of them, connections, and the time to add one more"
+
+    private static let firstPort: UInt16 = 20_000
+
+    func groups(_ options: BenchOptions) -> [WorkloadGroup] {
+        let counts = options.quick ? [1, 1_000] : [1, 10, 100, 1_000, 10_000]
+        return counts.map { datagrams($0, options) } + [1, counts.max() ?? 1].map(connections)
+    }
+
+    private func label(_ count: Int) -> String { count == 1 ? "1 port" : "\(count) ports" }
+
+    private func datagrams(_ count: Int, _ options: BenchOptions) -> WorkloadGroup {
+        let (label, ports) = (label(count), services(count, .udp))
+        let last = ports[count - 1]
+        return WorkloadGroup(
+            plan: NewFlowWorkload.plan(.direct, ports),
+            measurements: [
+                packets(label, last), NewFlowWorkload.measurement(label, last, options),
+                adding(label, "adding one, command") { stage throws(BenchError) in try CommandProbe(stage) },
+                adding(label, "adding one, in a program") { stage throws(BenchError) in try LibraryProbe(stage) },
+            ], roundsDivisor: 2)
+    }
+
+    private func services(_ count: Int, _ transport: Lab.TransportProtocol) -> [Stage.Service] {
+        (0..<UInt16(count)).map {
+            Stage.Service(port: Self.firstPort + $0, containerPort: Self.firstPort + $0, transport: transport)
+        }
+    }
+
+    private func packets(_ label: String, _ service: Stage.Service) -> Measurement {
+        let shape = PacketStream.Shape(flows: 1024, service: service)
+        return Measurement(name: label, metrics: [.init(name: "packets", unit: .packetsPerSecond)]) {
+            stage throws(BenchError) in
+            if stage.kind == .dockerProxy {
+                throw .unavailable("the proxy is a process for each port, a socket for each flow")
+            }
+            return try PacketRateProbe(stage, shape)
+        }
+    }
+
+    private func adding(_ label: String, _ name: String, _ begin: @escaping (Stage) throws(BenchError) -> any Probe)
+        -> Measurement
+    {
+        Measurement(name: label, metrics: [.init(name: name, unit: .milliseconds)], begin: begin)
+    }
+
+    private func connections(_ count: Int) -> WorkloadGroup {
+        let services = services(count, .tcp)
+        let measurement = Measurement(
+            name: label(count), metrics: [.init(name: "connections", unit: .connectionsPerSecond)]
+        ) { stage throws(BenchError) in
+            try ConnectionRateProbe(stage, services[count - 1])
+        }
+        return WorkloadGroup(plan: Stage.Plan(layout: .direct, services: services), measurements: [measurement])
+    }
+}
+
+/// Times what a person or a script does to publish a port: a command, its start included.
+private final class CommandProbe: Probe {
+    private let stage: Stage
+    private var port: UInt16 = 60_000
+
+    init(_ stage: Stage) throws(BenchError) {
+        if !stage.kind.translates { throw .unavailable("nothing is published") }
+        if stage.kind == .dockerProxy { throw .unavailable("the proxy is a process for each port") }
+        self.stage = stage
+        _ = try sample(seconds: 0)
+    }
+
+    func sample(seconds: Double) throws(BenchError) -> [Double] {
+        port += 1
+        let begin = ContinuousClock.now
+        try lab { () throws(TestingError) in
+            try stage.path.publish(port, to: stage.topology.container.endpoint(.v4, port), .udp)
+        }
+        return [(ContinuousClock.now - begin).seconds * 1e3]
+    }
+}
+
+/// Times what a program that keeps fastnat's library open does to publish a port.
+private final class LibraryProbe: Probe {
+    private let stage: Stage
+    private var port: UInt16 = 62_000
+
+    init(_ stage: Stage) throws(BenchError) {
+        guard stage.path is FastnatPath else { throw .unavailable("there is no such library") }
+        self.stage = stage
+        _ = try sample(seconds: 0)
+    }
+
+    func sample(seconds: Double) throws(BenchError) -> [Double] {
+        port += 1
+        let line = "\(port)/udp \(stage.topology.container.endpoint(.v4, port))"
+        let elapsed = try stage.topology.host.inside { () throws(BenchError) in
+            do {
+                let mappings = try MappingFile.parse(line)
+                let datapath = try LoadedDatapath(for: .change)
+                let begin = ContinuousClock.now
+                try datapath.publish(mappings)
+                return ContinuousClock.now - begin
+            } catch {
+                throw .wrong("\(error)")
+            }
+        }
+        return [elapsed.seconds * 1e3]
+    }
+}
