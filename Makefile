@@ -82,6 +82,28 @@ debug: $(SKELETONS) ## Build the debug binary, .build/debug/fastnat
 demo: setup-test build ## Publish a container's port in throwaway namespaces, at TC and at XDP, and call it
 	$(Q)scripts/demo.sh $(RELEASE)
 
+# Docker's proxy alone, out of its package: to install that would start a daemon, which changes the host's packet filter.
+DOCKER_PROXY := .build/bench/docker-proxy
+BENCH_FLAGS ?=
+BENCH_FIGURES := docs/benchmarks.json
+bench = PATH="$$PATH:$(CURDIR)/$(dir $(DOCKER_PROXY))" $(RELEASE) bench $(BENCH_FLAGS)
+
+$(DOCKER_PROXY):
+	@mkdir -p $(@D)
+	$(Q)command -v docker-proxy >/dev/null || scripts/docker-proxy.sh $@
+
+.PHONY: bench bench-check bench-docs
+bench: setup-bench build $(DOCKER_PROXY) ## Measure fastnat against iptables and others (BENCH_FLAGS=--quick: in 2 minutes)
+	$(Q)$(bench) --json .build/bench/report.json --html .build/bench/report.html
+	@echo 'Charts: .build/bench/report.html'
+
+bench-check: setup-bench build $(DOCKER_PROXY) ## Measure, and fail when fastnat lost more than 10 % of its committed lead
+	$(Q)$(bench) --compare $(BENCH_FIGURES)
+
+bench-docs: ## Make what `make bench` measured last the committed figures
+	$(call step,WRITE,$(BENCH_FIGURES) docs/benchmarks.md)
+	$(Q)$(RELEASE) bench --from .build/bench/report.json --json $(BENCH_FIGURES) --document docs/benchmarks.md >/dev/null
+
 .PHONY: test
 test: setup-test $(SKELETONS) ## Run all tests (FILTER=name: some); STRICT=1: warnings and skipped tests are failures
 	$(Q)scripts/test.sh
@@ -116,9 +138,9 @@ verify: $(COST) $(BPF_OBJECTS) ## Load every program and compare what it costs w
 
 .PHONY: setup setup-build setup-test setup-lint
 setup: ## Install the Debian packages that are missing (SETUP=no: nothing ever is)
-	$(Q)scripts/setup.sh build test lint
+	$(Q)scripts/setup.sh build test lint bench
 
-setup-build setup-test setup-lint: setup-%:
+setup-build setup-test setup-lint setup-bench: setup-%:
 	$(Q)scripts/setup.sh $(if $(filter build,$*),,build) $*
 
 .PHONY: install uninstall
@@ -145,6 +167,6 @@ clean: ## Remove everything that was built
 help:
 	@echo 'fastnat: publishes the ports of containers, in eBPF. Targets:'
 	@echo
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo
 	@echo 'V=1 shows the commands. build, demo and test install what they need, if it is missing: that takes root.'

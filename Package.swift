@@ -58,9 +58,10 @@ let package = Package(
             name: "DatapathTests",
             dependencies: ["Addresses", "BPF", "CDatapath", "FastNAT", "FastNATTesting"],
             swiftSettings: strict),
+        .testTarget(name: "BenchTests", dependencies: ["Bench", "FastNATTesting"], swiftSettings: strict),
         .testTarget(
             name: "EndToEndTests",
-            dependencies: ["Addresses", "CDatapath", "CLI", "FastNATTesting"],
+            dependencies: ["Addresses", "Bench", "CDatapath", "CLI", "FastNATTesting"],
             swiftSettings: strict),
     ]
 )

@@ -53,6 +53,7 @@ bpf_layer() {
 	bpf/net/*) echo 2 ;;
 	bpf/nat/*) echo 3 ;;
 	bpf/pipeline.h | bpf/socket/*) echo 4 ;;
+	bpf/bench/*) echo 6 ;;
 	bpf/*.bpf.c) echo 5 ;;
 	*) complain "$1: in none of bpf's layers (scripts/lint.sh)" ;;
 	esac
@@ -89,14 +90,16 @@ declare -A may_import=(
 	[FastNAT]="Addresses BPF CDatapath CLinux Netlink"
 	[Configuration]="Addresses FastNAT Yams"
 	[Rules]="Addresses FastNAT"
-	[CLI]="Addresses ArgumentParser Configuration FastNAT Rules"
+	[Bench]="BPF CBench FastNAT Lab"
+	[CLI]="Addresses ArgumentParser Bench Configuration FastNAT Rules"
 	[Lab]="CLinux"
 	[FastNATTesting]="CLibbpf CLinux Lab"
 	[FastNATTests]="Addresses ArgumentParser CLI Configuration FastNAT FastNATTesting Netlink Rules"
 	[DatapathTests]="Addresses BPF CDatapath FastNAT FastNATTesting"
-	[EndToEndTests]="Addresses CDatapath FastNATTesting"
+	[BenchTests]="Bench FastNATTesting"
+	[EndToEndTests]="Addresses Bench CDatapath FastNATTesting"
 )
-readonly c_modules="CDatapath CLibbpf CLinux CMnl"
+readonly c_modules="CBench CDatapath CLibbpf CLinux CMnl"
 
 swift_imports() { # file:line:module
 	grep -rnE --include='*.swift' '^[[:space:]]*(@[A-Za-z()_]+[[:space:]]+)*((public|package|internal|fileprivate|private)[[:space:]]+)?import[[:space:]]' Sources Tests |

@@ -9,8 +9,9 @@ if [[ ${SETUP:-} == no ]]; then exit 0; fi
 # What each needs. git and ca-certificates: SwiftPM fetches a dependency.
 declare -A packages=(
 	[build]="clang libbpf-dev libelf-dev zlib1g-dev bpftool pkg-config libmnl-dev make gcc libc6-dev git ca-certificates"
-	[test]="iproute2 iptables nftables curl iperf3 tcpdump socat ethtool conntrack python3 iputils-ping procps util-linux"
+	[test]="iproute2 iptables nftables curl iperf3 tcpdump socat ethtool conntrack python3 iputils-ping procps util-linux chromium"
 	[lint]="clang-format shellcheck"
+	[bench]="iproute2 iptables nftables iperf3 ethtool conntrack util-linux"
 )
 
 fail() {

@@ -52,7 +52,7 @@ public struct Series: Codable, Sendable, Hashable {
     /// What was counted, such as "packets".
     public var metric: String
     /// Of the values.
-    public var unit: Unit
+    public var unit: FigureUnit
     /// The values by path.
     public var cells: [Cell]
 
@@ -96,7 +96,7 @@ public struct Cell: Codable, Sendable, Hashable {
 }
 
 /// The unit of a figure, and which way is better.
-public enum Unit: String, Codable, Sendable, Hashable {
+public enum FigureUnit: String, Codable, Sendable, Hashable {
     case packetsPerSecond = "packets/s"
     case connectionsPerSecond = "connections/s"
     case flowsPerSecond = "flows/s"

@@ -32,7 +32,7 @@ struct Measurement {
     /// A figure.
     struct Metric {
         var name: String
-        var unit: Unit
+        var unit: FigureUnit
     }
 }
 

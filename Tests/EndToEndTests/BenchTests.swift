@@ -1,0 +1,101 @@
+import Bench
+import FastNATTesting
+import Foundation
+import Testing
+
+@Suite("fastnat bench", .enabled(if: isRoot, "needs root"), .serialized)
+struct BenchTests {
+    private func spawn(_ arguments: String...) throws -> ChildProcess {
+        try ChildProcess([FastnatPath.defaultBinary, "bench"] + arguments)
+    }
+
+    /// Nothing is left of the process: no namespace, no lock, no list of what to clean.
+    private func expectNothingLeft(of token: String) throws {
+        try awaitCondition("nothing is left of \(token)", timeout: .seconds(20)) {
+            let names = ["/run/netns", "/run/fastnat-testing"].flatMap {
+                (try? FileManager.default.contentsOfDirectory(atPath: $0)) ?? []
+            }
+            return !names.contains { $0.contains(token) }
+        }
+    }
+
+    /// What begins the names of a benchmark's namespaces, once it has one.
+    private func token(of process: ChildProcess) throws -> String {
+        var token: String?
+        try awaitCondition("the benchmark has a namespace", timeout: .seconds(20)) {
+            token = openLock(of: process.identifier)
+            return token != nil
+        }
+        return try #require(token)
+    }
+
+    private func openLock(of process: Int32) -> String? {
+        let folder = "/proc/\(process)/fd"
+        let descriptors = (try? FileManager.default.contentsOfDirectory(atPath: folder)) ?? []
+        return descriptors.lazy.compactMap { descriptor in
+            let target = try? FileManager.default.destinationOfSymbolicLink(atPath: "\(folder)/\(descriptor)")
+            guard let target, target.hasPrefix("/run/fastnat-testing/"), target.hasSuffix(".lock") else { return nil }
+            return URL(filePath: target).deletingPathExtension().lastPathComponent
+        }.first
+    }
+
+    @Test("A quick run has figures for each path, and leaves nothing", .timeLimit(.minutes(3)))
+    func quick() throws {
+        let file = NSTemporaryDirectory() + "bench-\(UUID()).json"
+        defer { try? FileManager.default.removeItem(atPath: file) }
+        let process = try spawn(
+            "--quick", "--rounds", "1", "--paths", "iptables-nft,fastnat-tc,fastnat-xdp", "--workloads", "pps,cps",
+            "--json", file)
+        let token = try token(of: process)
+        let result = try process.wait(timeout: .seconds(150))
+        #expect(result.succeeded, "\(result)")
+        let report = try Report(readingFrom: file)
+        #expect(report.workloads.map(\.name) == ["pps", "cps"])
+        for series in report.workloads.flatMap(\.series) {
+            #expect(series.cells.map(\.path) == ["iptables-nft", "fastnat-tc", "fastnat-xdp"])
+            for cell in series.cells { #expect((cell.median ?? 0) > 100, "\(series.name): \(cell)") }
+        }
+        #expect(result.output.contains("fastnat-xdp"))
+        try expectNothingLeft(of: token)
+    }
+
+    @Test("Interrupted, it takes everything away", arguments: [SIGINT, SIGTERM, SIGKILL])
+    func interrupted(by number: Int32) throws {
+        let process = try spawn("--quick", "--paths", "fastnat-tc", "--workloads", "pps")
+        let token = try token(of: process)
+        try awaitCondition("it is at work", timeout: .seconds(60)) { process.errors.contains("30 %") }
+        process.signal(number)
+        #expect(try process.wait().status == 128 + number)
+        // What a process that was killed cannot do itself, the next one does.
+        if number == SIGKILL { _ = try NetworkNamespace("sweeper") }
+        try expectNothingLeft(of: token)
+    }
+
+    @Test("Wrong arguments", arguments: [["--paths", "nonsense"], ["--workloads", "pps,x"], ["--rounds", "0"]])
+    func wrongArguments(arguments: [String]) throws {
+        let result = try ChildProcess([FastnatPath.defaultBinary, "bench"] + arguments).wait()
+        #expect(result.status == 64 && result.outputBytes.isEmpty, "\(result)")
+    }
+
+    @Test("A lead that was lost is exit status 76")
+    func comparison() throws {
+        let folder = NSTemporaryDirectory() + "bench-\(UUID())"
+        try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
+        defer { try? FileManager.default.removeItem(atPath: folder) }
+        for (name, value) in [("past", 4), ("present", 3)] {
+            let text = """
+                {"schema": 1, "seconds": 1, "settings": {"rounds": 1, "sampleSeconds": 1, "quick": true}, "paths": [], \
+                "machine": {"processor": "", "cpus": 1, "memory": 1, "kernel": "", "system": "", "date": "", "fastnat": "", \
+                "tools": {}, "offloads": [], "load": 0}, "workloads": [{"name": "pps", "title": "", "series": [{"name": "s", \
+                "metric": "m", "unit": "packets/s", "cells": [\
+                {"path": "iptables-nft", "samples": [1], "median": 1, "spread": 0}, \
+                {"path": "fastnat-tc", "samples": [\(value)], "median": \(value), "spread": 0}]}]}]}
+                """
+            try text.write(toFile: "\(folder)/\(name).json", atomically: true, encoding: .utf8)
+        }
+        let (past, present) = ("\(folder)/past.json", "\(folder)/present.json")
+        let lost = try spawn("--from", present, "--compare", past).wait()
+        #expect(lost.status == 76 && lost.errors.contains("pps, s (m)"), "\(lost)")
+        #expect(try spawn("--from", past, "--compare", present).wait().succeeded)
+    }
+}
