@@ -30,5 +30,5 @@ public struct BenchOptions: Sendable {
     }
 
     /// Seconds of one sample.
-    var sampleSeconds: Double { quick ? 0.15 : 0.4 }
+    var sampleSeconds: Double { quick ? 0.15 : 0.3 }
 }

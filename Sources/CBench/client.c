@@ -13,7 +13,7 @@
 
 enum { MAX_CONCURRENCY = 1024, EVENTS = 64, MAX_SAMPLES = 1 << 20 };
 
-static const uint64_t answer_timeout = 200000000; /* ns */
+static const uint64_t answer_timeout = 1000000000; /* ns */
 static const struct timeval connect_timeout = {.tv_sec = 3};
 
 /* No message is like another, so an answer to an earlier one is not taken for the right one. */
@@ -156,7 +156,7 @@ static bool answer_receive(int descriptor, bool udp, const char *request, uint64
 
 		if (count > 0)
 			received += (size_t)count;
-		else if (count == 0 || errno != EAGAIN || now() - begin > (udp ? answer_timeout : 10 * answer_timeout))
+		else if (count == 0 || errno != EAGAIN || now() - begin > answer_timeout * (udp ? 1 : 5))
 			return false;
 		/* A late answer to an earlier datagram. */
 		if (udp && received == CBENCH_MESSAGE_SIZE && memcmp(request, answer, CBENCH_MESSAGE_SIZE) != 0)

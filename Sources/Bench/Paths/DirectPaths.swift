@@ -36,10 +36,10 @@ final class RedirectPath: PublishingPath {
             let first =
                 kind == .redirectXDP
                 ? (program: "bench_redirect_xdp", point: AttachPoint.xdp)
-                : (program: "bench_redirect_tc_uplink", point: .tcxIngress)
+                : (program: "bench_redirect_tc_uplink", point: .tcx(.ingress))
             return [
                 try Attachment(programs.program(first.program), to: uplink, of: host, at: first.point),
-                try Attachment(programs.program("bench_redirect_tc_container"), to: port, of: host, at: .tcxIngress),
+                try Attachment(programs.program("bench_redirect_tc_container"), to: port, of: host, at: .tcx(.ingress)),
             ]
         }
         attachments.withLock { $0 = made }

@@ -6,8 +6,9 @@ public struct Comparison: Sendable {
         public let figure: String
         /// The path.
         public let path: String
-        /// Times better than the reference, then and now; nil now: it has no figure any more.
+        /// Times better than the reference, then.
         public let before: Double
+        /// The same now; nil: it has no figure any more.
         public let now: Double?
 
         /// One sentence without a final stop.

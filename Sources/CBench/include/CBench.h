@@ -29,7 +29,7 @@ void cbench_server_stop(struct cbench_server *server);
 /* What a load measured. */
 struct cbench_outcome {
 	uint64_t completed;   /* exchanges with the right answer */
-	uint64_t failed;      /* others: refused, reset, wrong answer, or (UDP) none within 0.2 s */
+	uint64_t failed;      /* others: refused, reset, wrong answer, or (UDP) none within 1 s */
 	uint64_t nanoseconds; /* how long it took */
 	uint64_t p50;         /* percentiles of an exchange, ns; of exchanges over one connection alone */
 	uint64_t p99;
