@@ -1,7 +1,7 @@
 import FoundationEssentials
 
 /// fastnat itself, through its command line.
-public struct FastnatPath: PublishingPath {
+public struct FastnatPath: MasqueradingPath {
     /// The hook.
     public enum Mode: String, Sendable, CaseIterable {
         /// XDP.

@@ -10,8 +10,6 @@ public protocol PublishingPath: Sendable {
     func publish(_ ports: [PublishedPort]) throws(TestingError)
     /// Undoes a `publish` with the same arguments.
     func unpublish(_ port: UInt16, to container: Packet.Endpoint, _ transport: TransportProtocol) throws(TestingError)
-    /// Gives connections that containers begin to the outside the address of the host.
-    func masquerade(_ family: Topology.Family) throws(TestingError)
     /// Takes everything away again.
     func stop() throws(TestingError)
 }
@@ -31,6 +29,12 @@ public struct PublishedPort: Sendable, Hashable {
     }
 }
 
+/// A path that also lets containers reach others under the host's address.
+public protocol MasqueradingPath: PublishingPath {
+    /// Gives connections that containers begin to the outside the address of the host.
+    func masquerade(_ family: Topology.Family) throws(TestingError)
+}
+
 extension PublishingPath {
     /// One after the other.
     public func publish(_ ports: [PublishedPort]) throws(TestingError) {
@@ -39,7 +43,7 @@ extension PublishingPath {
 }
 
 /// The kernel's own NAT with the rules that Docker writes, and a FORWARD policy of DROP as Docker sets it.
-public struct IptablesPath: PublishingPath {
+public struct IptablesPath: MasqueradingPath {
     /// Which implementation; the same rules either way.
     public enum Backend: String, Sendable, CaseIterable {
         /// iptables over nf_tables, the default of distributions.

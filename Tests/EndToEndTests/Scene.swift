@@ -7,7 +7,7 @@ import Testing
 final class Scene: Sendable {
     let topology: Topology
     let publisher: Publisher
-    let path: any PublishingPath
+    let path: any MasqueradingPath
     let family: Topology.Family
 
     /// Builds the topology and starts the publisher.
