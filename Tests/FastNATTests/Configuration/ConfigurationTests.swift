@@ -115,7 +115,7 @@ extension DesiredState {
         state.timeouts = perhaps(timeouts)
         let mappings = try [
             "80 172.17.0.2:80", "81-90/udp 172.17.0.2:1-10", "192.0.2.1:443 172.17.0.2:4 allow=10.0.0.0/8,192.0.2.7",
-            "[::]:80 [fd00::2]:80", "[2001:db8::1]:7/udp [fd00::2]:7 allow=::/0",
+            "[::]:80 [fd00::2]:80", "[2001:db8::1]:7/udp [fd00::2]:7 allow=::/0", "0.0.0.0:99 [fd00::2]:80",
         ].map { DesiredState.Mapping(try PortMapping(parsing: $0), force: .random(using: &random)) }
         state.mappings = perhaps(mappings.shuffled(using: &random).prefix(3).map(\.self))
         return state
