@@ -147,7 +147,8 @@ public enum ICMPErrorKind: Sendable, Hashable {
     /// Too big for the next link, whose MTU this is.
     case tooBig(mtu: UInt32)
 
-    func fields(isIPv6: Bool) -> (type: UInt8, code: UInt8, rest: UInt32) {
+    /// Type, code and the four bytes after the checksum, in the family.
+    public func fields(isIPv6: Bool) -> (type: UInt8, code: UInt8, rest: UInt32) {
         switch self {
         case .portUnreachable: isIPv6 ? (1, 4, 0) : (3, 3, 0)
         case .hostUnreachable: isIPv6 ? (1, 3, 0) : (3, 1, 0)

@@ -14,6 +14,36 @@ import Testing
         #expect(table.rows == expected)
     }
 
+    @Test("docs/rfc-compliance.md names a test for each requirement that is met, and each of them exists")
+    func requirements() throws {
+        let sources = try Self.testSources()
+        let rows = try text(of: "docs/rfc-compliance.md").split(separator: "\n")
+            .filter { $0.hasPrefix("| ") && !$0.contains("| asks |") }
+            .map {
+                $0.split(separator: "|", omittingEmptySubsequences: false).map {
+                    $0.trimmingCharacters(in: .whitespaces)
+                }
+            }
+        #expect(rows.count > 50)
+        for row in rows {
+            let (status, evidence) = (row[3], row[4])
+            let names = evidence.split(separator: "\"", omittingEmptySubsequences: false).enumerated().filter {
+                $0.offset % 2 == 1
+            }.map(\.element)
+            #expect(status.hasPrefix("not met") == names.isEmpty, "\(row[1]) \(row[2])")
+            for name in names {
+                #expect(sources.contains("`\(name)`") || sources.contains("@Test(\"\(name)\""), "\(name)")
+            }
+        }
+    }
+
+    private static func testSources() throws -> String {
+        try ["Tests/DatapathTests", "Tests/EndToEndTests"].flatMap { folder in
+            try FileManager.default.contentsOfDirectory(atPath: root.appending(path: folder).path)
+                .filter { $0.hasSuffix(".swift") }.map { try text(of: "\(folder)/\($0)") }
+        }.joined()
+    }
+
     @Test("README.md lists the exit statuses of the command line, in order")
     func exitStatuses() throws {
         let table = try Table(after: "| exit status | meaning |", in: "README.md")
@@ -75,8 +105,9 @@ private struct Table {
     }
 }
 
+private let root = URL(filePath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
+    .deletingLastPathComponent()
+
 private func text(of document: String) throws -> String {
-    let root = URL(filePath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
-        .deletingLastPathComponent()
-    return try String(contentsOf: root.appending(path: document), encoding: .utf8)
+    try String(contentsOf: root.appending(path: document), encoding: .utf8)
 }
