@@ -23,15 +23,11 @@ public struct FastnatInstance: Sendable, CustomStringConvertible {
                 maps.insert(id)
             }
         }
-        let users = try bpftool(["prog", "show"]).filter { program in
-            !maps.isDisjoint(with: program["map_ids"] as? [Int] ?? [])
-        }
-        let programs = Set(users.compactMap { $0["id"] as? Int })
+        let users = try KernelObject.programs().filter { !maps.isDisjoint(with: $0.maps) }
+        let programs = Set(users.map(\.id))
         self.programs = programs
-        self.maps = users.reduce(into: maps) { $0.formUnion($1["map_ids"] as? [Int] ?? []) }
-        links = Set(
-            try bpftool(["link", "show"]).filter { programs.contains($0["prog_id"] as? Int ?? -1) }
-                .compactMap { $0["id"] as? Int })
+        self.maps = users.reduce(into: maps) { $0.formUnion($1.maps) }
+        links = Set(try KernelObject.links().filter { programs.contains($0.program) }.map(\.id))
     }
 
     /// Such as "3 programs, 14 maps, 2 links".
