@@ -7,6 +7,7 @@ internal import Lab
 /// waits for it alone and then puts the earlier limits back, however the processes ended.
 final class ConntrackRoom: Sendable {
     private static let directory = "/run/fastnat-bench"
+    private static let earlier = directory + "/limits"
     private static let limit = "/proc/sys/net/netfilter/nf_conntrack_max"
     private static let buckets = "/sys/module/nf_conntrack/parameters/hashsize"
     private static let restore = """
@@ -14,35 +15,53 @@ final class ConntrackRoom: Sendable {
         { read limit; read buckets; } <"$0/limits" && rm -f "$0/limits"
         echo "$limit" >\(limit)
         echo "$buckets" >\(buckets)
+        rm -f "$0/lock"
+        rmdir "$0"
         """
 
     private let lock: Int32
+    /// Kept, because a child ends with its object; the shell is in a session of its own by then.
+    private let waiter: ChildProcess
 
-    /// nil when there is room already, or no connection tracking.
+    /// nil when there is room already that nobody will take back, or no connection tracking.
     init?(flows: Int) throws(BenchError) {
         guard let limit = Self.number(in: Self.limit), let buckets = Self.number(in: Self.buckets),
-            limit < flows * 2
+            limit < flows * 2 || Self.number(in: Self.earlier) != nil
         else { return nil }
-        mkdir(Self.directory, 0o755)
-        lock = open(Self.directory + "/lock", O_RDWR | O_CREAT | O_CLOEXEC, 0o600)
-        guard lock >= 0, flock(lock, LOCK_SH) == 0 else {
-            throw .unavailable("cannot lock \(Self.directory)/lock: \(String(cString: strerror(errno)))")
+        lock = try Self.takeLock()
+        if Self.number(in: Self.earlier) == nil { _ = writeTextFile(Self.earlier, "\(limit)\n\(buckets)\n") }
+        do throws(TestingError) {
+            let shell = ["flock", Self.directory + "/lock", "sh", "-c", Self.restore, Self.directory]
+            waiter = try ChildProcess(["setsid", "--fork", "--wait"] + shell)
+        } catch {
+            close(lock)
+            throw .lab(error)
         }
-        if Self.number(in: Self.directory + "/limits") == nil {
-            _ = writeTextFile(Self.directory + "/limits", "\(limit)\n\(buckets)\n")
-        }
-        try lab { () throws(TestingError) in
-            let waiter = [
-                "setsid", "--fork", "flock", Self.directory + "/lock", "sh", "-c", Self.restore, Self.directory,
-            ]
-            _ = try ChildProcess(waiter).wait()
-        }
-        guard writeTextFile(Self.limit, "\(flows * 2)"), writeTextFile(Self.buckets, "\(max(flows, buckets))") else {
+        let isRaised =
+            (limit >= flows * 2 || writeTextFile(Self.limit, "\(flows * 2)"))
+            && (buckets >= flows || writeTextFile(Self.buckets, "\(flows)"))
+        if !isRaised {
             throw .unavailable("cannot raise \(Self.limit): that takes the machine's first network namespace")
         }
     }
 
     deinit { close(lock) }
+
+    /// The file may be removed between its opening and its locking: then there is a new one, or none.
+    private static func takeLock() throws(BenchError) -> Int32 {
+        let path = directory + "/lock"
+        while true {
+            mkdir(directory, 0o755)
+            let file = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0o600)
+            if file < 0 && errno == ENOENT { continue }
+            guard file >= 0, flock(file, LOCK_SH) == 0 else {
+                throw .unavailable("cannot lock \(path): \(errnoText())")
+            }
+            var (ours, present) = (stat(), stat())
+            if fstat(file, &ours) == 0, stat(path, &present) == 0, ours.st_ino == present.st_ino { return file }
+            close(file)
+        }
+    }
 
     private static func number(in path: String) -> Int? {
         textFile(path)?.split(separator: "\n").first.flatMap { Int($0) }

@@ -39,7 +39,7 @@ final class Stage {
         }
         self.kind = kind
         self.plan = plan
-        conntrack = try ConntrackRoom(flows: plan.flows)
+        conntrack = kind.usesConnectionTracking ? try ConntrackRoom(flows: plan.flows) : nil
         topology = try lab { () throws(TestingError) in
             try Topology(Topology.Options(plan.layout).with { $0.clientOffloads = !plan.isWire })
         }

@@ -69,23 +69,27 @@ public struct ReportTables {
     /// Why there is no figure: each reason once, and where, unless it is everywhere.
     private func missing(in workload: WorkloadReport) -> [String] {
         report.paths.map(\.name).flatMap { path in
-            let reasons = workload.series.compactMap { series in
-                series.cell(path)?.missing.map {
-                    (reason: $0, figure: "\(series.name), \(series.metric)", name: series.name)
-                }
-            }
-            let byReason = Dictionary(grouping: reasons, by: \.reason)
-            return byReason.sorted { $0.key < $1.key }.map { reason, places in
-                if places.count == workload.series.count { return "\(path): \(reason)" }
-                let metrics = Set(workload.series.map(\.metric))
-                var names: [String] = []
-                for place in places {
-                    let name = metrics.count == 1 ? place.name : place.figure
-                    if !names.contains(name) { names.append(name) }
-                }
-                return "\(path) (\(names.joined(separator: "; "))): \(reason)"
+            let missing = workload.series.filter { $0.cell(path)?.missing != nil }
+            let byReason = Dictionary(grouping: missing) { $0.cell(path)?.missing ?? "" }
+            return byReason.sorted { $0.key < $1.key }.map { reason, series in
+                let places = places(series, in: workload)
+                return "\(path)\(places.isEmpty ? "" : " (\(places.joined(separator: "; ")))"): \(reason)"
             }
         }
+    }
+
+    /// Names of some of a workload's figures, as briefly as can be; nothing for all of them.
+    private func places(_ some: [Series], in workload: WorkloadReport) -> [String] {
+        if some.count == workload.series.count { return [] }
+        let all = Dictionary(grouping: workload.series, by: \.metric)
+        if all.count == 1 { return some.map(\.name) }
+        var names: [String] = []
+        for series in some {
+            let isWhole = some.count { $0.metric == series.metric } == all[series.metric]?.count
+            let name = isWhole ? series.metric : "\(series.name), \(series.metric)"
+            if !names.contains(name) { names.append(name) }
+        }
+        return names
     }
 }
 
