@@ -75,12 +75,13 @@ private final class ProgramTimeProbe: Probe {
         } else if let path = stage.path as? FastnatPath {
             let directory = try lab { () throws(TestingError) in try path.pins } + "/links"
             let names = (try? FileManager.default.contentsOfDirectory(atPath: directory)) ?? []
-            each = try names.filter { $0.hasPrefix("uplink-") && !$0.hasSuffix("clsact") }.sorted().map {
-                name throws(BenchError) in
-                try bpf { () throws(BPFError) in
-                    try BPFLink(Descriptor(pinnedAt: "\(directory)/\(name)")).program().runStatistics()
+            each = try names.filter { $0.hasPrefix("uplink-") && !$0.contains("-mode-") && !$0.hasSuffix("clsact") }
+                .sorted().map {
+                    name throws(BenchError) in
+                    try bpf { () throws(BPFError) in
+                        try BPFLink(Descriptor(pinnedAt: "\(directory)/\(name)")).program().runStatistics()
+                    }
                 }
-            }
         } else {
             each = []
         }
