@@ -58,7 +58,7 @@ public enum PathKind: String, Sendable, CaseIterable, Codable {
         case .fastnatXDP:
             "fastnat load --mode xdp"
         case .redirectTC:
-            "limit: TC programs that redirect between the two interfaces and do nothing else, no NAT"
+            "limit: TC programs that redirect, to the container by redirect_peer, and do nothing else, no NAT"
         case .redirectXDP:
             "limit: the same with XDP on the uplink"
         }
