@@ -32,6 +32,9 @@ final class PacketStream {
 
     /// Attaches what counts, and tells the generators what to send.
     init(_ stage: Stage, _ shape: Shape) throws(BenchError) {
+        if stage.kind == .redirectPeer, shape.sink == .xdp {
+            throw .unavailable("redirect_peer goes past the XDP program that counts")
+        }
         self.stage = stage
         self.shape = shape
         programs = try BenchPrograms()

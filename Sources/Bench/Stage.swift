@@ -98,7 +98,7 @@ final class Stage {
         case .dockerProxy: DockerProxyPath(topology)
         case .fastnatTC: FastnatPath(topology, mode: .tc, loadOptions: flows, binary: binary)
         case .fastnatXDP: FastnatPath(topology, mode: .xdp, loadOptions: flows, binary: binary)
-        case .redirectTC, .redirectXDP: RedirectPath(topology, kind)
+        case .redirectTC, .redirectPeer, .redirectXDP: RedirectPath(topology, kind)
         }
     }
 

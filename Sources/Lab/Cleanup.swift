@@ -20,7 +20,7 @@ package enum Cleanup {
 
     /// A name that no other namespace has: prefix, token, label.
     static func uniqueName(_ label: String) -> String {
-        "\(namePrefix)\(token)-\(label)-\(randomHex(digits: 4))"
+        "\(namePrefix)\(token)-\(label)-\(randomHex(digits: 8))"
     }
 
     private static func start() -> String {

@@ -217,9 +217,15 @@ int bench_redirect_xdp(struct xdp_md *context)
 	return bpf_redirect(limits.container_side, 0);
 }
 
-/* Straight into the container, past the queue of the veth. */
 SEC("tc")
 int bench_redirect_tc_uplink(struct __sk_buff *skb)
+{
+	return bpf_redirect(limits.container_side, 0);
+}
+
+/* Straight into the container, past the veth's queue, and past an XDP program on the container's end. */
+SEC("tc")
+int bench_redirect_peer_uplink(struct __sk_buff *skb)
 {
 	return bpf_redirect_peer(limits.container_side, 0);
 }

@@ -33,10 +33,12 @@ final class RedirectPath: PublishingPath {
                 uplink: try host.interfaceIndex(of: uplink), containerSide: try host.interfaceIndex(of: port))
         }
         let made = try asTestingError { () throws(BenchError) in
-            let first =
-                kind == .redirectXDP
-                ? (program: "bench_redirect_xdp", point: AttachPoint.xdp)
-                : (program: "bench_redirect_tc_uplink", point: .tcx(.ingress))
+            let first: (program: String, point: AttachPoint) =
+                switch kind {
+                case .redirectXDP: ("bench_redirect_xdp", .xdp)
+                case .redirectPeer: ("bench_redirect_peer_uplink", .tcx(.ingress))
+                default: ("bench_redirect_tc_uplink", .tcx(.ingress))
+                }
             return [
                 try Attachment(programs.program(first.program), to: uplink, of: host, at: first.point),
                 try Attachment(programs.program("bench_redirect_tc_container"), to: port, of: host, at: .tcx(.ingress)),

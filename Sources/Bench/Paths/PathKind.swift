@@ -13,6 +13,7 @@ public enum PathKind: String, Sendable, CaseIterable, Codable {
     case fastnatTC = "fastnat-tc"
     case fastnatXDP = "fastnat-xdp"
     case redirectTC = "redirect-tc"
+    case redirectPeer = "redirect-peer"
     case redirectXDP = "redirect-xdp"
 
     /// What ratios are to.
@@ -21,7 +22,7 @@ public enum PathKind: String, Sendable, CaseIterable, Codable {
     /// Whether clients send to a published port of the host; otherwise to the container itself.
     var translates: Bool {
         switch self {
-        case .routing, .redirectTC, .redirectXDP: false
+        case .routing, .redirectTC, .redirectPeer, .redirectXDP: false
         default: true
         }
     }
@@ -35,7 +36,12 @@ public enum PathKind: String, Sendable, CaseIterable, Codable {
     }
 
     /// Whether it only redirects frames: a limit, not something to use.
-    var isLimit: Bool { self == .redirectTC || self == .redirectXDP }
+    var isLimit: Bool {
+        switch self {
+        case .redirectTC, .redirectPeer, .redirectXDP: true
+        default: false
+        }
+    }
 
     /// What packets go through, and how that is configured.
     public var text: String {
@@ -58,9 +64,11 @@ public enum PathKind: String, Sendable, CaseIterable, Codable {
         case .fastnatXDP:
             "fastnat load --mode xdp"
         case .redirectTC:
-            "limit: TC programs that redirect, to the container by redirect_peer, and do nothing else, no NAT"
+            "limit: TC programs that redirect between the two interfaces and do nothing else, no NAT"
+        case .redirectPeer:
+            "limit: the same with redirect_peer towards the container"
         case .redirectXDP:
-            "limit: the same with XDP on the uplink"
+            "limit: the same as redirect-tc with XDP on the uplink"
         }
     }
 

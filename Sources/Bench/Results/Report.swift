@@ -106,13 +106,12 @@ public enum FigureUnit: String, Codable, Sendable, Hashable {
     case milliseconds = "ms"
     case nanoseconds = "ns"
     case bytes = "bytes"
-    case percent = "%"
 
     /// Whether more is better.
     public var isHigherBetter: Bool {
         switch self {
         case .packetsPerSecond, .connectionsPerSecond, .flowsPerSecond, .gigabitsPerSecond, .gigabitsPerCPUSecond: true
-        case .microseconds, .milliseconds, .nanoseconds, .bytes, .percent: false
+        case .microseconds, .milliseconds, .nanoseconds, .bytes: false
         }
     }
 

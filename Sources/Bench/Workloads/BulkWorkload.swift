@@ -37,21 +37,18 @@ struct BulkWorkload: Workload {
 /// Runs iperf3 to a service of a stage.
 final class BulkProbe: Probe {
     private let stage: Stage
-    private let isLimited: Bool
     private let server: ChildProcess
     private let arguments: [String]
 
-    init(_ stage: Stage, _ service: Stage.Service, streams: Int, isDownload: Bool, limit: String? = nil)
+    init(_ stage: Stage, _ service: Stage.Service, streams: Int, isDownload: Bool)
         throws(BenchError)
     {
         try stage.requireSockets()
         self.stage = stage
-        isLimited = limit != nil
         let target = stage.target(service)
         arguments =
             ["iperf3", "--client", target.address.description, "--port", "\(target.port)", "--json"]
             + ["--parallel", "\(streams)"] + (isDownload ? ["--reverse"] : [])
-            + (limit.map { ["--bitrate", $0] } ?? [])
         let container = stage.topology.container.namespace
         server = try lab { () throws(TestingError) in
             let server = try container.spawn(["iperf3", "--server", "--port", "\(service.containerPort)"])
@@ -60,11 +57,10 @@ final class BulkProbe: Probe {
         }
     }
 
-    /// Throughput and bits of a CPU-second; with a limit on the former, CPUs in use, in percent of one.
+    /// Throughput and bits of a CPU-second.
     func sample(seconds: Double) throws(BenchError) -> [Double] {
         let result = try run(seconds: max(1, Int((seconds * 2).rounded())))
         guard result.busySeconds > 0 else { throw .wrong("the kernel says that no CPU was busy") }
-        if isLimited { return [result.busySeconds / result.seconds * 100] }
         return [result.bits / result.seconds / 1e9, result.bits / result.busySeconds / 1e9]
     }
 

@@ -7,8 +7,7 @@ internal import Lab
 struct ProcessorWorkload: Workload {
     let name = "cpu"
     let title =
-        "time that BPF programs take for a packet of a known flow, a look at the clock included (compare the limits), and "
-        + "CPUs in use, of one, at a fixed load"
+        "time that BPF programs take for a packet of a known flow, a look at the clock included (compare the limits)"
 
     func groups(_ options: BenchOptions) -> [WorkloadGroup] {
         let counts: [(UInt32, String)] =
@@ -21,19 +20,8 @@ struct ProcessorWorkload: Workload {
                 try ProgramTimeProbe(stage, shape)
             }
         }
-        let fixed = Measurement(name: "2 Gbit/s up", metrics: [.init(name: "CPU", unit: .percent)]) {
-            stage throws(BenchError) in
-            try BulkProbe(stage, BulkWorkload.service, streams: 1, isDownload: false, limit: "2G")
-        }
-        return [
-            WorkloadGroup(
-                plan: Stage.Plan(
-                    layout: .direct, flows: most, services: [PacketRateWorkload.service], takesFrames: true),
-                measurements: programs),
-            WorkloadGroup(
-                plan: Stage.Plan(layout: .direct, services: [BulkWorkload.service]), measurements: [fixed],
-                roundsDivisor: 2),
-        ]
+        let plan = Stage.Plan(layout: .direct, flows: most, services: [PacketRateWorkload.service], takesFrames: true)
+        return [WorkloadGroup(plan: plan, measurements: programs)]
     }
 }
 
