@@ -61,4 +61,17 @@ struct packet {
 	bool is_tiny_fragment;
 };
 
+/* Bounds a length that a helper is to read or write. The verifier of Linux 6.1 learns neither from a comparison with zero nor
+ * from one of a difference, which is what the compiler makes of two; so it is shown how the length comes about. */
+static __always_inline bool length_is_within(__u32 *length, __u32 first, __u32 last)
+{
+	__u32 beyond = *length - first;
+
+	asm volatile("" : "+r"(beyond));
+	if (beyond > last - first)
+		return false;
+	*length = beyond + first;
+	return true;
+}
+
 #endif

@@ -44,7 +44,7 @@ static __always_inline enum reason cut_plan(struct __sk_buff *skb, struct cut *c
 	__u32 mtu = skb->cb[TC_NOTE_MTU];
 	__u32 length = skb->len;
 
-	if (length < ETH_HLEN + sizeof(*ip) || length > CUT_FRAME_BYTES)
+	if (!length_is_within(&length, ETH_HLEN + sizeof(*ip), CUT_FRAME_BYTES))
 		return REASON_TOO_BIG;
 	if (bpf_skb_load_bytes(skb, 0, cut->frame, length))
 		return REASON_CUT_FAILED;
@@ -149,8 +149,8 @@ __noinline int cut_make(struct __sk_buff *skb, __u32 offset)
 	more = length > cut->step;
 	if (more)
 		length = cut->step;
-	if (offset > CUT_FRAME_BYTES || headers < ETH_HLEN + sizeof(*ip) || headers > ETH_HLEN + 60 || !length ||
-	    length > CUT_FRAME_BYTES)
+	if (offset > CUT_FRAME_BYTES || !length_is_within(&headers, ETH_HLEN + sizeof(*ip), ETH_HLEN + 60) ||
+	    !length_is_within(&length, 1, CUT_FRAME_BYTES))
 		return -1;
 	ip->tot_len = bpf_htons(cut->header_length + length);
 	ip->frag_off = bpf_htons((cut->place + offset / 8) | (more ? IPV4_MORE_FRAGMENTS : 0));

@@ -114,7 +114,7 @@ static __always_inline int fragment_keep(struct __sk_buff *skb, struct scratch *
 	struct fragment_slot *slot;
 	__u32 length = skb->len, number, place;
 
-	if (length < ETH_HLEN || length > FRAGMENT_SLOT_BYTES)
+	if (!length_is_within(&length, ETH_HLEN, FRAGMENT_SLOT_BYTES))
 		return -1;
 	queue = fragment_queue_find(scratch);
 	if (!queue)
@@ -187,7 +187,7 @@ __noinline int fragment_send_again(struct __sk_buff *skb, __u32 number)
 	if (!slot)
 		return -1;
 	length = slot->length;
-	if (length >= ETH_HLEN && length <= FRAGMENT_SLOT_BYTES && !bpf_skb_change_tail(skb, length, 0) &&
+	if (length_is_within(&length, ETH_HLEN, FRAGMENT_SLOT_BYTES) && !bpf_skb_change_tail(skb, length, 0) &&
 	    !bpf_skb_store_bytes(skb, 0, slot->frame, length, 0))
 		bpf_clone_redirect(skb, skb->ifindex, BPF_F_INGRESS);
 	fragment_slot_free(slot);

@@ -19,19 +19,19 @@ __noinline int message_sum(struct __sk_buff *skb, __u32 offset, __u32 length, __
 
 	if (!scratch)
 		return -1;
-	for (int i = 0; i < MESSAGE_CHUNKS && length; i++) {
-		__u32 part = length < MESSAGE_CHUNK ? length : MESSAGE_CHUNK;
-
-		if (part < MESSAGE_CHUNK)
-			__builtin_memset(scratch->chunk, 0, MESSAGE_CHUNK);
-		asm volatile("" : "+r"(part));
-		if (part - 1 >= MESSAGE_CHUNK || bpf_skb_load_bytes(skb, offset, scratch->chunk, part))
+	for (int i = 0; i < MESSAGE_CHUNKS && length >= MESSAGE_CHUNK; i++) {
+		if (bpf_skb_load_bytes(skb, offset, scratch->chunk, MESSAGE_CHUNK))
 			return -1;
 		seed = bytes_sum(scratch->chunk, MESSAGE_CHUNK, seed);
-		offset += part;
-		length -= part;
+		offset += MESSAGE_CHUNK;
+		length -= MESSAGE_CHUNK;
 	}
-	return length ? -1 : checksum_fold(seed);
+	if (!length)
+		return checksum_fold(seed);
+	__builtin_memset(scratch->chunk, 0, MESSAGE_CHUNK);
+	if (!length_is_within(&length, 1, MESSAGE_CHUNK - 1) || bpf_skb_load_bytes(skb, offset, scratch->chunk, length))
+		return -1;
+	return checksum_fold(bytes_sum(scratch->chunk, MESSAGE_CHUNK, seed));
 }
 
 /* RFC 5508, REQ-3. */

@@ -112,6 +112,27 @@ static __always_inline void report_set_message(struct packet *packet, struct icm
 	}
 }
 
+/* Copies bytes of the packet into the message in this CPU's scratch. In a function of its own, as the next one: among few
+ * values the compiler keeps the length in a register, where the verifier of Linux 6.1 remembers its bounds. */
+__noinline int report_quote_load(struct __sk_buff *skb, __u32 length)
+{
+	struct scratch *scratch = map_only_element(&scratches);
+
+	if (!scratch || !length_is_within(&length, 1, REPORT_QUOTE_BYTES))
+		return -1;
+	return bpf_skb_load_bytes(skb, ETH_HLEN, scratch->report.quote, length);
+}
+
+/* Writes the message into the packet. */
+__noinline int report_message_store(struct __sk_buff *skb, __u32 offset, __u32 length)
+{
+	struct scratch *scratch = map_only_element(&scratches);
+
+	if (!scratch || !length_is_within(&length, 1, sizeof(scratch->report)))
+		return -1;
+	return bpf_skb_store_bytes(skb, offset, &scratch->report, length, BPF_F_RECOMPUTE_CSUM);
+}
+
 /* Bytes of the packet that are quoted; 0 when they cannot be read. */
 static __always_inline __u32 report_quote(struct packet *packet, struct report_message *message)
 {
@@ -125,10 +146,7 @@ static __always_inline __u32 report_quote(struct packet *packet, struct report_m
 	}
 	if (length > limit)
 		length = limit;
-	asm volatile("" : "+r"(length));
-	if (length - 1 >= REPORT_QUOTE_BYTES || bpf_skb_load_bytes(packet->context, ETH_HLEN, message->quote, length))
-		return 0;
-	return length;
+	return report_quote_load(packet->context, length) ? 0 : length;
 }
 
 /* The sum of all of the message; the kernel before 6.13 sums no more than 512 bytes at once. */
@@ -189,20 +207,18 @@ static __always_inline bool report_resize(struct packet *packet, __u32 length)
 }
 
 /* Where the kernel has summed the packet, that sum goes along. It is of what follows the Ethernet header. */
-static __always_inline bool report_store(struct packet *packet, struct report_headers *headers, struct report_message *message,
-					 __u32 length)
+static __always_inline bool report_store(struct packet *packet, struct report_headers *headers, __u32 length)
 {
 	__u32 network = packet->is_ipv4 ? sizeof(struct iphdr) : sizeof(struct ipv6hdr);
 	struct __sk_buff *skb = packet->context;
 
-	asm volatile("" : "+r"(length));
-	if (length - 1 >= sizeof(*message) || !report_resize(packet, ETH_HLEN + network + length))
+	if (!report_resize(packet, ETH_HLEN + network + length))
 		return false;
 	return !bpf_skb_store_bytes(skb, 0, &headers->ethernet, ETH_HLEN, BPF_F_INVALIDATE_HASH) &&
 	       !(packet->is_ipv4
 			 ? bpf_skb_store_bytes(skb, ETH_HLEN, &headers->ipv4, sizeof(headers->ipv4), BPF_F_RECOMPUTE_CSUM)
 			 : bpf_skb_store_bytes(skb, ETH_HLEN, &headers->ipv6, sizeof(headers->ipv6), BPF_F_RECOMPUTE_CSUM)) &&
-	       !bpf_skb_store_bytes(skb, ETH_HLEN + network, message, length, BPF_F_RECOMPUTE_CSUM);
+	       !report_message_store(skb, ETH_HLEN + network, length);
 }
 
 static __always_inline enum verdict report_send(struct packet *packet, struct report_message *message, enum reason reason,
@@ -222,7 +238,7 @@ static __always_inline enum verdict report_send(struct packet *packet, struct re
 	if (!packet->is_ipv4)
 		pseudo = icmpv6_pseudo_sum(&source, &packet->tuple->source, length);
 	message->header.checksum = ~checksum_fold(report_sum(message, checksum_fold(pseudo)));
-	if (!report_store(packet, &headers, message, length))
+	if (!report_store(packet, &headers, length))
 		return VERDICT_DROP;
 	packet->action = bpf_redirect(skb->ifindex, 0);
 	return VERDICT_REDIRECTED;

@@ -34,8 +34,7 @@ static __always_inline bool quote_load(struct packet *packet, struct quote *quot
 	__builtin_memset(quote, 0, sizeof(*quote));
 	if (length > QUOTE_BYTES)
 		length = QUOTE_BYTES;
-	asm volatile("" : "+r"(length)); /* or the compiler proves the check away that the verifier needs to see */
-	if (length - 1 >= QUOTE_BYTES)
+	if (!length_is_within(&length, 1, QUOTE_BYTES))
 		return false;
 	quote->length = length;
 	quote->offset = packet->transport_offset + sizeof(struct icmp_header);
@@ -159,8 +158,7 @@ static __always_inline bool quote_store(struct packet *packet, struct quote *quo
 {
 	__u32 length = quote->length;
 
-	asm volatile("" : "+r"(length));
-	if (length - 1 >= QUOTE_BYTES)
+	if (!length_is_within(&length, 1, QUOTE_BYTES))
 		return false;
 	return !bpf_skb_store_bytes(packet->context, quote->offset, quote->bytes, length, 0);
 }
