@@ -9,7 +9,7 @@ import Testing
 @Suite struct EndpointTests {
     static let timeouts = {
         var timeouts = Timeouts()
-        (timeouts.tcpHalfOpen, timeouts.tcpOpen, timeouts.tcpClosing, timeouts.udp) = (100, 1_000, 100, 100)
+        (timeouts.tcpHalfOpen, timeouts.tcpOpen, timeouts.tcpClosing, timeouts.udp) = (300, 1_000, 300, 300)
         return timeouts
     }()
 
@@ -56,13 +56,13 @@ import Testing
         let datapath = try TestDatapath([], timeouts: Self.timeouts)
         try datapath.masquerade(kind.family, .endpointIndependent(.address))
         let outbound = try datapath.open(Outbound(kind))
-        try datapath.age(by: 60)
+        try datapath.age(by: 160)
         try datapath.expectForwarded(outbound, outbound.request(payload: [1]))
         for _ in 0..<2 { try await datapath.sweep() }  // the flow keeps one pattern, which keeps the other
-        try datapath.age(by: 60)
+        try datapath.age(by: 160)
         try await datapath.sweep()
         #expect(try datapath.population() == (1, 2))
-        try datapath.age(by: kind.transport == .tcp ? 1_100 : 100)
+        try datapath.age(by: kind.transport == .tcp ? 1_100 : 300)
         try await datapath.awaitFlows(0)
         #expect(try datapath.leftovers() == [])
     }
@@ -73,7 +73,7 @@ import Testing
         try datapath.masquerade(family, .endpointIndependent(.endpoint))
         _ = try datapath.open(Outbound(family, .tcp))
         for _ in 0..<4 {
-            try datapath.age(by: 60)
+            try datapath.age(by: 110)
             try await datapath.sweep()
             #expect(try datapath.population() == (1, 1))
         }
