@@ -231,14 +231,16 @@ static __always_inline bool flow_is_being_written(const struct flow *flow)
 	return (READ_ONCE(flow->original.next_hop.sequence) | READ_ONCE(flow->reply.next_hop.sequence)) & 1;
 }
 
-/* A pattern does not give way to half-open flows: theirs would lose it. */
-static __always_inline enum reason flow_open_pattern(struct flow *flow)
+/* Lets others find the flow's state: from now on it can be ended. A pattern is open at once and does not give way to half-open
+ * flows: theirs would lose it. */
+static __always_inline void flow_publish(struct flow *flow)
 {
 	struct flow_gauges *gauges = map_only_element(&flow_gauges);
+	bool is_pattern = flow->life.flags & FLOW_PATTERN;
 
-	if (gauges && flow_turn(flow, flow_state(flow), FLOW_OPEN))
+	flow_turn(flow, flow_state(flow), is_pattern ? FLOW_OPEN : FLOW_HALF_OPEN); /* full barrier */
+	if (is_pattern && gauges)
 		__sync_fetch_and_add(&gauges->half_open, -1);
-	return REASON_NONE;
 }
 
 /* Makes the flow of the request in this CPU's scratch. REASON_NONE: the flow can be found; REASON_FLOW_RACE: as a rule it can,
@@ -272,9 +274,9 @@ static __noinline int flow_create(struct __sk_buff *skb)
 		flow_dismiss();
 		return reason;
 	}
-	flow_turn(flow, flow_state(flow), FLOW_HALF_OPEN); /* full barrier */
+	flow_publish(flow);
 	if (scratch->request.flags & FLOW_PATTERN)
-		return flow_open_pattern(flow);
+		return REASON_NONE;
 	counters = mapping_counters_of(scratch->request.mapping_id);
 	if (counters)
 		__sync_fetch_and_add(&counters->opened, 1);
