@@ -24,18 +24,18 @@ static __always_inline void rewrite_from_flow(struct rewrite *rewrite, const str
 }
 
 /* XDP: only what needs no more than the flow. Everything out of the ordinary is TC's. */
-static __always_inline bool xdp_packet_is_ordinary(struct packet *packet, const struct flow_half *half,
-						   const struct flow_half *other, __u64 now)
+static __always_inline bool xdp_packet_is_ordinary(struct packet *packet, const struct hop *hop, const __u8 *arrival_mac,
+						   __u64 now)
 {
 	struct ethhdr *ethernet = packet->data;
 
 	if ((void *)(ethernet + 1) > packet->data_end)
 		return false;
 	/* Not passed by the device's own filter yet: to be ours, the frame goes where this flow's frames always went. */
-	if (!mac_equal(ethernet->h_dest, other->next_hop.source_mac))
+	if (!mac_equal(ethernet->h_dest, arrival_mac))
 		return false;
-	return !(packet->tcp_flags & TCP_SYN) && next_hop_is_fresh(half, now) && half->next_hop.flags & NEXT_HOP_XDP &&
-	       packet->ip_length <= half->next_hop.mtu && !packet_ttl_is_used_up(packet) && !packet_checksum_is_partial(packet);
+	return !(packet->tcp_flags & TCP_SYN) && hop_is_fresh(hop, now) && hop->next_hop->flags & NEXT_HOP_XDP &&
+	       packet->ip_length <= hop->next_hop->mtu && !packet_ttl_is_used_up(packet) && !packet_checksum_is_partial(packet);
 }
 
 static __always_inline enum verdict forward_xdp(struct packet *packet, const struct flow_reference *reference, __u64 now)
@@ -44,11 +44,13 @@ static __always_inline enum verdict forward_xdp(struct packet *packet, const str
 	struct flow_half *half = flow_half(reference->flow, direction);
 	struct flow_half *other = flow_half(reference->flow, !direction);
 	struct rewrite rewrite;
+	struct hop hop;
 
-	if (!xdp_packet_is_ordinary(packet, half, other, now))
+	hop_find(half, &hop);
+	if (!xdp_packet_is_ordinary(packet, &hop, flow_arrival(half, other), now))
 		return VERDICT_PASS;
 	rewrite_from_flow(&rewrite, half, other);
-	if (!next_hop_read(&half->next_hop, &rewrite.next_hop) || !flow_reference_holds(reference))
+	if (!next_hop_read(hop.next_hop, &rewrite.next_hop) || !flow_reference_holds(reference))
 		return VERDICT_PASS;
 	if (!packet_rewrite(packet, &rewrite))
 		return packet_refuse(packet, REASON_CHECKSUM_UPDATE);
@@ -97,14 +99,15 @@ static __always_inline enum verdict forward_tc(struct packet *packet, const stru
 {
 	enum direction direction = entry_direction(reference->entry);
 	struct flow_half *half = flow_half(reference->flow, direction);
-	bool cached = next_hop_is_fresh(half, now);
 	struct route *route = NULL;
 	struct rewrite rewrite;
 	enum reason reason;
-	bool cut = false;
+	bool cached, cut = false;
+	struct hop hop;
 
+	hop_find(half, &hop);
 	rewrite_from_flow(&rewrite, half, flow_half(reference->flow, !direction));
-	cached = cached && next_hop_read(&half->next_hop, &rewrite.next_hop);
+	cached = hop_is_fresh(&hop, now) && next_hop_read(hop.next_hop, &rewrite.next_hop);
 	if (!flow_reference_holds(reference))
 		return packet_refuse(packet, REASON_FLOW_RACE);
 	if (!cached) {
@@ -122,9 +125,9 @@ static __always_inline enum verdict forward_tc(struct packet *packet, const stru
 		if (!route)
 			return packet_refuse(packet, REASON_NO_ROUTE);
 		next_hop_copy(&rewrite.next_hop, &route->next_hop);
-		next_hop_store(&half->next_hop, &route->next_hop, reference);
+		next_hop_store(hop.next_hop, &route->next_hop, reference);
 		if (!(READ_ONCE(half->seen) & SEEN_CUT)) /* its packets come here, every one */
-			half->refreshed = now >> 20;
+			*hop.refreshed = now >> 20;
 	}
 	reason = tc_packet_refused(packet, &rewrite.next_hop);
 	if (reason == REASON_TOO_BIG && packet_may_be_cut(packet)) {
@@ -136,6 +139,7 @@ static __always_inline enum verdict forward_tc(struct packet *packet, const stru
 	}
 	flow_track(reference, half, packet, direction);
 	flow_account(half, packet, now);
+	flow_note_arrival(half, packet);
 	if (!packet_rewrite(packet, &rewrite))
 		return packet_refuse(packet, REASON_CHECKSUM_UPDATE);
 	if (cut)

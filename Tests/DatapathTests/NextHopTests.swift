@@ -46,6 +46,35 @@ import Testing
         try datapath.expectForwarded(reply, as: moved.returned(reply), at: way.hook, on: .container)
     }
 
+    @Test(arguments: Kind.all)
+    func `all flows of a mapping know the next hop that one of them has asked for`(kind: Kind) throws {
+        let first = Conversation(kind.family, kind.transport, clientPort: 40_001)
+        let second = Conversation(kind.family, kind.transport, clientPort: 40_002)
+        for conversation in [first, second] { try datapath.open(conversation) }
+        let request = second.request(payload: [1])
+        try datapath.setNextHops(.stale)
+        #expect(try datapath.run([request.bytes], at: .xdp)[0].action == 2)
+        try datapath.expectForwarded(first, first.request(payload: [1]))
+        let result = try datapath.run([request.bytes], at: .xdp)[0]
+        #expect(result.action == 4)
+        expectEqualPackets(second.forwarded(request), result.packet)
+    }
+
+    @Test(arguments: Kind.all)
+    func `an uplink with a new Ethernet address is known to XDP from the first packet that TC has seen`(kind: Kind)
+        throws
+    {
+        let conversation = Conversation(kind)
+        try datapath.open(conversation)
+        let moved = conversation.with { $0.uplinkMAC = "02:00:00:00:01:0a" }
+        try network.namespace.ip(["link set uplink address \(moved.uplinkMAC)"])
+        let request = moved.request(payload: [1])
+        try datapath.expectPassed(request, at: .xdp)
+        try datapath.expectForwarded(moved, request)
+        try datapath.expectForwarded(moved, request, at: .xdp)
+        try datapath.expectPassed(conversation.request(payload: [1]), at: .xdp)
+    }
+
     @Test(arguments: Family.allCases)
     func `a next hop is looked up again by the clock`(family: Family) throws {
         let conversation = Conversation(family, .udp)

@@ -39,6 +39,7 @@ enum flow_flag {
 enum next_hop_flag {
 	NEXT_HOP_RESOLVED = 1 << 0, /* the MAC addresses are valid */
 	NEXT_HOP_XDP = 1 << 1,      /* the output takes frames redirected from XDP */
+	NEXT_HOP_SHARED = 1 << 2,   /* of a flow's half: not here, but that of the mapping's target */
 };
 
 /* Where packets of one direction leave the host. Guarded by `sequence` (odd while it is written). */
@@ -51,12 +52,26 @@ struct next_hop {
 	__u16 flags; /* enum next_hop_flag */
 };
 
+/* Where the packets to the target of a mapping leave, for all flows that go there under their client's own address. */
+struct target_hop {
+	struct next_hop next_hop;
+	__u32 refreshed; /* as in struct flow_half */
+	__u32 zero;
+};
+
+/* An address that was this host's when it was asked for last, for packets that come in by one interface. */
+struct host_address {
+	struct address address;
+	__u32 ifindex;
+	__u32 noted; /* CLOCK_MONOTONIC in units of 2^20 ns */
+};
+
 /* One direction. The first 64 bytes are read by both directions and seldom written; the rest is written by this direction
  * alone, so that two CPUs that carry one direction each share no written cache line. */
 struct flow_half {
-	struct tuple tuple; /* of the packets of this direction as they arrive */
-	struct next_hop next_hop;
-	__u64 last_seen; /* CLOCK_MONOTONIC, ns, up to LAST_SEEN_GRANULARITY late */
+	struct tuple tuple;       /* of the packets of this direction as they arrive */
+	struct next_hop next_hop; /* NEXT_HOP_SHARED: source_mac is what the packets of this direction arrive with */
+	__u64 last_seen;          /* CLOCK_MONOTONIC, ns, up to LAST_SEEN_GRANULARITY late */
 	__u64 packets;
 	__u64 bytes;     /* IP packets with their headers */
 	__u32 refreshed; /* when the next hop was last looked up: CLOCK_MONOTONIC in units of 2^20 ns */
@@ -101,6 +116,7 @@ struct flow_gauges {
 };
 
 _Static_assert(sizeof(struct next_hop) == 24, "struct tuple and struct next_hop fill one cache line");
+_Static_assert(sizeof(struct target_hop) == 32, "struct target_hop");
 _Static_assert(sizeof(struct flow_half) == 104, "struct flow_half");
 _Static_assert(sizeof(struct flow) == 256, "a flow is four cache lines");
 _Static_assert(sizeof(struct flow_bucket) == 64, "a bucket is one cache line");

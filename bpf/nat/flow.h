@@ -210,6 +210,22 @@ static __always_inline enum reason flow_insert(struct __sk_buff *skb, struct flo
 	return result == INSERT_FULL ? REASON_TABLE_FULL : REASON_FLOW_RACE;
 }
 
+/* What is between its client and its target alone may share the target's next hop with others of its mapping. The rest is asked
+ * about one by one: whether this host still has the address that it goes by (flow_is_homeless), or each time. */
+static __always_inline bool flow_shares_target(const struct flow_request *request)
+{
+	return !request->flags && request->mapping_id < MAX_MAPPINGS;
+}
+
+/* Keeps the MAC address that the packets of a new flow arrive with: at XDP nobody else has looked at it. Where the half has no
+ * use for the place, or else where the next hop of the replies will have it. */
+static __always_inline void flow_set_arrival(struct flow *flow, const __u8 *mac)
+{
+	struct flow_half *half = flow->original.next_hop.flags & NEXT_HOP_SHARED ? &flow->original : &flow->reply;
+
+	__builtin_memcpy(half->next_hop.source_mac, mac, ETH_ALEN);
+}
+
 static __always_inline void flow_fill(struct flow *flow, const struct flow_request *request)
 {
 	__u64 now = bpf_ktime_get_coarse_ns();
@@ -222,7 +238,9 @@ static __always_inline void flow_fill(struct flow *flow, const struct flow_reque
 	flow->reply.tuple = request->reply;
 	flow_half_reset(&flow->original, request->mapping_id, now);
 	flow_half_reset(&flow->reply, request->mapping_id, now);
-	__builtin_memcpy(flow->reply.next_hop.source_mac, request->arrival_mac, sizeof(request->arrival_mac));
+	if (flow_shares_target(request))
+		flow->original.next_hop.flags = NEXT_HOP_SHARED;
+	flow_set_arrival(flow, request->arrival_mac);
 }
 
 /* Somebody who used the slot's former flow is still writing its next hop (next_hop.h): not to be used now. */

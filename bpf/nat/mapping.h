@@ -148,7 +148,7 @@ static __always_inline __be16 mapping_target_port(const struct mapping_match *ma
 static __always_inline enum reason mapping_refuses(struct __sk_buff *skb, const struct mapping_match *match,
 						   const struct tuple *original)
 {
-	enum locality locality = match->any_address ? route_locality(skb, original) : LOCALITY_HOST;
+	enum locality locality = match->any_address ? address_locality(skb, original) : LOCALITY_HOST;
 
 	/* A port of 127.0.0.1 is for this host alone: the stack takes no such packet from a network either. */
 	if (address_is_no_host(&original->destination))

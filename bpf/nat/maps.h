@@ -122,6 +122,23 @@ struct {
 	__type(value, struct mapping_counters);
 } mapping_counters SEC(".maps");
 
+/* mapping id → where the packets to its target leave. Written by the datapath; zeroed by the loader when it gives out the id.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, MAX_MAPPINGS);
+	__type(key, __u32);
+	__type(value, struct target_hop);
+} target_hops SEC(".maps");
+
+/* hash of an address → the last one of that hash, on this CPU. Written by the datapath, overwritten by the next. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, HOST_ADDRESSES);
+	__type(key, __u32);
+	__type(value, struct host_address);
+} host_addresses SEC(".maps");
+
 /* enum reason → packets that were not forwarded for it, on this CPU. */
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);

@@ -72,6 +72,29 @@ __noinline int route_locality(struct __sk_buff *skb, const struct tuple *tuple)
 	}
 }
 
+/* As route_locality, but a yes is good for as long as a next hop is. A no is asked for each time: an address that is added
+ * counts at once. */
+static __always_inline enum locality address_locality(struct __sk_buff *skb, const struct tuple *tuple)
+{
+	const struct address *address = &tuple->destination;
+	__u32 hash = address->words[0] + address->words[1] + address->words[2] + address->words[3];
+	__u32 index = (hash ^ hash >> 8 ^ hash >> 16 ^ hash >> 24) % HOST_ADDRESSES;
+	struct host_address *known = bpf_map_lookup_elem(&host_addresses, &index);
+	__u32 now = bpf_ktime_get_coarse_ns() >> 20;
+	enum locality locality;
+
+	if (known && address_equal(&known->address, address) && known->ifindex == skb->ifindex &&
+	    now - known->noted < NEXT_HOP_LIFETIME)
+		return LOCALITY_HOST;
+	locality = route_locality(skb, tuple);
+	if (known && locality == LOCALITY_HOST) {
+		known->address = *address;
+		known->ifindex = skb->ifindex;
+		known->noted = now;
+	}
+	return locality;
+}
+
 static __always_inline void route_set_neighbour(struct route *route, const struct bpf_fib_lookup *fib)
 {
 	route->neighbour.nh_family = fib->family;
@@ -144,10 +167,49 @@ static __always_inline void next_hop_store(struct next_hop *to, const struct nex
 	__sync_lock_test_and_set(&to->sequence, sequence + 2);
 }
 
-static __always_inline bool next_hop_is_fresh(const struct flow_half *half, __u64 now)
+/* The next hop that holds for a half, and when it was last looked up. */
+struct hop {
+	struct next_hop *next_hop;
+	__u32 *refreshed;
+};
+
+/* A table that all flows of a mapping share stays in the CPU's cache, and there is always one of them that has just asked. */
+static __always_inline void hop_find(struct flow_half *half, struct hop *hop)
 {
-	return READ_ONCE(half->next_hop.ifindex) && READ_ONCE(half->next_hop.flags) & NEXT_HOP_RESOLVED &&
-	       (__u32)(now >> 20) - READ_ONCE(half->refreshed) < NEXT_HOP_LIFETIME;
+	struct target_hop *target = NULL;
+	__u32 mapping_id = half->mapping_id;
+
+	if (READ_ONCE(half->next_hop.flags) & NEXT_HOP_SHARED)
+		target = bpf_map_lookup_elem(&target_hops, &mapping_id);
+	hop->next_hop = target ? &target->next_hop : &half->next_hop;
+	hop->refreshed = target ? &target->refreshed : &half->refreshed;
+}
+
+/* The MAC address that a half's packets have arrived with so far: noted, or what the other half's leave with. */
+static __always_inline const __u8 *flow_arrival(const struct flow_half *half, struct flow_half *other)
+{
+	struct hop hop;
+
+	if (READ_ONCE(half->next_hop.flags) & NEXT_HOP_SHARED)
+		return half->next_hop.source_mac;
+	hop_find(other, &hop);
+	return hop.next_hop->source_mac;
+}
+
+/* TC has seen that the frame is for this host; an uplink may get another MAC address while a flow lives. */
+static __always_inline void flow_note_arrival(struct flow_half *half, const struct packet *packet)
+{
+	const struct ethhdr *ethernet = packet->data;
+
+	if (READ_ONCE(half->next_hop.flags) & NEXT_HOP_SHARED && (void *)(ethernet + 1) <= packet->data_end &&
+	    !mac_equal(ethernet->h_dest, half->next_hop.source_mac))
+		__builtin_memcpy(half->next_hop.source_mac, ethernet->h_dest, ETH_ALEN);
+}
+
+static __always_inline bool hop_is_fresh(const struct hop *hop, __u64 now)
+{
+	return READ_ONCE(hop->next_hop->ifindex) && READ_ONCE(hop->next_hop->flags) & NEXT_HOP_RESOLVED &&
+	       (__u32)(now >> 20) - READ_ONCE(*hop->refreshed) < NEXT_HOP_LIFETIME;
 }
 
 /* In this CPU's scratch, or NULL. */

@@ -80,6 +80,7 @@ static __always_inline bool flow_cut(struct flow *flow, struct flow_state state)
 		return false;
 	__sync_fetch_and_or(&flow->original.seen, SEEN_CUT | SEEN_FIN);
 	__sync_fetch_and_or(&flow->reply.seen, SEEN_CUT | SEEN_FIN);
+	flow->original.next_hop.flags &= ~NEXT_HOP_SHARED; /* what it has of its own is of date zero */
 	flow->original.refreshed = stale;
 	flow->reply.refreshed = stale;
 	return true;

@@ -15,6 +15,8 @@ struct DatapathMaps: ~Copyable {
     let masquerades: Map<masquerade_key, masquerade>
     let exemptions: Map<exemption_key, UInt8>
     let mappingCounters: PerCPUMap<mapping_counters>
+    let targetHops: Map<UInt32, target_hop>
+    let hostAddresses: PerCPUMap<host_address>
     let reasonCounters: PerCPUMap<UInt64>
     let xdpOutputs: Map<UInt32, UInt32>
     let fragmentNotes: Map<fragment_key, fragment_note>
@@ -24,7 +26,8 @@ struct DatapathMaps: ~Copyable {
     static let names = [
         "flow_index", "flows", "flow_slots", "slot_cursors", "flow_gauges", "settings", "mappings", "mapping_ranges",
         "mapping_sources", "mapping_owners", "masquerades", "masquerade_exemptions", "mapping_counters",
-        "reason_counters", "xdp_outputs", "fragment_notes", "fragment_queues", "fragment_slots", "fragment_cursor",
+        "target_hops", "host_addresses", "reason_counters", "xdp_outputs", "fragment_notes", "fragment_queues",
+        "fragment_slots", "fragment_cursor",
         "scratches", "cuts", "report_limits", "stages", "sweeps",
     ]
 
@@ -44,6 +47,8 @@ struct DatapathMaps: ~Copyable {
         let exemptions = try Map<exemption_key, UInt8>(
             try open("masquerade_exemptions"), name: "masquerade_exemptions")
         let mappingCounters = try PerCPUMap<mapping_counters>(try open("mapping_counters"), name: "mapping_counters")
+        let targetHops = try Map<UInt32, target_hop>(try open("target_hops"), name: "target_hops")
+        let hostAddresses = try PerCPUMap<host_address>(try open("host_addresses"), name: "host_addresses")
         let reasonCounters = try PerCPUMap<UInt64>(try open("reason_counters"), name: "reason_counters")
         let xdpOutputs = try Map<UInt32, UInt32>(try open("xdp_outputs"), name: "xdp_outputs")
         let fragmentNotes = try Map<fragment_key, fragment_note>(try open("fragment_notes"), name: "fragment_notes")
@@ -61,6 +66,8 @@ struct DatapathMaps: ~Copyable {
         self.masquerades = masquerades
         self.exemptions = exemptions
         self.mappingCounters = mappingCounters
+        self.targetHops = targetHops
+        self.hostAddresses = hostAddresses
         self.reasonCounters = reasonCounters
         self.xdpOutputs = xdpOutputs
         self.fragmentNotes = fragmentNotes

@@ -99,12 +99,15 @@ extension DatapathMaps {
         }
     }
 
-    /// An identifier that no mapping, masquerade or flow has, its counters at zero; nil: there is none left.
+    /// An identifier that no mapping, masquerade or flow has, its counters at zero and no next hop known; nil: there is none left.
     func nextIdentifier(_ ids: inout IdentifierPool) throws -> UInt32? {
         while let id = ids.next() {
             let counters = try counters(of: id)
             guard counters.opened == counters.closed else { continue }  // flows of a removed mapping drain
-            if counters.opened != 0 || counters.packets != 0 { try mappingCounters.setAll(id, mapping_counters()) }
+            if counters.opened != 0 || counters.packets != 0 {
+                try mappingCounters.setAll(id, mapping_counters())
+                if id < targetHops.capacity { try targetHops.set(id, target_hop()) }
+            }
             return id
         }
         return nil

@@ -49,6 +49,7 @@ final class PooledDatapath: @unchecked Sendable {
         for entry in try datapath.maps.masqueradeEntries() { try datapath.removeMasquerade(entry.network) }
         _ = try datapath.flushFlows()
         for key in try datapath.maps.xdpOutputs.keys() { try datapath.maps.xdpOutputs.remove(key) }
+        for index in 0..<HOST_ADDRESSES.rawValue { try datapath.maps.hostAddresses.setAll(index, host_address()) }
         for key in try datapath.maps.fragmentNotes.keys() { try datapath.maps.fragmentNotes.remove(key) }
         for key in try datapath.maps.fragmentQueues.keys() { try datapath.maps.fragmentQueues.remove(key) }
         for reason in 0..<REASON_COUNT.rawValue { try datapath.maps.reasonCounters.setAll(reason, 0) }

@@ -135,6 +135,11 @@ extension TestDatapath {
             flow.original.refreshed = now &- age.rawValue
             flow.reply.refreshed = now &- age.rawValue
             try maps.flows.set(slot, flow)
+            guard UInt32(flow.original.next_hop.flags) & NEXT_HOP_SHARED.rawValue != 0,
+                var target = try maps.targetHops.value(flow.original.mapping_id)
+            else { continue }
+            target.refreshed = now &- age.rawValue
+            try maps.targetHops.set(flow.original.mapping_id, target)
         }
     }
 
