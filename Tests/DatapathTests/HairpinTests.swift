@@ -27,6 +27,18 @@ import Testing
         try datapath.expectConsistent(originals: 2)
     }
 
+    /// Its reply would have the very addresses and ports of its request.
+    @Test(arguments: Kind.all)
+    func `a container reaches itself from the port that it publishes under the same number`(kind: Kind) throws {
+        let datapath = try TestDatapath([
+            "\(kind.family.bracketed(kind.family.any)):80/\(kind.transport) \(kind.family.bracketed(kind.family.target)):80"
+        ])
+        let hairpin = Hairpin(
+            kind, from: Packet.Endpoint(kind.family.target, port: 80), TestNetwork.targetMAC, published: 80)
+        #expect(try datapath.expectHairpin(hairpin) != 80)
+        try datapath.expectConsistent(originals: 1)
+    }
+
     @Test(arguments: Kind.all)
     func `what masquerades leaves published ports alone, and --allow holds`(kind: Kind) throws {
         let datapath = try TestDatapath([
@@ -50,15 +62,17 @@ private struct Hairpin {
     let kind: Kind
     let source: Packet.Endpoint
     let mac: Packet.MAC
+    let published: UInt16
 
-    init(_ kind: Kind, from source: Packet.Endpoint, _ mac: Packet.MAC) {
+    init(_ kind: Kind, from source: Packet.Endpoint, _ mac: Packet.MAC, published: UInt16 = 8_080) {
         self.kind = kind
         self.source = source
         self.mac = mac
+        self.published = published
     }
 
-    func request(to port: UInt16 = 8_080, _ flags: Packet.TCPFlags = .syn) -> Packet {
-        packet(source, Packet.Endpoint(kind.family.host, port: port), flags).with {
+    func request(to port: UInt16? = nil, _ flags: Packet.TCPFlags = .syn) -> Packet {
+        packet(source, Packet.Endpoint(kind.family.host, port: port ?? published), flags).with {
             $0.link = (mac, "02:00:00:00:02:01")
         }
     }
@@ -91,7 +105,7 @@ extension TestDatapath {
         #expect(diff(arrived.bytes, outcome.packet) == [])
         let reply = hairpin.reply(to: port)
         let returned = reply.with {
-            $0.source = Packet.Endpoint(family.host, port: 8_080)
+            $0.source = Packet.Endpoint(family.host, port: hairpin.published)
             $0.destination = hairpin.source
             $0.ttl -= 1
             $0.link = ("02:00:00:00:02:01", hairpin.mac)

@@ -176,7 +176,10 @@ static __always_inline enum reason flow_insert_reply(struct __sk_buff *skb, stru
 		flow->reply.tuple.destination_port = request->reply.destination_port;
 		hash = tuple_hash(&flow->reply.tuple, layout.hash_seed);
 		entry = entry_make(hash, slot, DIRECTION_REPLY, flow->life.state.generation);
-		result = flow_index_insert(&flow->reply.tuple, hash, entry);
+		/* A container that comes to itself may have the published port as its own. */
+		result = tuple_equal(&flow->reply.tuple, &flow->original.tuple)
+				 ? INSERT_EXISTS
+				 : flow_index_insert(&flow->reply.tuple, hash, entry);
 		if (result == INSERT_DONE) {
 			*inserted = hash;
 			return REASON_NONE;
