@@ -18,8 +18,8 @@ import Testing
         let reply = conversation.reply(flags, payload: payload, options: [1, 1, 1, 0])
         for _ in 0..<2 {
             #expect(try datapath.run([request.bytes], at: .xdp).map(\.action) == [2])  // XDP_PASS
-            try datapath.expectForwarded(request, as: conversation.forwarded(request.asReset()))
-            try datapath.expectForwarded(reply, as: conversation.returned(reply.asReset()), on: .container)
+            try datapath.expectForwarded(request, as: conversation.forwarded(request.asReset))
+            try datapath.expectForwarded(reply, as: conversation.returned(reply.asReset), on: .container)
         }
     }
 
@@ -53,7 +53,7 @@ import Testing
         if side == .uplink {
             try datapath.expectForwarded(conversation, conversation.request(.rst))
             try datapath.expectForwarded(
-                conversation.request(), as: conversation.forwarded(conversation.request().asReset()))
+                conversation.request(), as: conversation.forwarded(conversation.request().asReset))
         } else {
             try datapath.expectReturned(conversation, conversation.reply([.rst, .ack]))
         }
@@ -111,7 +111,7 @@ import Testing
             try datapath.expectReturned(conversation, conversation.reply(), at: way.hook)
         case (.tcp, .cut):
             let request = conversation.request()
-            try datapath.expectForwarded(request, as: conversation.forwarded(request.asReset()))
+            try datapath.expectForwarded(request, as: conversation.forwarded(request.asReset))
             try datapath.open(moved)
         case (.udp, _):
             try datapath.expectPassed(conversation.reply(), at: way.hook, on: .container)
@@ -153,25 +153,14 @@ import Testing
 }
 
 extension Packet {
-    /// A RST in the place of a TCP segment.
-    fileprivate func asReset() throws -> Packet {
-        try reset(from: #require(source), to: #require(destination), #require(link), #require(tcp).sequence)
-    }
-
     /// The RST that the end of no connection answers a TCP segment with (RFC 9293, 3.5.2), back on its way.
     fileprivate func answeredWithReset() throws -> Packet {
-        let link = try #require(link)
-        return try reset(
-            from: #require(destination), to: #require(source), (link.destination, link.source),
-            #require(tcp).acknowledgement)
-    }
-
-    private func reset(
-        from source: Endpoint, to destination: Endpoint, _ link: (MAC, MAC), _ sequence: UInt32
-    ) -> Packet {
-        Packet.tcp(from: source, to: destination, .rst, sequence: sequence).with {
-            $0.link = link
-            $0.tcp?.window = 0
-        }
+        let (source, destination, link) = try (#require(source), #require(destination), #require(link))
+        return with {
+            $0.source = destination
+            $0.destination = source
+            $0.link = (link.destination, link.source)
+            if let acknowledgement = tcp?.acknowledgement { $0.tcp?.sequence = acknowledgement }
+        }.asReset
     }
 }

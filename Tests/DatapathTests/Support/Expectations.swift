@@ -45,7 +45,8 @@ extension TestDatapath {
         return Outcome(verdict: Outcome.Verdict(result.action, at: hook), packet: result.packet, counted: counted)
     }
 
-    private func reasons() throws -> [String: UInt64] {
+    /// How many packets were counted under each reason so far.
+    func reasons() throws -> [String: UInt64] {
         try Dictionary(uniqueKeysWithValues: datapath.reasonCounts().map { ($0.name, $0.packets) })
     }
 

@@ -102,15 +102,19 @@ final class TestDatapath: Sendable {
         try inNamespace {
             try packets.enumerated().map { number, packet in
                 before(number)
-                return switch (hook, side) {
-                case (.xdp, _): try pooled.xdpProgram.testRun(packet)
-                case (.tc, .uplink):
-                    try pooled.uplinkProgram.testRun(packet, interfaceIndex: network.uplink.index, gsoSize: gsoSize)
-                case (.tc, .container):
-                    try pooled.containerProgram.testRun(
-                        packet, interfaceIndex: network.container.index, gsoSize: gsoSize)
-                }
+                return try runHere(packet, at: hook, on: side, gsoSize: gsoSize)
             }
+        }
+    }
+
+    /// The same with one packet, on a thread that is in the network namespace already.
+    func runHere(_ packet: [UInt8], at hook: Hook, on side: Side, gsoSize: UInt32 = 0) throws -> TestRunResult {
+        switch (hook, side) {
+        case (.xdp, _): try pooled.xdpProgram.testRun(packet)
+        case (.tc, .uplink):
+            try pooled.uplinkProgram.testRun(packet, interfaceIndex: network.uplink.index, gsoSize: gsoSize)
+        case (.tc, .container):
+            try pooled.containerProgram.testRun(packet, interfaceIndex: network.container.index, gsoSize: gsoSize)
         }
     }
 }
