@@ -224,12 +224,14 @@ static __always_inline enum reason begin(struct packet *packet)
 }
 
 /* Whether a flow of this host's addresses has lost its own: nothing would come back. The kernel's masquerade forgets such
- * flows, too. */
+ * flows, too. A container that has come to a published address is seen under that, whoever's it is: what answers is behind this
+ * host. */
 static __always_inline bool flow_is_homeless(struct packet *packet, const struct flow *flow, enum direction direction)
 {
 	struct scratch *scratch = map_only_element(&scratches);
 
-	if (!scratch || !(flow->life.flags & FLOW_HOST_PORT) || direction != DIRECTION_ORIGINAL)
+	if (!scratch || !(flow->life.flags & FLOW_HOST_PORT) || direction != DIRECTION_ORIGINAL ||
+	    address_equal(&flow->reply.tuple.destination, &flow->original.tuple.destination))
 		return false;
 	scratch->candidate.source = flow->reply.tuple.source;
 	scratch->candidate.destination = flow->reply.tuple.destination;
@@ -301,7 +303,9 @@ static __always_inline enum verdict forward_known(struct packet *packet, const s
 	if (flow_is_over(packet, reference)) {
 		if (packet_may_ask(packet))
 			flow_reference_end(reference);
-		else if (packet->hook == HOOK_TC)
+		if (packet->begun) /* with an address that was none of this host's from the beginning: the next would be no better */
+			return packet_refuse(packet, REASON_NO_ADDRESS);
+		if (packet->hook == HOOK_TC && !packet_may_ask(packet))
 			return packet_continue(packet, STAGE_ROUTE);
 		return forward_unknown(packet);
 	}

@@ -40,6 +40,19 @@ import Testing
     }
 
     @Test(arguments: Kind.all)
+    func `a container reaches a port of an address that is routed to the host and not its own`(kind: Kind) throws {
+        let address = kind.family.stranger
+        let datapath = try TestDatapath([kind.family.mapping("8080/\(kind.transport)", to: "80", on: address)])
+        let source = Packet.Endpoint(kind.family.otherTarget, port: 40_000)
+        let hairpin = Hairpin(kind, from: source, TestNetwork.otherTargetMAC, host: address)
+        for _ in 0..<2 {
+            #expect(try datapath.expectHairpin(hairpin) == 40_000)
+            try datapath.setNextHops(.stale)
+        }
+        try datapath.expectConsistent(originals: 1)
+    }
+
+    @Test(arguments: Kind.all)
     func `what masquerades leaves published ports alone, and --allow holds`(kind: Kind) throws {
         let datapath = try TestDatapath([
             kind.family.mapping("8080/\(kind.transport)", to: "80"),
@@ -62,24 +75,29 @@ private struct Hairpin {
     let kind: Kind
     let source: Packet.Endpoint
     let mac: Packet.MAC
+    let host: Packet.Address
     let published: UInt16
 
-    init(_ kind: Kind, from source: Packet.Endpoint, _ mac: Packet.MAC, published: UInt16 = 8_080) {
+    init(
+        _ kind: Kind, from source: Packet.Endpoint, _ mac: Packet.MAC, host: Packet.Address? = nil,
+        published: UInt16 = 8_080
+    ) {
         self.kind = kind
         self.source = source
         self.mac = mac
+        self.host = host ?? kind.family.host
         self.published = published
     }
 
     func request(to port: UInt16? = nil, _ flags: Packet.TCPFlags = .syn) -> Packet {
-        packet(source, Packet.Endpoint(kind.family.host, port: port ?? published), flags).with {
+        packet(source, Packet.Endpoint(host, port: port ?? published), flags).with {
             $0.link = (mac, "02:00:00:00:02:01")
         }
     }
 
     func reply(to port: UInt16) -> Packet {
         packet(
-            Packet.Endpoint(kind.family.target, port: 80), Packet.Endpoint(kind.family.host, port: port), [.syn, .ack]
+            Packet.Endpoint(kind.family.target, port: 80), Packet.Endpoint(host, port: port), [.syn, .ack]
         ).with { $0.link = (TestNetwork.targetMAC, "02:00:00:00:02:01") }
     }
 
@@ -96,7 +114,7 @@ extension TestDatapath {
         let outcome = try outcome(of: request.bytes, at: .tc, on: .container)
         let port = try #require(PacketView(outcome.packet).source?.port)
         let arrived = request.with {
-            $0.source = Packet.Endpoint(family.host, port: port)
+            $0.source = Packet.Endpoint(hairpin.host, port: port)
             $0.destination = Packet.Endpoint(family.target, port: 80)
             $0.ttl -= 1
             $0.link = ("02:00:00:00:02:01", TestNetwork.targetMAC)
@@ -105,7 +123,7 @@ extension TestDatapath {
         #expect(diff(arrived.bytes, outcome.packet) == [])
         let reply = hairpin.reply(to: port)
         let returned = reply.with {
-            $0.source = Packet.Endpoint(family.host, port: hairpin.published)
+            $0.source = Packet.Endpoint(hairpin.host, port: hairpin.published)
             $0.destination = hairpin.source
             $0.ttl -= 1
             $0.link = ("02:00:00:00:02:01", hairpin.mac)

@@ -184,6 +184,14 @@ import Testing
         }
     }
 
+    @Test(arguments: Kind.all)
+    func `nothing leaves with a fixed address that the host has lost, nor with the container's own`(kind: Kind) throws {
+        let datapath = try TestDatapath([])
+        try datapath.masquerade(kind.family, to: kind.family.stranger)
+        try datapath.expectDropped(Outbound(kind).request(.syn), on: .container, counting: "no_address")
+        #expect(try datapath.leftovers() == [])
+    }
+
     @Test(arguments: Family.allCases)
     func `flows follow the uplink's address`(family: Family) throws {
         let datapath = try TestDatapath([], network: TestNetwork())

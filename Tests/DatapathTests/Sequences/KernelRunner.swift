@@ -13,7 +13,7 @@ import FastNATTesting
 /// sources, silence, `--cut`, and the removal of what has UDP flows (netfilter leaves those behind).
 struct KernelRunner: ~Copyable {
     private let kernel: KernelNAT
-    private var model = ReferenceModel()
+    private var model = ReferenceModel(reusingPorts: true)
     private var result = SequenceResult()
     /// How far connections have come, by their original tuple.
     private var stages: [ModelTuple: Stage] = [:]
@@ -107,8 +107,7 @@ struct KernelRunner: ~Copyable {
     private func tuple(_ step: PacketStep) -> ModelTuple? {
         switch step.ends {
         case .between(let source, let port, let destination, let destinationPort):
-            guard ![.host, .linkLocal, .martian].contains(source), port >= 1_024 else { return nil }
-            // On its own side alone: what comes from elsewhere is spoofed.
+            guard ![.host, .gateway, .linkLocal, .martian].contains(source), port >= 1_024 else { return nil }
             return ModelTuple(
                 transport: step.transport, source: Packet.Endpoint(source.address(step.family), port: port),
                 destination: Packet.Endpoint(destination.address(step.family), port: destinationPort))

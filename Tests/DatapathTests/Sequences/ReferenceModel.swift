@@ -30,6 +30,11 @@ struct ReferenceModel {
     /// Seconds of silence so far.
     private(set) var now = 0
     private var lastID = 0
+    /// A client whose port was changed once has the same again for other destinations where that is free, before its own: so the
+    /// kernel has it. fastnat keeps each flow's own port if it can.
+    private let reusesPorts: Bool
+
+    init(reusingPorts: Bool = false) { reusesPorts = reusingPorts }
 
     // MARK: commands
 
@@ -231,6 +236,15 @@ struct ReferenceModel {
         return open(packet, tuple, rule.id, tuple.destination, seenAs: rule.plan.source, ports, observed)
     }
 
+    private func mayReusePort(_ tuple: ModelTuple) -> Bool {
+        reusesPorts
+            && flows.contains {
+                let original = $0[.original].tuple
+                return original.transport == tuple.transport && original.source == tuple.source
+                    && $0[.reply].tuple.destination.port != tuple.source.port
+            }
+    }
+
     /// Begins a flow to `target`, with the client's own port if that is of the range and free, or else with any that is.
     private mutating func open(
         _ packet: Packet, _ tuple: ModelTuple, _ rule: Int, _ target: Packet.Endpoint, seenAs address: Packet.Address,
@@ -244,7 +258,7 @@ struct ReferenceModel {
             ports.contains(port) && find(reply(port)) == nil && reply(port) != tuple
         }
         // Where the flow is not kept, nobody sees its port: there the search from the first one is as good.
-        let own = isFree(tuple.source.port) ? tuple.source.port : nil
+        let own = isFree(tuple.source.port) && !mayReusePort(tuple) ? tuple.source.port : nil
         guard let port = own ?? [observed()?.port].compactMap({ $0 }).first(where: isFree) ?? ports.first(where: isFree) else {
             return .dropped("no_free_port")
         }
