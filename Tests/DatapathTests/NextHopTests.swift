@@ -15,6 +15,16 @@ import Testing
         datapath = try TestDatapath(network: network)
     }
 
+    /// The kernel says "not forwarded" of such a source, as it does of the host's own addresses.
+    @Test(arguments: Kind.all, [Party.linkLocal, .martian])
+    func `a source that is not forwarded makes no destination the host's`(kind: Kind, source: Party) throws {
+        let datapath = try TestDatapath()
+        let transit = Conversation(kind).with { $0.published.address = kind.family.stranger }
+        let forged = transit.with { $0.client.address = source.address(kind.family) }.request(.syn)
+        #expect(try datapath.outcome(of: forged.bytes, at: .tc).verdict != .redirected)
+        try datapath.expectPassed(transit.request(.syn), counting: "not_local")
+    }
+
     @Test(arguments: TransportWay.all)
     func `a neighbour's new Ethernet address is used after a second`(way: TransportWay) throws {
         let conversation = Conversation(way)

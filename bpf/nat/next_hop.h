@@ -87,7 +87,8 @@ static __always_inline enum locality address_locality(struct __sk_buff *skb, con
 	    now - known->noted < NEXT_HOP_LIFETIME)
 		return LOCALITY_HOST;
 	locality = route_locality(skb, tuple);
-	if (known && locality == LOCALITY_HOST) {
+	/* For a source that is not forwarded, the kernel's answer is the same wherever it goes: nothing to remember. */
+	if (known && locality == LOCALITY_HOST && !address_is_link_local(&tuple->source) && !address_is_no_host(&tuple->source)) {
 		known->address = *address;
 		known->ifindex = skb->ifindex;
 		known->noted = now;
