@@ -3,8 +3,7 @@ import FastNATTesting
 /// Takes the steps of a sequence with the kernel's NAT and with the model. Both have the last word on nothing: where they
 /// differ, either the model promises what nobody expects of a NAT, or the sequence leaves what they have in common.
 ///
-/// In common are: destinations and sources that change, the order of mappings, ports that are kept where they are free and
-/// changed where they are not, both directions of a flow, packets of no flow, TCP connections one after another on the same
+/// In common are: destinations and sources that change, the order of mappings, ports that no two flows share, both directions of a flow, packets of no flow, TCP connections one after another on the same
 /// ports, connections that outlive their mapping, a flush.
 ///
 /// Left out is what fastnat does otherwise, or the kernel's connection tracking takes for invalid: segments that do not fit the
@@ -13,7 +12,7 @@ import FastNATTesting
 /// sources, silence, `--cut`, and the removal of what has UDP flows (netfilter leaves those behind).
 struct KernelRunner: ~Copyable {
     private let kernel: KernelNAT
-    private var model = ReferenceModel(reusingPorts: true)
+    private var model = ReferenceModel(choosingPorts: true)
     private var result = SequenceResult()
     /// How far connections have come, by their original tuple.
     private var stages: [ModelTuple: Stage] = [:]

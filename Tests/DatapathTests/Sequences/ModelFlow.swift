@@ -40,14 +40,17 @@ struct ModelFlow {
 
     /// Of its mapping or masquerade.
     let rule: Int
+    /// The way to its target is that of all flows of its mapping: it is between the client's own address and the target.
+    private(set) var sharesWay: Bool
     var halves: [Half]
     var isOpen = false
     var isCut = false
     /// When the last packet came, s.
     var lastSeen: Int
 
-    init(rule: Int, original: ModelTuple, reply: ModelTuple, device: Packet.MAC?, now: Int) {
+    init(rule: Int, sharesWay: Bool, original: ModelTuple, reply: ModelTuple, device: Packet.MAC?, now: Int) {
         self.rule = rule
+        self.sharesWay = sharesWay
         halves = [Half(tuple: original, device: device), Half(tuple: reply)]
         lastSeen = now
     }
@@ -100,6 +103,7 @@ struct ModelFlow {
     /// Ends the connection for both sides: each learns it with its next segment.
     mutating func cut() {
         isCut = true
+        sharesWay = false
         for direction in halves.indices {
             halves[direction].seen.insert(.fin)
             halves[direction].isRouted = false

@@ -27,14 +27,16 @@ struct ReferenceModel {
     private(set) var mappings: [Mapping] = []
     private(set) var masquerades: [Masquerade] = []
     private(set) var flows: [ModelFlow] = []
+    /// Mappings, the way to whose target is known since less than a second.
+    private var routedRules: Set<Int> = []
     /// Seconds of silence so far.
     private(set) var now = 0
     private var lastID = 0
-    /// A client whose port was changed once has the same again for other destinations where that is free, before its own: so the
-    /// kernel has it. fastnat keeps each flow's own port if it can.
-    private let reusesPorts: Bool
+    /// Any free port is right, the client's own or not: to the kernel, connections that it has not translated take ports, too, and
+    /// a client whose port was changed once has the same again. fastnat keeps each flow's own port if it is free.
+    private let choosesPorts: Bool
 
-    init(reusingPorts: Bool = false) { reusesPorts = reusingPorts }
+    init(choosingPorts: Bool = false) { choosesPorts = choosingPorts }
 
     // MARK: commands
 
@@ -77,7 +79,10 @@ struct ReferenceModel {
     mutating func flush() { flows = [] }
 
     mutating func forgetNextHops() {
-        for index in flows.indices { for half in 0..<2 { flows[index].halves[half].isRouted = false } }
+        for index in flows.indices {
+            if flows[index].sharesWay { routedRules.remove(flows[index].rule) }
+            for half in 0..<2 { flows[index].halves[half].isRouted = false }
+        }
     }
 
     mutating func wait(_ seconds: Int) {
@@ -96,9 +101,10 @@ struct ReferenceModel {
     /// ordinary.
     func isOrdinary(_ packet: Packet, _ fault: PacketStep.Fault?) -> Bool {
         guard fault == nil, let tuple = packet.tuple, let (index, direction) = find(tuple) else { return false }
-        let half = flows[index][direction]
+        let (flow, half) = (flows[index], flows[index][direction])
+        let isRouted = flow.sharesWay && direction == .original ? routedRules.contains(flow.rule) : half.isRouted
         let isPartial = packet.transportField == packet.with { $0.transportChecksum = .partial }.transportField
-        return half.isRouted && half.device == packet.link?.destination && packet.ttl > 1 && !isPartial
+        return isRouted && half.device == packet.link?.destination && packet.ttl > 1 && !isPartial
             && packet.bytes.count - 14 <= 1_500 && packet.tcp?.flags.contains(.syn) != true
     }
 
@@ -156,22 +162,32 @@ struct ReferenceModel {
                 nil
             }
         if let refusal {
-            if isFirst { flows.remove(at: index) } else { routed(index, direction, onward, refusal) }
+            routed(index, direction, onward)
+            if isFirst { flows.remove(at: index) }
             return refusal
         }
         flows[index].track(packet, direction, now: now)
-        routed(index, direction, onward, nil)
+        routed(index, direction, onward)
+        if flows[index].sharesWay, direction == .original { flows[index][.original].device = packet.link?.destination }
         return .forwarded(packet.translated(to: onward))
     }
 
-    /// Notes that the way of a direction was asked for, which also says where frames of the other direction are sent to.
-    private mutating func routed(
-        _ index: Int, _ direction: ModelFlow.Direction, _ onward: ModelTuple, _ refusal: Expectation?
-    ) {
+    /// Notes that the way of a direction was asked for, which also says where frames of the other direction are sent to, unless
+    /// that is seen in them.
+    private mutating func routed(_ index: Int, _ direction: ModelFlow.Direction, _ onward: ModelTuple) {
         guard let side = TestNetwork.neighbour(of: onward.destination.address)?.side else { return }
-        let other: ModelFlow.Direction = direction == .original ? .reply : .original
-        flows[index][direction].isRouted = !flows[index].isCut
-        flows[index][other].device = TestNetwork.deviceMAC(side)
+        let flow = flows[index]
+        if flow.sharesWay, direction == .original {
+            routedRules.insert(flow.rule)
+            flows[index][.reply].device = TestNetwork.deviceMAC(side)
+            return
+        }
+        flows[index][direction].isRouted = !flow.isCut
+        if direction == .original {
+            flows[index][.reply].device = TestNetwork.deviceMAC(side)
+        } else if !flow.sharesWay {
+            flows[index][.original].device = TestNetwork.deviceMAC(side)
+        }
     }
 
     // MARK: new flows
@@ -219,7 +235,7 @@ struct ReferenceModel {
         // A container is seen under the address that it has sent to, or the reply would not come back through the host.
         let seen = side == .container ? tuple.destination.address : tuple.source.address
         let ports: ClosedRange<UInt16> = (tuple.source.port < 1_024 ? 1 : 1_024)...65_535
-        return open(packet, tuple, mapping.id, target, seenAs: seen, ports, observed)
+        return open(packet, tuple, mapping.id, target, seenAs: seen, ports, sharesWay: side == .uplink, observed)
     }
 
     private mutating func masquerade(
@@ -233,22 +249,14 @@ struct ReferenceModel {
         else { return .passed(nil) }
         let own = tuple.source.port
         let ports = rule.plan.ports ?? (own < 512 ? 1...511 : own < 1_024 ? 512...1_023 : 1_024...65_535)
-        return open(packet, tuple, rule.id, tuple.destination, seenAs: rule.plan.source, ports, observed)
-    }
-
-    private func mayReusePort(_ tuple: ModelTuple) -> Bool {
-        reusesPorts
-            && flows.contains {
-                let original = $0[.original].tuple
-                return original.transport == tuple.transport && original.source == tuple.source
-                    && $0[.reply].tuple.destination.port != tuple.source.port
-            }
+        return open(
+            packet, tuple, rule.id, tuple.destination, seenAs: rule.plan.source, ports, sharesWay: false, observed)
     }
 
     /// Begins a flow to `target`, with the client's own port if that is of the range and free, or else with any that is.
     private mutating func open(
         _ packet: Packet, _ tuple: ModelTuple, _ rule: Int, _ target: Packet.Endpoint, seenAs address: Packet.Address,
-        _ ports: ClosedRange<UInt16>, _ observed: () -> Packet.Endpoint?
+        _ ports: ClosedRange<UInt16>, sharesWay: Bool, _ observed: () -> Packet.Endpoint?
     ) -> Expectation {
         func reply(_ port: UInt16) -> ModelTuple {
             ModelTuple(
@@ -258,12 +266,14 @@ struct ReferenceModel {
             ports.contains(port) && find(reply(port)) == nil && reply(port) != tuple
         }
         // Where the flow is not kept, nobody sees its port: there the search from the first one is as good.
-        let own = isFree(tuple.source.port) && !mayReusePort(tuple) ? tuple.source.port : nil
+        let own = isFree(tuple.source.port) && !choosesPorts ? tuple.source.port : nil
         guard let port = own ?? [observed()?.port].compactMap({ $0 }).first(where: isFree) ?? ports.first(where: isFree) else {
             return .dropped("no_free_port")
         }
         flows.append(
-            ModelFlow(rule: rule, original: tuple, reply: reply(port), device: packet.link?.destination, now: now))
+            ModelFlow(
+                rule: rule, sharesWay: sharesWay, original: tuple, reply: reply(port), device: packet.link?.destination,
+                now: now))
         return forward(packet, flows.count - 1, .original, isFirst: true)
     }
 }
