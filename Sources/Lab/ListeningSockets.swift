@@ -1,9 +1,14 @@
-/// A transport protocol that can be published or listened on.
-public enum TransportProtocol: String, Sendable, CaseIterable {
+/// A transport protocol that can be published.
+public enum TransportProtocol: String, Sendable {
     /// TCP.
     case tcp
     /// UDP.
     case udp
+    /// SCTP.
+    case sctp
+
+    /// Those that the kernel has sockets for wherever tests run.
+    public static let allCases: [TransportProtocol] = [.tcp, .udp]
 }
 
 extension NetworkNamespace {

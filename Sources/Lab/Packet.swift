@@ -21,6 +21,8 @@ public struct Packet: Sendable, Hashable {
         case tcp(TCP)
         /// UDP.
         case udp(UDP)
+        /// SCTP, with one chunk.
+        case sctp(SCTP)
         /// ICMPv4 or ICMPv6.
         case icmp(ICMP)
         /// Only the payload after the network header: set the protocol there.
@@ -67,6 +69,16 @@ public struct Packet: Sendable, Hashable {
             sourcePort: source.port, destinationPort: destination.port, sequence: sequence,
             acknowledgement: acknowledgement, flags: flags, options: options)
         return Packet(.between(source.address, destination.address), .tcp(header), payload: payload)
+    }
+
+    /// An SCTP packet of one chunk, whose value is the payload.
+    public static func sctp(
+        from source: Endpoint, to destination: Endpoint, _ chunk: SCTPChunk, tag: UInt32 = 1_000, payload: [UInt8] = []
+    ) -> Packet {
+        let header = SCTP(
+            sourcePort: source.port, destinationPort: destination.port, verificationTag: chunk == .initiate ? 0 : tag,
+            chunk: chunk)
+        return Packet(.between(source.address, destination.address), .sctp(header), payload: payload)
     }
 
     /// Any ICMP message of the addresses' family.

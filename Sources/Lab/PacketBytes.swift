@@ -36,6 +36,7 @@ extension Packet {
         case .raw: return payload
         case .tcp(let header): (segment, place, checksum) = (header.bytes + payload, 16, header.checksum)
         case .udp(let header): (segment, place, checksum) = (header.bytes(payload) + payload, 6, header.checksum)
+        case .sctp(let header): return header.bytes(payload)
         case .icmp(let header): (segment, place, checksum) = (header.bytes + payload, 2, header.checksum)
         }
         let pseudoHeader = pseudoHeaderSum(
@@ -67,6 +68,7 @@ extension Packet.Transport {
         switch self {
         case .tcp: 6
         case .udp: 17
+        case .sctp: 132
         case .icmp: isIPv6 ? 58 : 1
         case .raw: 253
         }
@@ -129,6 +131,18 @@ extension Packet.UDP {
     func bytes(_ payload: [UInt8]) -> [UInt8] {
         let length = UInt16(truncatingIfNeeded: 8 + payload.count + lengthDelta)
         return sourcePort.networkBytes + destinationPort.networkBytes + length.networkBytes + [0, 0]
+    }
+}
+
+extension Packet.SCTP {
+    /// The whole packet, the chunk padded to a multiple of 4.
+    func bytes(_ payload: [UInt8]) -> [UInt8] {
+        let ports = sourcePort.networkBytes + destinationPort.networkBytes
+        let length = UInt16(truncatingIfNeeded: 4 + payload.count)
+        let chunk = [chunk.rawValue, 0] + length.networkBytes + padded(payload, toMultipleOf: 4)
+        var packet = ports + verificationTag.networkBytes + [0, 0, 0, 0] + chunk
+        packet.replaceSubrange(8..<12, with: checksum?.networkBytes ?? sctpChecksum(packet))
+        return packet
     }
 }
 

@@ -20,6 +20,18 @@ func pseudoHeaderSum(
     return onesComplementSum(source.bytes + destination.bytes + tail)
 }
 
+/// The CRC32c of an SCTP packet whose checksum field is 0, in the order of its bytes on the wire (RFC 9260, appendix A).
+///
+/// Written bit by bit from the polynomial, on purpose without a table.
+func sctpChecksum(_ packet: some Collection<UInt8>) -> [UInt8] {
+    var remainder = UInt32.max
+    for byte in packet {
+        remainder ^= UInt32(byte)
+        for _ in 0..<8 { remainder = remainder >> 1 ^ (remainder & 1 == 1 ? 0x82f6_3b78 : 0) }
+    }
+    return (~remainder).byteSwapped.networkBytes
+}
+
 extension Packet.Checksum {
     /// The field's value, given the right one and the pseudo-header's sum.
     func field(correct: UInt16, pseudoHeader: UInt16) -> UInt16 {

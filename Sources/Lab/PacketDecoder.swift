@@ -104,6 +104,7 @@ extension PacketView {
         case _ where context.isLaterFragment: addPayload(cursor.rest, prefix: context.prefix)
         case 6: decodeTCP(&cursor, context, isChecked)
         case 17: decodeUDP(&cursor, context, isChecked)
+        case 132: decodeSCTP(&cursor, context, isChecked)
         case 1 where !context.source.isIPv6, 58 where context.source.isIPv6: decodeICMP(&cursor, context, isChecked)
         default: addPayload(cursor.rest, prefix: context.prefix)
         }
@@ -136,6 +137,18 @@ extension PacketView {
         if isChecked, Int(header.u16(4)) != whole.count { note("\(name).length is wrong") }
         let isZero = header.u16(6) == 0
         if isChecked, !isOptional, isZero || !isSumValid(whole, context) { note("\(name).checksum is wrong") }
+        addPayload(cursor.rest, prefix: context.prefix)
+    }
+
+    private mutating func decodeSCTP(_ cursor: inout PacketCursor, _ context: NetworkContext, _ isChecked: Bool) {
+        let (whole, name) = (Array(cursor.rest), context.prefix + "sctp")
+        addPorts(cursor.rest, name)
+        guard let header = cursor.take(16) else { return addTruncated(cursor, name, context) }
+        add("\(name).tag", header.u32(4))
+        add("\(name).checksum", "0x" + hex(header.u32(8), digits: 8))
+        add("\(name).chunk", header[12])
+        let blanked = whole[..<8] + [0, 0, 0, 0] + whole[12...]
+        if isChecked, sctpChecksum(blanked) != Array(header[8..<12]) { note("\(name).checksum is wrong") }
         addPayload(cursor.rest, prefix: context.prefix)
     }
 

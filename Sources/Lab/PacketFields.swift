@@ -29,6 +29,12 @@ extension Packet {
         set { if let newValue { transport = .udp(newValue) } }
     }
 
+    /// The SCTP header, if it has one.
+    public var sctp: SCTP? {
+        get { if case .sctp(let header) = transport { header } else { nil } }
+        set { if let newValue { transport = .sctp(newValue) } }
+    }
+
     /// The ICMP header, if it has one.
     public var icmp: ICMP? {
         get { if case .icmp(let header) = transport { header } else { nil } }
@@ -74,6 +80,7 @@ extension Packet {
             ipv6?.source = newValue.address
             tcp?.sourcePort = newValue.port
             udp?.sourcePort = newValue.port
+            sctp?.sourcePort = newValue.port
             icmp?.identifier = newValue.port
         }
     }
@@ -87,6 +94,7 @@ extension Packet {
             ipv6?.destination = newValue.address
             tcp?.destinationPort = newValue.port
             udp?.destinationPort = newValue.port
+            sctp?.destinationPort = newValue.port
             icmp?.identifier = newValue.port
         }
     }
@@ -111,6 +119,10 @@ extension Packet {
         }
     }
 
-    private var sourcePort: UInt16 { tcp?.sourcePort ?? udp?.sourcePort ?? icmp?.identifier ?? 0 }
-    private var destinationPort: UInt16 { tcp?.destinationPort ?? udp?.destinationPort ?? icmp?.identifier ?? 0 }
+    private var sourcePort: UInt16 {
+        tcp?.sourcePort ?? udp?.sourcePort ?? sctp?.sourcePort ?? icmp?.identifier ?? 0
+    }
+    private var destinationPort: UInt16 {
+        tcp?.destinationPort ?? udp?.destinationPort ?? sctp?.destinationPort ?? icmp?.identifier ?? 0
+    }
 }

@@ -68,6 +68,44 @@ extension Packet {
         public var checksum = Checksum.correct
     }
 
+    /// A type of SCTP chunk (RFC 9260, 3.2).
+    public enum SCTPChunk: UInt8, Sendable, Hashable {
+        /// DATA.
+        case data = 0
+        /// INIT.
+        case initiate = 1
+        /// INIT ACK.
+        case initiateAck = 2
+        /// HEARTBEAT.
+        case heartbeat = 4
+        /// ABORT.
+        case abort = 6
+        /// SHUTDOWN.
+        case shutdown = 7
+        /// SHUTDOWN ACK.
+        case shutdownAck = 8
+        /// COOKIE ECHO.
+        case cookieEcho = 10
+        /// COOKIE ACK.
+        case cookieAck = 11
+        /// SHUTDOWN COMPLETE.
+        case shutdownComplete = 14
+    }
+
+    /// SCTP's common header and the first chunk's.
+    public struct SCTP: Sendable, Hashable {
+        /// Where from.
+        public var sourcePort: UInt16
+        /// Where to.
+        public var destinationPort: UInt16
+        /// Of the association, as its receiver has chosen it; 0 in an INIT.
+        public var verificationTag: UInt32
+        /// The chunk.
+        public var chunk: SCTPChunk
+        /// Overrides the CRC32c; 0 is what a sender with checksum offload leaves.
+        public var checksum: UInt32?
+    }
+
     /// The first 8 bytes of ICMPv4 or ICMPv6: the network header says which.
     public struct ICMP: Sendable, Hashable {
         /// The type.

@@ -2,7 +2,7 @@
 ///
 /// Names: `eth.dst src type`, `vlan.tci`, `arp.…`, `ip.tos length id flags offset ttl protocol checksum src dst options`
 /// (IPv4), `ip6.tclass flow length next hops src dst`, `ext0.number body` …, `tcp.sport dport seq ack flags window
-/// checksum urgent options`, `udp.sport dport length checksum`, `icmp.type code rest checksum`, `payload`. What an ICMP error
+/// checksum urgent options`, `udp.sport dport length checksum`, `sctp.sport dport tag checksum chunk`, `icmp.type code rest checksum`, `payload`. What an ICMP error
 /// quotes has the prefix `inner.`; bytes after the IP packet are `trailer`.
 public struct PacketView: Sendable, CustomStringConvertible {
     /// A field's name and its value as text.
@@ -58,7 +58,7 @@ public struct PacketView: Sendable, CustomStringConvertible {
 
     private func endpoint(_ address: String, _ port: String) -> Packet.Endpoint? {
         guard let text = self["ip.\(address)"] ?? self["ip6.\(address)"] else { return nil }
-        let number = self["tcp.\(port)"] ?? self["udp.\(port)"] ?? "0"
+        let number = self["tcp.\(port)"] ?? self["udp.\(port)"] ?? self["sctp.\(port)"] ?? "0"
         return try? Packet.Endpoint(Packet.Address(text), port: UInt16(number) ?? 0)
     }
 

@@ -52,6 +52,11 @@ private let knownVectors = [
         bytes: "02000000000102000000000286dd600000000014064020010db80000000000000000000000022001"
             + "0db80000000000000000000000019c400050000003e8000000005002ffffb3f50000"),
     KnownVector(
+        testDescription: "IPv4 SCTP",
+        packet: .sctp(from: v4Client, to: v4Server, .data, tag: 0xdead_beef, payload: hello),
+        bytes: "02000000000102000000000208004500002c000040004084b64ac0000202c00002019c401f90dead"
+            + "beefbcfe520c0000000968656c6c6f000000"),
+    KnownVector(
         testDescription: "ICMPv4 echo",
         packet: .echoRequest(
             from: "192.0.2.2", to: "192.0.2.1", identifier: 0x4242, sequence: 7, payload: Array("xxx".utf8)),
