@@ -251,12 +251,13 @@ static __always_inline bool flow_is_over(struct packet *packet, const struct flo
 	return packet_may_ask(packet) && flow_is_homeless(packet, reference->flow, direction);
 }
 
-/* A TCP packet from the middle of a connection is not ours: whoever carried it goes on. */
+/* A packet from the middle of a connection or association is not ours: whoever carried it goes on. */
 static __always_inline bool packet_may_begin(const struct packet *packet)
 {
 	if (packet->is_later_fragment)
 		return false;
-	return packet->tuple->protocol != IPPROTO_TCP || (packet->tcp_flags & (TCP_SYN | TCP_ACK | TCP_RST)) == TCP_SYN;
+	return !protocol_has_handshake(packet->tuple->protocol) ||
+	       (packet->tcp_flags & (TCP_SYN | TCP_ACK | TCP_RST)) == TCP_SYN;
 }
 
 /* Only TC begins flows. */

@@ -113,7 +113,8 @@ extension Configuration {
             reader.refuse(node, "a mapping has a listen and a target")
             return nil
         }
-        let listen = value(listenField.value, "[HOSTIP:]PORT[-END][/tcp|/udp]", &reader) { text throws(MappingError) in
+        let listen = value(listenField.value, "[HOSTIP:]PORT[-END][/tcp|/udp|/sctp]", &reader) {
+            text throws(MappingError) in
             try Listen(parsing: text)
         }
         let target = value(targetField.value, "IP:PORT[-END]", &reader) { text throws(MappingError) in

@@ -88,7 +88,7 @@ extension PacketCondition {
         switch option {
         case "-p":
             transport = TransportProtocol(name: value)
-            return transport == .tcp || transport == .udp
+            return transport != nil
         case "-s": return Self.set(&source, to: try? IPPrefix(parsing: value))
         case "-d": return Self.set(&destination, to: try? IPPrefix(parsing: value))
         case "-i":

@@ -113,7 +113,7 @@ import Testing
             let request = conversation.request()
             try datapath.expectForwarded(request, as: conversation.forwarded(request.asReset))
             try datapath.open(moved)
-        case (.udp, _):
+        default:
             try datapath.expectPassed(conversation.reply(), at: way.hook, on: .container)
             try datapath.open(moved)
         }

@@ -18,6 +18,15 @@ import Testing
         try datapath.expectErrors(conversation, error)
     }
 
+    @Test(arguments: Family.allCases, kinds)
+    func `an error about an SCTP packet changes its addresses alone`(family: Family, error: ICMPErrorKind) throws {
+        let datapath = try TestDatapath([family.mapping("8080/sctp", to: "8080")])
+        let conversation = Conversation(family, .sctp)
+        try datapath.open(conversation)
+        try datapath.expectErrors(conversation, error)
+        try datapath.expectErrors(conversation, error, limit: family.headerLength + 8)
+    }
+
     @Test(arguments: Kind.all)
     func `an error from a router on the way keeps its sender`(kind: Kind) throws {
         let datapath = try TestDatapath()

@@ -175,7 +175,7 @@ extension TestDatapath {
 }
 
 /// Waits for a condition without keeping other tests from the thread.
-private func eventually(_ what: String, _ condition: () throws -> Bool) async throws {
+func eventually(_ what: String, _ condition: () throws -> Bool) async throws {
     let deadline = ContinuousClock.now + .seconds(10)
     while try !condition() {
         if ContinuousClock.now > deadline { throw TestingError.timedOut(what) }

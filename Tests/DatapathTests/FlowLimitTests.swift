@@ -118,7 +118,7 @@ extension TestDatapath {
     func openSilently(_ conversation: Conversation) throws {
         _ = try run([conversation.request(.syn).bytes], at: .tc)
         _ = try run([conversation.reply([.syn, .ack]).bytes], at: .tc, on: .container)
-        if conversation.transport == .tcp { _ = try run([conversation.request().bytes], at: .tc) }
+        if conversation.transport != .udp { _ = try run([conversation.request().bytes], at: .tc) }
     }
 
     /// How often a reason was counted.

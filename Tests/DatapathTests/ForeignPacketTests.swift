@@ -61,7 +61,7 @@ import Testing
         }
     }
 
-    @Test(arguments: Way.all, [0, 1, 2, 4, 33, 47, 50, 51, 58, 89, 103, 115, 132, 136, 253, 255] as [UInt8])
+    @Test(arguments: Way.all, [0, 1, 2, 4, 33, 47, 50, 51, 58, 89, 103, 115, 136, 139, 253, 255] as [UInt8])
     func `other protocols are left alone`(way: Way, number: UInt8) throws {
         let datapath = try TestDatapath()
         let conversation = Conversation(way, .udp)

@@ -77,7 +77,7 @@ struct CommandLineErrorTests {
             Self.wrong("map add 95-90 172.20.0.2:80", 64, "95-90"),
             Self.wrong("map add 90-95 172.20.0.2:80-90", 64, "90-95", "80-90"),
             Self.wrong("map add 90/icmp 172.20.0.2:80", 64, "icmp"),
-            Self.wrong("map add 90/sctp 172.20.0.2:80", 64, "SCTP"),
+            Self.wrong("map add 90/sctp 172.20.0.2:80", 64, "SCTP", "90", "80"),
             Self.wrong("map add 90 172.20.0.2:80 --allow 10.0.0.0/33", 64, "10.0.0.0/33"),
             Self.wrong("map add 90 172.20.0.2:80 --allow fd00::/8", 64, "fd00::/8"),
             Self.wrong("map add 224.0.0.1:90 172.20.0.2:80", 64, "multicast"),

@@ -17,7 +17,7 @@ struct tuple {
 	struct address destination;
 	__be16 source_port;
 	__be16 destination_port;
-	__u8 protocol; /* IPPROTO_TCP or IPPROTO_UDP */
+	__u8 protocol; /* IPPROTO_TCP, IPPROTO_UDP or IPPROTO_SCTP */
 	__u8 zero[3];
 } __attribute__((aligned(8)));
 

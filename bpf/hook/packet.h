@@ -52,9 +52,9 @@ struct packet {
 	__u32 transport_offset; /* from the start of the frame */
 	__u32 ip_length;        /* bytes of the IP packet with its headers; all segments of a GSO packet */
 	__u32 headers_length;   /* bytes of the IP and transport headers */
-	__u8 tcp_flags;         /* as on the wire, 0 for other protocols */
+	__u8 tcp_flags;         /* as on the wire; SCTP's are those that mean the same (net/sctp.h), UDP has none */
 	bool is_ipv4;
-	bool udp_without_checksum;
+	bool without_checksum; /* that covers the addresses: UDP with none, and SCTP */
 	/* STAGE_FRAGMENT alone (net/fragment.h): */
 	bool is_first_fragment; /* others follow */
 	bool is_later_fragment; /* no transport header, no ports of its own */

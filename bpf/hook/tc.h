@@ -45,11 +45,16 @@ static __always_inline bool tc_packet_is_for_host(struct packet *packet)
 	return skb->pkt_type == 0 /* PACKET_HOST */ && !skb->vlan_present;
 }
 
-/* Bytes of the longest IP packet that leaves when this one is segmented. */
+/* gso_size of a GSO packet whose segments are as long as its sender has made each of them: SCTP (Linux, GSO_BY_FRAGS). */
+#define TC_GSO_BY_FRAGMENTS 0xffff
+
+/* Bytes of the longest IP packet that leaves when this one is segmented; 0: not known, its sender has minded the MTU. */
 static __always_inline __u32 tc_packet_wire_length(struct packet *packet)
 {
 	struct __sk_buff *skb = packet->context;
 
+	if (skb->gso_size == TC_GSO_BY_FRAGMENTS)
+		return 0;
 	return skb->gso_size ? skb->gso_size + packet->headers_length : packet->ip_length;
 }
 

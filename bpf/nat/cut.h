@@ -79,6 +79,18 @@ static __always_inline __u64 cut_sum_payload(struct cut *cut)
 	return sum;
 }
 
+/* Nothing here can compute a CRC that was left to a device (net/sctp.h). */
+static __always_inline bool cut_has_crc(struct cut *cut)
+{
+	__u32 offset = ETH_HLEN + cut->header_length;
+	struct sctp_header *sctp;
+
+	if (offset > ETH_HLEN + 60)
+		return false;
+	sctp = (void *)cut->frame + offset;
+	return !sctp_checksum_is_partial(sctp);
+}
+
 /* A local sender left the checksum to a device (CHECKSUM_PARTIAL): the field holds the sum of the pseudo header. A finished
  * checksum that looks the same comes out as it was. */
 __noinline int cut_complete_checksum(void)
@@ -94,6 +106,8 @@ __noinline int cut_complete_checksum(void)
 	ip = cut_header(cut);
 	if (cut->place & (IPV4_MORE_FRAGMENTS | IPV4_FRAGMENT_OFFSET))
 		return 0;
+	if (ip->protocol == IPPROTO_SCTP)
+		return cut_has_crc(cut) ? 0 : -1;
 	offset = cut->header_length + (ip->protocol == IPPROTO_TCP ? TCP_CHECKSUM_OFFSET : UDP_CHECKSUM_OFFSET);
 	if (offset > 60 + TCP_CHECKSUM_OFFSET)
 		return -1;

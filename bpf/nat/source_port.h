@@ -109,7 +109,7 @@ static __noinline int source_port_find(struct __sk_buff *skb)
 	struct port_search search = {.skb = skb};
 	__u32 ports;
 
-	if (!scratch)
+	if (!scratch || scratch->request.original.protocol == IPPROTO_SCTP) /* keeps its ports (net/sctp.h) */
 		return -1;
 	scratch->candidate = scratch->request.reply;
 	ports = scratch->request.last_port - scratch->request.first_port + 1;

@@ -28,7 +28,7 @@ struct sweep_step {
 
 static __always_inline __u32 flow_timeout(const struct flow *flow, struct flow_state state, const struct timeouts *timeouts)
 {
-	if (flow->original.tuple.protocol != IPPROTO_TCP)
+	if (!protocol_has_handshake(flow->original.tuple.protocol))
 		return timeouts->udp;
 	if (flow_is_closing(flow) || flow->life.flags & FLOW_PATTERN)
 		return timeouts->tcp_closing;
@@ -50,8 +50,8 @@ static __always_inline bool flow_is_idle(const struct flow *flow, struct flow_st
 /* The pattern of a connection that is established lives on however long that is silent. */
 static __always_inline void flow_keep_pattern(const struct flow *flow, struct flow_state state, const struct sweep_step *step)
 {
-	bool lasts = flow->original.tuple.protocol == IPPROTO_TCP && state.phase == FLOW_OPEN && !flow_is_closing(flow) &&
-		     !(flow->life.flags & FLOW_PATTERN);
+	bool lasts = protocol_has_handshake(flow->original.tuple.protocol) && state.phase == FLOW_OPEN &&
+		     !flow_is_closing(flow) && !(flow->life.flags & FLOW_PATTERN);
 
 	pattern_keep(flow, lasts ? step->now : flow_last_seen(flow));
 }
@@ -63,7 +63,8 @@ static __always_inline bool flush_wants(const struct flush_request *request, con
 		(request->patterns && flow->life.flags & FLOW_PATTERN));
 }
 
-/* A flow of this host's own connection need not be: without it, the stack itself answers both ends. */
+/* A flow of this host's own connection need not be: without it, the stack itself answers both ends. An association cannot be
+ * (net/sctp.h): it ends. */
 static __always_inline bool flow_can_be_cut(const struct flow *flow)
 {
 	return flow->original.tuple.protocol == IPPROTO_TCP && !(flow->life.flags & (FLOW_PATTERN | FLOW_OF_HOST));

@@ -38,7 +38,7 @@ static __always_inline __u32 packet_seen(const struct packet *packet)
 {
 	__u32 seen = SEEN_ANY;
 
-	if (packet->tuple->protocol != IPPROTO_TCP)
+	if (!protocol_has_handshake(packet->tuple->protocol))
 		return seen;
 	if (packet->tcp_flags & TCP_SYN)
 		seen |= SEEN_SYN;
@@ -52,10 +52,10 @@ static __always_inline __u32 packet_seen(const struct packet *packet)
 }
 
 /* UDP is open once both sides have sent; TCP once the client has acknowledged the server's SYN, and again when anything but a
- * RST follows a RST. */
+ * RST follows a RST; SCTP likewise, by the chunks that mean that (net/sctp.h). */
 static __always_inline bool flow_may_open(const struct flow *flow, const struct packet *packet, enum direction direction)
 {
-	if (packet->tuple->protocol != IPPROTO_TCP)
+	if (!protocol_has_handshake(packet->tuple->protocol))
 		return READ_ONCE((direction == DIRECTION_REPLY ? &flow->original : &flow->reply)->seen);
 	if ((packet->tcp_flags & (TCP_ACK | TCP_RST)) != TCP_ACK)
 		return false;

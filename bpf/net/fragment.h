@@ -5,13 +5,6 @@
 
 #include "parse.h"
 
-/* What is fragmented and translated: protocols whose first fragment has ports. RFC 8200 lets the next header of later fragments
- * differ from the first's; nobody sends such, and they are left to the stack. */
-static __always_inline bool fragment_protocol_has_ports(__u8 protocol)
-{
-	return protocol == IPPROTO_TCP || protocol == IPPROTO_UDP;
-}
-
 /* The first fragment does not hold all of the TCP header, or a later one begins within it: made to get past filters that look
  * at first fragments (RFC 1858, RFC 3128, RFC 7112). */
 static __always_inline bool fragment_is_tiny(const struct packet *packet, const struct tcphdr *tcp, __u32 available)
@@ -26,7 +19,7 @@ static __always_inline enum parse_result fragment_parse_later(struct packet *pac
 	packet->is_tiny_fragment = packet->tuple->protocol == IPPROTO_TCP && offset < sizeof(struct tcphdr);
 	packet->headers_length = packet->transport_offset - ETH_HLEN;
 	packet->tcp_flags = 0;
-	packet->udp_without_checksum = false;
+	packet->without_checksum = false;
 	packet->tuple->source_port = 0;
 	packet->tuple->destination_port = 0;
 	/* Beyond what a datagram can be: "ping of death". */
@@ -48,7 +41,7 @@ static __always_inline enum parse_result fragment_parse_first(struct packet *pac
 	packet->is_tiny_fragment = true;
 	packet->headers_length = packet->transport_offset - ETH_HLEN;
 	packet->tcp_flags = 0;
-	packet->udp_without_checksum = false;
+	packet->without_checksum = false;
 	packet->tuple->source_port = ports->source;
 	packet->tuple->destination_port = ports->dest;
 	return PARSE_OK;
@@ -64,7 +57,7 @@ static __always_inline enum parse_result fragment_parse_ipv4(struct packet *pack
 	header_length = ip->ihl * 4;
 	if (!packet_set_length(packet, bpf_ntohs(ip->tot_len), header_length))
 		return PARSE_MALFORMED;
-	if (!fragment_protocol_has_ports(ip->protocol))
+	if (!protocol_has_ports(ip->protocol))
 		return PARSE_FOREIGN;
 	packet->is_ipv4 = true;
 	packet->transport_offset = ETH_HLEN + header_length;
@@ -89,7 +82,8 @@ static __always_inline enum parse_result fragment_parse_ipv6(struct packet *pack
 		return PARSE_MALFORMED;
 	if (!packet_set_length(packet, bpf_ntohs(ip->payload_len) + sizeof(*ip), header_length))
 		return PARSE_MALFORMED;
-	if (!fragment_protocol_has_ports(fragment->next_header))
+	/* RFC 8200 lets the next header of later fragments differ from the first's; nobody sends such. */
+	if (!protocol_has_ports(fragment->next_header))
 		return PARSE_FOREIGN;
 	packet->is_ipv4 = false;
 	packet->transport_offset = ETH_HLEN + header_length;

@@ -41,6 +41,18 @@ enum tcp_flag {
 #define PORT_FIRST_UNPRIVILEGED 1024
 #define PORT_LAST 65535
 
+/* Whose headers begin with ports. */
+static __always_inline bool protocol_has_ports(__u8 protocol)
+{
+	return protocol == IPPROTO_TCP || protocol == IPPROTO_UDP || protocol == IPPROTO_SCTP;
+}
+
+/* Whose flows begin and end with packets that say so. */
+static __always_inline bool protocol_has_handshake(__u8 protocol)
+{
+	return protocol == IPPROTO_TCP || protocol == IPPROTO_SCTP;
+}
+
 /* The first 8 bytes of either ICMP. */
 struct icmp_header {
 	__u8 type;

@@ -94,7 +94,7 @@ static __always_inline bool quote_read_ports(struct quote *quote)
 {
 	struct udphdr *transport = quote_transport(quote); /* TCP's ports stand in the same place */
 
-	if (!transport || (quote->tuple.protocol != IPPROTO_TCP && quote->tuple.protocol != IPPROTO_UDP))
+	if (!transport || !protocol_has_ports(quote->tuple.protocol))
 		return false;
 	quote->tuple.destination_port = transport->source;
 	quote->tuple.source_port = transport->dest;
@@ -137,7 +137,7 @@ static __always_inline void quote_write_transport(struct quote *quote, const str
 	if (tuple->protocol == IPPROTO_TCP) {
 		if (quote->length >= quote->transport + TCP_CHECKSUM_OFFSET + sizeof(tcp->check))
 			tcp->check = checksum_apply(tcp->check, delta);
-	} else if (udp->check) {
+	} else if (tuple->protocol == IPPROTO_UDP && udp->check) {
 		udp->check = checksum_apply(udp->check, delta) ?: 0xffff;
 	}
 }

@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR MIT */
-/* Ethernet → IPv4 or IPv6 → TCP, UDP or an ICMP error. Fills in struct packet; changes nothing. */
+/* Ethernet → IPv4 or IPv6 → TCP, UDP, SCTP or an ICMP error. Fills in struct packet; changes nothing. */
 #ifndef FASTNAT_NET_PARSE_H
 #define FASTNAT_NET_PARSE_H
 
 #include "address.h"
+#include "sctp.h"
 
 enum parse_result {
 	PARSE_OK,
-	PARSE_FOREIGN,   /* well, but no TCP or UDP over IP: not ours */
+	PARSE_FOREIGN,   /* well, but no TCP, UDP or SCTP over IP: not ours */
 	PARSE_MALFORMED, /* left to the stack, counted */
 	PARSE_FRAGMENT,  /* left to the stack, counted */
 	PARSE_ERROR,     /* an ICMP error, about a packet that may be ours */
@@ -16,7 +17,7 @@ enum parse_result {
 /* Protocols that are read further. ICMP is TC's alone: at XDP it is foreign. */
 static __always_inline bool protocol_is_known(const struct packet *packet, __u8 protocol, __u8 icmp)
 {
-	return protocol == IPPROTO_TCP || protocol == IPPROTO_UDP || (packet->hook == HOOK_TC && protocol == icmp);
+	return protocol_has_ports(protocol) || (packet->hook == HOOK_TC && protocol == icmp);
 }
 
 static __always_inline enum parse_result parse_icmp(struct packet *packet, const struct icmp_header *icmp, __u32 available)
@@ -35,6 +36,7 @@ static __always_inline enum parse_result parse_icmp(struct packet *packet, const
 
 static __always_inline enum parse_result parse_transport(struct packet *packet, void *transport, __u32 available)
 {
+	struct sctp_header *sctp = transport;
 	struct udphdr *udp = transport;
 	struct tcphdr *tcp = transport;
 
@@ -45,7 +47,7 @@ static __always_inline enum parse_result parse_transport(struct packet *packet, 
 			return PARSE_MALFORMED;
 		packet->tcp_flags = ((__u8 *)tcp)[TCP_FLAGS_OFFSET];
 		packet->headers_length = packet->transport_offset - ETH_HLEN + tcp->doff * 4;
-		packet->udp_without_checksum = false;
+		packet->without_checksum = false;
 	} else if (packet->tuple->protocol == IPPROTO_UDP) {
 		if (available < sizeof(*udp) || (void *)(udp + 1) > packet->data_end)
 			return PARSE_MALFORMED;
@@ -54,7 +56,13 @@ static __always_inline enum parse_result parse_transport(struct packet *packet, 
 			return PARSE_MALFORMED;
 		packet->tcp_flags = 0;
 		packet->headers_length = packet->transport_offset - ETH_HLEN + sizeof(*udp);
-		packet->udp_without_checksum = !udp->check;
+		packet->without_checksum = !udp->check;
+	} else if (packet->tuple->protocol == IPPROTO_SCTP) {
+		if (available < sizeof(*sctp) || (void *)(sctp + 1) > packet->data_end)
+			return PARSE_MALFORMED;
+		packet->tcp_flags = sctp_flags(sctp);
+		packet->headers_length = packet->transport_offset - ETH_HLEN + SCTP_COMMON_BYTES;
+		packet->without_checksum = true;
 	} else {
 		return parse_icmp(packet, transport, available);
 	}

@@ -4,6 +4,7 @@
 #define FASTNAT_NET_REWRITE_H
 
 #include "checksum.h"
+#include "sctp.h"
 
 /* What to write. Copied out of a flow, so that a flow that changes meanwhile cannot tear it. */
 struct rewrite {
@@ -96,7 +97,7 @@ static __always_inline bool rewrite_checksum_xdp(struct packet *packet, const st
 		if ((void *)(tcp + 1) > packet->data_end)
 			return false;
 		tcp->check = checksum_apply(tcp->check, delta);
-	} else if (!packet->udp_without_checksum) {
+	} else if (!packet->without_checksum) {
 		struct udphdr *udp = transport;
 
 		if ((void *)(udp + 1) > packet->data_end)
@@ -115,9 +116,12 @@ static __always_inline bool rewrite_checksum(struct packet *packet, const struct
 	if (packet->tuple->protocol == IPPROTO_TCP)
 		return tc_checksum_update(packet, packet->transport_offset + TCP_CHECKSUM_OFFSET, rewrite->address_delta,
 					  rewrite->port_delta, 0);
-	return packet->udp_without_checksum ||
-	       tc_checksum_update(packet, packet->transport_offset + UDP_CHECKSUM_OFFSET, rewrite->address_delta,
-				  rewrite->port_delta, BPF_F_MARK_MANGLED_0);
+	if (!packet->without_checksum)
+		return tc_checksum_update(packet, packet->transport_offset + UDP_CHECKSUM_OFFSET, rewrite->address_delta,
+					  rewrite->port_delta, BPF_F_MARK_MANGLED_0);
+	if (!packet->is_ipv4) /* whose header has a checksum that makes up for the addresses */
+		tc_checksum_follow(packet, rewrite->address_delta);
+	return true;
 }
 
 /* At XDP, true when the transport checksum is for somebody behind us to complete: TC must take the packet. */
@@ -129,6 +133,11 @@ static __always_inline bool packet_checksum_is_partial(struct packet *packet)
 		struct tcphdr *tcp = transport;
 
 		return (void *)(tcp + 1) > packet->data_end || checksum_is_partial(packet, tcp->check);
+	}
+	if (packet->tuple->protocol == IPPROTO_SCTP) {
+		struct sctp_header *sctp = transport;
+
+		return (void *)(sctp + 1) > packet->data_end || sctp_checksum_is_partial(sctp);
 	}
 	struct udphdr *udp = transport;
 

@@ -108,8 +108,7 @@ static __always_inline bool ip_header_replace(struct packet *packet, const struc
 /* What neither family's packet can say in the other: IPv4 options, and UDP without a checksum in IPv6. */
 static __always_inline bool packet_is_translatable(const struct packet *packet)
 {
-	return !packet->is_ipv4 ||
-	       (packet->transport_offset == ETH_HLEN + sizeof(struct iphdr) && !packet->udp_without_checksum);
+	return !packet->is_ipv4 || (packet->transport_offset == ETH_HLEN + sizeof(struct iphdr) && !packet->without_checksum);
 }
 
 /* false: the packet is now half translated and must be dropped. */

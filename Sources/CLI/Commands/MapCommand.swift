@@ -16,12 +16,12 @@ struct MapAddCommand: ParsableCommand {
         commandName: "add",
         abstract: "Publish a port, a range of ports, or a file of them: all or nothing.",
         discussion: """
-            LISTEN is [HOSTIP:]PORT[-END][/tcp|/udp], TARGET is IP:PORT[-END]; IPv6 addresses stand in brackets. Without HOSTIP, \
+            LISTEN is [HOSTIP:]PORT[-END][/tcp|/udp|/sctp], TARGET is IP:PORT[-END]; IPv6 addresses stand in brackets. Without HOSTIP, \
             every local address is meant, also those that are added later. A range is one mapping: the target's range is as \
             long, or a single port for all.
             """)
 
-    @Argument(help: "[HOSTIP:]PORT[-END][/tcp|/udp]")
+    @Argument(help: "[HOSTIP:]PORT[-END][/tcp|/udp|/sctp]")
     var listen: String?
 
     @Argument(help: "IP:PORT[-END]")
@@ -98,7 +98,7 @@ struct MapRemoveCommand: ParsableCommand {
         abstract: "Remove a mapping, or all of an owner.",
         discussion: "New connections stop at once. Established TCP connections drain, or are cut; UDP flows end.")
 
-    @Argument(help: "[HOSTIP:]PORT[-END][/tcp|/udp], as it was added")
+    @Argument(help: "[HOSTIP:]PORT[-END][/tcp|/udp|/sctp], as it was added")
     var listen: String?
 
     @Option(help: "Remove only what is this owner's: all of it, or what listens on LISTEN.")

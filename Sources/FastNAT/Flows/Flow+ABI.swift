@@ -25,7 +25,7 @@ extension FlowState {
         let isOpen = record.life.state.phase == FLOW_OPEN.rawValue
         if record.life.flags & FLOW_PATTERN.rawValue != 0 {
             self = .endpoint
-        } else if transport != .tcp {
+        } else if !transport.hasHandshake {
             self = isOpen ? .replied : .unreplied
         } else if (original | reply) & SEEN_RST.rawValue != 0 || original & reply & SEEN_FIN.rawValue != 0 {
             self = .closing
@@ -42,7 +42,7 @@ extension Timeouts {
         case .established: tcpOpen
         case .closing: tcpClosing
         case .unreplied, .replied: udp
-        case .endpoint: transport == .tcp ? tcpClosing : udp
+        case .endpoint: transport.hasHandshake ? tcpClosing : udp
         }
     }
 }

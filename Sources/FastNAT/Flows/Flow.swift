@@ -27,11 +27,11 @@ public struct FlowDirection: Sendable, Hashable {
 
 /// How far a flow has come.
 public enum FlowState: String, Sendable, Hashable {
-    /// TCP: the handshake is not complete.
+    /// TCP, SCTP: the handshake is not complete.
     case halfOpen = "half-open"
-    /// TCP: established; data may flow.
+    /// TCP, SCTP: established; data may flow.
     case established
-    /// TCP: ended by both sides, or reset.
+    /// TCP, SCTP: ended by both sides, or reset.
     case closing
     /// UDP: only the client has sent.
     case unreplied
@@ -43,7 +43,7 @@ public enum FlowState: String, Sendable, Hashable {
 
 /// A connection, or an exchange of datagrams, through a mapping.
 public struct Flow: Sendable, Hashable {
-    /// TCP or UDP.
+    /// TCP, UDP or SCTP.
     public let transport: TransportProtocol
     /// How far it has come.
     public let state: FlowState

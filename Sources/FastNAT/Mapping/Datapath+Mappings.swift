@@ -33,7 +33,8 @@ extension Datapath {
         }
     }
 
-    /// Removes mappings. Their UDP flows end, so that none outlives its target; their TCP connections drain or are cut.
+    /// Removes mappings. Their UDP flows end, so that none outlives its target; their TCP connections drain or are cut, their
+    /// SCTP associations drain or end.
     ///
     /// - Parameter owner: whose they must be; nil: whoever's.
     public func removeMappings(
@@ -79,7 +80,7 @@ extension Datapath {
     /// is to be cut.
     func carryOut(_ change: MappingChange, _ ending: FlowEnding = .drain, _ rest: () throws -> Void = {}) throws {
         try maps.carryOut(change, rest)
-        for entry in change.gone where ending == .cut || entry.mapping.listen.transport != .tcp {
+        for entry in change.gone where ending == .cut || !entry.mapping.listen.transport.hasHandshake {
             _ = try flush(mapping: entry.id, ending)
         }
     }

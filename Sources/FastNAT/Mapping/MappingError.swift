@@ -22,8 +22,10 @@ public enum MappingError: Error, Hashable, Sendable {
     case rangeLengthMismatch(listen: PortRange, target: PortRange)
     /// An allowed network is of another family than the mapping, so it could never match.
     case allowFamilyMismatch(IPPrefix, mapping: IPFamily)
-    /// The mapping is for SCTP.
-    case sctpUnsupported
+    /// The target of an SCTP mapping has other ports than those that are published.
+    case sctpPorts(listen: PortRange, target: PortRange)
+    /// The target of an SCTP mapping is of another family.
+    case sctpFamilies
     /// A text cannot name an owner.
     case invalidOwner(String, problem: String)
     /// Two mappings claim the same port.
@@ -53,7 +55,7 @@ extension MappingError: CustomStringConvertible {
         case .reversedPorts(let first, let last):
             return "the range \(first)-\(last) ends before it begins; write \(last)-\(first)"
         case .unknownProtocol(let text):
-            return "\(quoted(text)) is not a protocol that can be mapped; write tcp or udp"
+            return "\(quoted(text)) is not a protocol that can be mapped; write tcp, udp or sctp"
         case .malformed(let part, let text, let problem):
             return "\(quoted(text)): \(problem); write \(part.rawValue)"
         case .unusableListenAddress(let address, let kind):
@@ -66,9 +68,12 @@ extension MappingError: CustomStringConvertible {
         case .allowFamilyMismatch(let prefix, let family):
             return "the allowed network \(prefix) can never match in an \(family) mapping; "
                 + "give \(family) networks only"
-        case .sctpUnsupported:
-            return "SCTP cannot be mapped yet: its CRC32c covers the ports, so changing one means reading the whole "
-                + "packet again, which the datapath does not do; map tcp or udp"
+        case .sctpPorts(let listen, let target):
+            return "SCTP cannot be mapped from \(listen) to \(target): its CRC32c covers the ports and the datapath cannot "
+                + "compute one, so ports stay; let the program listen on \(listen), or publish \(target)"
+        case .sctpFamilies:
+            return "SCTP cannot be mapped between IPv4 and IPv6: its packets name addresses of their family; give a "
+                + "target of the family that is listened on"
         case .invalidOwner(let text, let problem):
             return "\(quoted(text)) cannot name an owner: \(problem); write a short text like docker:4c01db0b339c"
         case .overlap(let mapping, let other):

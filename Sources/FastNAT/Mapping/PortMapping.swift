@@ -14,12 +14,15 @@ public struct PortMapping: Sendable, Hashable {
     /// A mapping of checked parts. A listen part without an address takes the target's family; with one, it may be of the other
     /// family than the target.
     ///
-    /// - Throws: when the parts do not fit together, or for SCTP.
+    /// - Throws: when the parts do not fit together.
     public init(listen: Listen, target: Target, allow: [IPPrefix] = []) throws(MappingError) {
-        guard listen.transport != .sctp else { throw .sctpUnsupported }
         let family = listen.family ?? target.address.family
         guard target.ports.count == 1 || target.ports.count == listen.ports.count else {
             throw .rangeLengthMismatch(listen: listen.ports, target: target.ports)
+        }
+        if listen.transport == .sctp {
+            guard target.ports == listen.ports else { throw .sctpPorts(listen: listen.ports, target: target.ports) }
+            guard target.address.family == family else { throw .sctpFamilies }
         }
         for prefix in allow where prefix.family != family { throw .allowFamilyMismatch(prefix, mapping: family) }
         if listen.family == nil {

@@ -4,6 +4,9 @@ public enum TransportProtocol: UInt8, Sendable, Hashable, CaseIterable {
     case udp = 17
     case sctp = 132
 
+    /// Whether its flows begin and end with packets that say so.
+    var hasHandshake: Bool { self != .udp }
+
     /// The name in mappings, such as `tcp`.
     public var name: String {
         switch self {

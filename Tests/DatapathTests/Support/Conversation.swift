@@ -18,12 +18,13 @@ struct Conversation {
     var uplinkMAC: Packet.MAC = "02:00:00:00:01:01"
     var containerMAC: Packet.MAC = "02:00:00:00:02:01"
 
-    /// A conversation through port 8080, that `Family.standardMappings` leads to port 80 of the target.
+    /// A conversation through port 8080, that `Family.standardMappings` leads to port 80 of the target, and a mapping of SCTP to
+    /// port 8080.
     init(_ family: Family, _ transport: Transport, clientPort: UInt16 = 40_000) {
         self.transport = transport
         client = Packet.Endpoint(family.client, port: clientPort)
         published = Packet.Endpoint(family.host, port: 8080)
-        target = Packet.Endpoint(family.target, port: 80)
+        target = Packet.Endpoint(family.target, port: transport == .sctp ? 8080 : 80)
     }
 
     init(_ way: Way, _ transport: Transport) { self.init(way.family, transport) }
@@ -39,12 +40,16 @@ struct Conversation {
 
     /// From the client, at the uplink.
     func request(_ flags: Packet.TCPFlags = .ack, payload: [UInt8] = [], options: [UInt8] = []) -> Packet {
-        packet(from: client, to: published, flags, payload, options).with { $0.link = (clientMAC, uplinkMAC) }
+        transport.packet(from: client, to: published, flags, options: options, payload: payload).with {
+            $0.link = (clientMAC, uplinkMAC)
+        }
     }
 
     /// From the target, at the device towards containers.
     func reply(_ flags: Packet.TCPFlags = .ack, payload: [UInt8] = [], options: [UInt8] = []) -> Packet {
-        packet(from: target, to: seenClient, flags, payload, options).with { $0.link = (targetMAC, containerMAC) }
+        transport.packet(from: target, to: seenClient, flags, options: options, payload: payload).with {
+            $0.link = (targetMAC, containerMAC)
+        }
     }
 
     /// What must become of a request.
@@ -68,16 +73,6 @@ struct Conversation {
     }
 
     private var seenClient: Packet.Endpoint { Packet.Endpoint(client.address, port: translatedPort ?? client.port) }
-
-    private func packet(
-        from source: Packet.Endpoint, to destination: Packet.Endpoint, _ flags: Packet.TCPFlags, _ payload: [UInt8],
-        _ options: [UInt8]
-    ) -> Packet {
-        switch transport {
-        case .tcp: .tcp(from: source, to: destination, flags, options: options, payload: payload)
-        case .udp: .udp(from: source, to: destination, payload: payload)
-        }
-    }
 }
 
 extension Family {

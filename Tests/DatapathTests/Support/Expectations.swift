@@ -145,12 +145,13 @@ extension TestDatapath {
         }
     }
 
-    /// Begins a conversation: a TCP handshake, or a datagram each way. At TC, where alone that can be.
+    /// Begins a conversation: a handshake, or a datagram each way. At TC, where alone that can be.
     func open(_ conversation: Conversation, sourceLocation: SourceLocation = #_sourceLocation) throws {
-        let isTCP = conversation.transport == .tcp
         try expectForwarded(conversation, conversation.request(.syn), sourceLocation: sourceLocation)
         try expectReturned(conversation, conversation.reply([.syn, .ack]), sourceLocation: sourceLocation)
-        if isTCP { try expectForwarded(conversation, conversation.request(), sourceLocation: sourceLocation) }
+        if conversation.transport != .udp {
+            try expectForwarded(conversation, conversation.request(), sourceLocation: sourceLocation)
+        }
     }
 
     /// The states of all flows.

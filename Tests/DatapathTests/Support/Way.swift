@@ -14,9 +14,37 @@ enum Side {
     case container
 }
 
-/// TCP or UDP.
-enum Transport: String, CaseIterable {
-    case tcp, udp
+/// TCP, UDP or, where a test says so, SCTP.
+enum Transport: String {
+    case tcp, udp, sctp
+
+    /// Those whose ports are translated.
+    static let allCases: [Transport] = [.tcp, .udp]
+
+    /// A packet; of SCTP, with the chunk that means what the flags do.
+    func packet(
+        from source: Packet.Endpoint, to destination: Packet.Endpoint, _ flags: Packet.TCPFlags,
+        options: [UInt8] = [], payload: [UInt8]
+    ) -> Packet {
+        switch self {
+        case .tcp: .tcp(from: source, to: destination, flags, options: options, payload: payload)
+        case .udp: .udp(from: source, to: destination, payload: payload)
+        case .sctp: .sctp(from: source, to: destination, Packet.SCTPChunk(flags), payload: payload)
+        }
+    }
+}
+
+extension Packet.SCTPChunk {
+    fileprivate init(_ flags: Packet.TCPFlags) {
+        self =
+            switch flags {
+            case .syn: .initiate
+            case [.syn, .ack]: .initiateAck
+            case .rst: .abort
+            case [.fin, .ack]: .shutdown
+            default: .data
+            }
+    }
 }
 
 /// An address family, and the addresses that the test network gives it.

@@ -34,15 +34,14 @@ import Testing
         ("80 172.17.0.2:80 allow=2001:db8::/32", "2001:db8::/32 can never match in an IPv4 mapping"),
         ("8000-8009 172.17.0.2:80-81", "8000-8009 is 10 ports but the target's 80-81 is 2"),
         ("80 172.17.0.2:80-81", "80 is 1 ports but"),
-        ("9/sctp 172.17.0.2:9", "its CRC32c covers the ports"),
+        ("9/sctp 172.17.0.2:10", "from 9 to 10: its CRC32c covers the ports"),
+        ("9-11/sctp 172.17.0.2:9", "let the program listen on 9-11, or publish 9"),
+        ("9-11/sctp 172.17.0.2:10-12", "from 9-11 to 10-12"),
+        ("[::]:9/sctp 172.17.0.2:9", "between IPv4 and IPv6"),
     ])
     func `a wrong mapping is refused with its reason`(text: String, reason: String) {
         let error = #expect(throws: MappingError.self) { try PortMapping(parsing: text) }
         #expect(error?.description.contains(reason) == true, "\(String(describing: error))")
-    }
-
-    @Test func `SCTP has an error of its own`() {
-        #expect(throws: MappingError.sctpUnsupported) { try PortMapping(parsing: "9/sctp 172.17.0.2:9") }
     }
 
     @Test(arguments: [
