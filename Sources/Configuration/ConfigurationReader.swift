@@ -108,7 +108,10 @@ extension Configuration {
     // MARK: Mappings
 
     private mutating func mapping(_ node: Node, _ reader: inout YAMLReader) -> DesiredState.Mapping? {
-        guard let fields = reader.fields(of: node, ["listen", "target", "allow", "force"]) else { return nil }
+        guard
+            let fields = reader.fields(
+                of: node, ["listen", "target", "allow", "force"] + FlowLimit.allCases.map(\.rawValue))
+        else { return nil }
         guard let listenField = fields["listen"], let targetField = fields["target"] else {
             reader.refuse(node, "a mapping has a listen and a target")
             return nil
@@ -122,15 +125,31 @@ extension Configuration {
         }
         let allow = fields["allow"].map { field in networks(field.value, &reader) } ?? []
         let force = fields["force"].flatMap { reader.flag($0.value) } ?? false
+        let limits = limits(fields.mapValues(\.value), &reader)
         guard let listen, let target else { return nil }
         do throws(MappingError) {
-            let mapping = try PortMapping(listen: listen, target: target, allow: allow)
+            let mapping = try PortMapping(listen: listen, target: target, allow: allow, limits: limits)
             note(.mapping(mapping), at: Position(node))
             return .init(mapping, force: force)
         } catch {
             reader.refuse(node, error.description)
             return nil
         }
+    }
+
+    private func limits(_ values: [String: Node], _ reader: inout YAMLReader) -> FlowLimits {
+        var limits = FlowLimits()
+        for limit in FlowLimit.allCases {
+            guard let node = values[limit.rawValue], let text = reader.text(node, "a limit like 100 or 10/s") else {
+                continue
+            }
+            do throws(MappingError) {
+                try limits.set(limit, to: text)
+            } catch {
+                reader.refuse(node, error.description)
+            }
+        }
+        return limits
     }
 
     private func refuseOverlaps(_ mappings: [(Node, DesiredState.Mapping)], _ reader: inout YAMLReader) {

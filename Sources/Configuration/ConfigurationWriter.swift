@@ -34,6 +34,9 @@ extension Configuration {
         if !mapping.allow.isEmpty {
             fields.append("allow: [\(mapping.allow.map { scalar($0.description) }.joined(separator: ", "))]")
         }
+        for limit in FlowLimit.allCases {
+            if let text = mapping.limits.text(limit) { fields.append("\(limit.rawValue): \(text)") }
+        }
         if entry.force { fields.append("force: true") }
         return fields
     }

@@ -45,6 +45,8 @@ public enum RuleExport {
     private static func left(_ mappings: [PortMapping], _ family: IPFamily) -> [String] {
         mappings.filter { $0.family == family && $0.target.address.family != family }
             .map { "# netfilter does not translate between families: \($0)" }
+            + ordered(mappings, family).filter { !$0.limits.isEmpty }
+            .map { "# these rules do not limit flows: \($0)" }
     }
 
     /// A rule for each; nil: everybody.

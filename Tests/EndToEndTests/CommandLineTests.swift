@@ -34,7 +34,7 @@ struct CommandLineTests {
         let mappings = try scene.list("map")
         let keys: Set = [
             "protocol", "address", "port", "portEnd", "target", "targetPort", "targetPortEnd", "allow", "owner",
-            "packets", "bytes", "flows",
+            "packets", "bytes", "flows", "limitFlows", "limitRate", "limitFlowsPerSource", "limitRatePerSource",
         ]
         for mapping in mappings { #expect(Set(mapping.keys) == keys) }
         let (tcp, udp) = (mappings[0], mappings[1])

@@ -1,4 +1,5 @@
 import FastNATTesting
+import Foundation
 import Testing
 
 @Suite("Masquerading", .enabled(if: isRoot, "needs root"))
@@ -209,7 +210,8 @@ struct MasqueradeTests {
         let scene = try Scene(.fastnatTC, Topology.Options(.bridge))
         try scene.run(
             "masquerade", "add", "172.20.0.0/24", "--iface", "eth0", "--to", "192.0.2.1", "--ports", "32768-60999",
-            "--type", "eim", "--exempt", "10.0.0.0/8", "192.168.0.0/16")
+            "--limit-flows-per-source", "512", "--limit-rate", "90/m", "--type", "eim", "--exempt", "10.0.0.0/8",
+            "192.168.0.0/16")
         try scene.path.masquerade(.v6)
         let listed = try scene.list("masquerade")
         let values = listed.map { object in
@@ -217,7 +219,10 @@ struct MasqueradeTests {
                 object[key].map { "\($0)" } ?? "missing"
             }.joined(separator: " ").replacing("\n", with: "").replacing("    ", with: "")
         }
-        #expect(values.count == 2 && listed.allSatisfy { $0.count == 10 })
+        #expect(values.count == 2 && listed.allSatisfy { $0.count == 14 })
+        #expect(listed[0]["limitFlowsPerSource"] as? Int == 512 && listed[0]["limitRate"] as? String == "90/m")
+        #expect(listed[1]["limitFlowsPerSource"] is NSNull && listed[1]["limitRate"] is NSNull)
+        #expect(try scene.run("masquerade", "list").output.contains(" rate=90/m,flows-per-source=512 "))
         #expect(values[0].hasPrefix("172.20.0.0/24 eth0 192.0.2.1 32768-60999 "))
         #expect(listed[0]["exempt"] as? [String] == ["10.0.0.0/8", "192.168.0.0/16"])
         #expect(values[0].hasSuffix(" eim address 0 0 0"))

@@ -5,6 +5,7 @@
 
 #include "address.h"
 #include "flow.h"
+#include "flow_limits.h"
 #include "fragment.h"
 #include "limits.h"
 #include "mapping.h"

@@ -29,11 +29,13 @@ enum flow_seen {
 };
 
 enum flow_flag {
-	FLOW_HOST_PORT = 1 << 0,   /* its replies come to an address and port of this host, which no socket may have */
-	FLOW_PATTERN = 1 << 1,     /* no flow but what others go by: the external port of a container's endpoint */
-	FLOW_ACCEPTS_ANY = 1 << 2, /* a pattern that lets in whoever sends to its external port */
-	FLOW_OF_HOST = 1 << 3,     /* of a socket of this host: only its port changes, the stack carries it */
-	FLOW_TRANSLATES = 1 << 4,  /* its sides are of different families */
+	FLOW_HOST_PORT = 1 << 0,         /* its replies come to an address and port of this host, which no socket may have */
+	FLOW_PATTERN = 1 << 1,           /* no flow but what others go by: the external port of a container's endpoint */
+	FLOW_ACCEPTS_ANY = 1 << 2,       /* a pattern that lets in whoever sends to its external port */
+	FLOW_OF_HOST = 1 << 3,           /* of a socket of this host: only its port changes, the stack carries it */
+	FLOW_TRANSLATES = 1 << 4,        /* its sides are of different families */
+	FLOW_COUNTED = 1 << 5,           /* it has a place among the flows of its mapping (nat/limit.h) */
+	FLOW_COUNTED_BY_SOURCE = 1 << 6, /* and among those of its source */
 };
 
 enum next_hop_flag {

@@ -17,6 +17,7 @@ struct mapping_key {
 enum mapping_flag {
 	MAPPING_RESTRICTED = 1 << 0,    /* only sources in mapping_sources may connect */
 	MAPPING_SINGLE_TARGET = 1 << 1, /* every port of the range goes to target_port */
+	MAPPING_LIMITED = 1 << 2,       /* its flows are limited (flow_limits) */
 };
 
 struct mapping {

@@ -19,6 +19,7 @@ enum masquerade_flag {
 		1 << 2,                 /* one external port for one source, whatever its destinations (RFC 4787, REQ-1) */
 	MASQUERADE_ACCEPT_ANY = 1 << 3, /* and whoever sends to it comes in (endpoint-independent filtering) */
 	MASQUERADE_ACCEPT_CONTACTED = 1 << 4, /* or whatever address it has sent to (address-dependent filtering) */
+	MASQUERADE_LIMITED = 1 << 5,          /* its flows are limited (flow_limits) */
 };
 
 struct masquerade {

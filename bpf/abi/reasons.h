@@ -22,6 +22,10 @@
 	X(NO_ROUTE, no_route, 1, "no route to the target or client, or forwarding is off") \
 	X(TABLE_FULL, table_full, 1, "the flow table is full") \
 	X(HALF_OPEN_FULL, half_open_full, 1, "too many half-open flows, and none found to give way") \
+	X(FLOW_LIMIT, flow_limit, 1, "as many flows live as --limit-flows allows") \
+	X(RATE_LIMIT, rate_limit, 1, "more flows began than --limit-rate allows") \
+	X(SOURCE_FLOW_LIMIT, source_flow_limit, 1, "as many flows of its source live as --limit-flows-per-source allows") \
+	X(SOURCE_RATE_LIMIT, source_rate_limit, 1, "more flows of its source began than --limit-rate-per-source allows") \
 	X(NO_FREE_PORT, no_free_port, 1, "no free source port towards the target") \
 	X(NO_ADDRESS, no_address, 1, "masqueraded, but the uplink has no address to send from") \
 	X(FLOW_RACE, flow_race, 1, "two CPUs made the same flow at once, or it went while the packet was handled") \

@@ -40,7 +40,7 @@ static __always_inline enum verdict packet_continue(struct packet *packet, enum 
 	return VERDICT_CONTINUE;
 }
 
-#define REASON_DROP_BIT(identifier, name, dropped, text) (dropped) << REASON_##identifier |
+#define REASON_DROP_BIT(identifier, name, dropped, text) (dropped##ULL) << REASON_##identifier |
 
 /* What the list of reasons (abi/reasons.h) says of a packet that is not forwarded. */
 static __always_inline enum verdict packet_refuse(struct packet *packet, enum reason reason)

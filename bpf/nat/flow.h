@@ -3,6 +3,7 @@
 #ifndef FASTNAT_NAT_FLOW_H
 #define FASTNAT_NAT_FLOW_H
 
+#include "limit.h"
 #include "source_port.h"
 
 /* A half's last_seen is rewritten when it is this old (ns): most packets write no timestamp. */
@@ -61,7 +62,8 @@ __noinline int flow_end(__u32 slot, __u32 phase, __u32 generation)
 	reply = tuple_hash(&flow->reply.tuple, layout.hash_seed);
 	flow_index_remove(original, entry_make(original, slot, DIRECTION_ORIGINAL, state.generation));
 	flow_index_remove(reply, entry_make(reply, slot, DIRECTION_REPLY, state.generation));
-	counters = mapping_counters_of(flow->original.mapping_id);
+	flow_leave_places(slot);
+	counters = mapping_counters_of(flow->original.mapping_id); /* last: then its id may be another mapping's */
 	if (counters && !(flow->life.flags & FLOW_PATTERN))
 		__sync_fetch_and_add(&counters->closed, 1);
 	if (state.phase == FLOW_HALF_OPEN)
@@ -264,19 +266,12 @@ static __always_inline void flow_publish(struct flow *flow)
 		__sync_fetch_and_add(&gauges->half_open, -1);
 }
 
-/* Makes the flow of the request in this CPU's scratch. REASON_NONE: the flow can be found; REASON_FLOW_RACE: as a rule it can,
- * another CPU has made it. */
-static __noinline int flow_create(struct __sk_buff *skb)
+static __always_inline enum reason flow_make(struct __sk_buff *skb, struct scratch *scratch)
 {
-	struct scratch *scratch = map_only_element(&scratches);
-	struct mapping_counters *counters;
-	enum reason reason;
+	enum reason reason = flow_admit();
 	struct flow *flow;
 	__u32 slot;
 
-	if (!scratch)
-		return REASON_TABLE_FULL;
-	reason = flow_admit();
 	if (reason != REASON_NONE)
 		return reason;
 	slot = flow_slot_allocate();
@@ -296,6 +291,24 @@ static __noinline int flow_create(struct __sk_buff *skb)
 		return reason;
 	}
 	flow_publish(flow);
+	return REASON_NONE;
+}
+
+/* Makes the flow of the request in this CPU's scratch. REASON_NONE: the flow can be found; REASON_FLOW_RACE: as a rule it can,
+ * another CPU has made it. */
+static __noinline int flow_create(struct __sk_buff *skb)
+{
+	struct scratch *scratch = map_only_element(&scratches);
+	struct mapping_counters *counters;
+	enum reason reason;
+
+	if (!scratch)
+		return REASON_TABLE_FULL;
+	reason = flow_make(skb, scratch);
+	if (reason != REASON_NONE) {
+		limits_return(&scratch->request.original, scratch->request.mapping_id, scratch->request.flags);
+		return reason;
+	}
 	if (scratch->request.flags & FLOW_PATTERN)
 		return REASON_NONE;
 	counters = mapping_counters_of(scratch->request.mapping_id);

@@ -254,6 +254,8 @@ __noinline int mapping_begin(struct __sk_buff *skb, enum side side)
 		return reason;
 	request_set_mapping(&scratch->request, &match);
 	reason = request_set_client(skb, &scratch->request, match.mapping, side);
+	if (reason == REASON_NONE && match.mapping->flags & MAPPING_LIMITED)
+		reason = limits_take();
 	if (reason == REASON_NONE)
 		reason = flow_create(skb);
 	if (reason == REASON_NONE && READ_ONCE(current->mappings_version) != version)

@@ -114,6 +114,52 @@ struct {
 	__type(value, __u8);
 } masquerade_exemptions SEC(".maps");
 
+/* mapping or masquerade id → how many flows it may have. Written by the loader. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, MAX_MAPPINGS + MAX_MASQUERADES);
+	__type(key, __u32);
+	__type(value, struct flow_limits);
+} flow_limits SEC(".maps");
+
+/* mapping or masquerade id → how many flows live that count. Atomic adds; 0 when the loader gives out the id. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, MAX_MAPPINGS + MAX_MASQUERADES);
+	__type(key, __u32);
+	__type(value, __u64);
+} limit_counts SEC(".maps");
+
+/* mapping or masquerade id → when it has used up what its rate allowed so far (ns; limit.h). Compare-and-exchange; zeroed by
+ * the loader when it gives out the id. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, MAX_MAPPINGS + MAX_MASQUERADES);
+	__type(key, __u32);
+	__type(value, __u64);
+} limit_dues SEC(".maps");
+
+/* hash of id and source → how many of its flows live that count. Written and freed by the datapath (limit.h). Full: both
+ * buckets of a source are; its flow is refused (REASON_SOURCE_FLOW_LIMIT). */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct flow_bucket);
+} source_counts SEC(".maps");
+
+/* hash of id and source → when it has used up what its rate allowed so far. Written by the datapath (limit.h). Full: in a
+ * source's bucket, the one goes that has used up least. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, SOURCE_DUE_BUCKETS);
+	__type(key, __u32);
+	__type(value, struct source_due_bucket);
+} source_dues SEC(".maps");
+
 /* mapping or masquerade id → counters of this CPU. Zeroed by the loader when it gives out the id. */
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);

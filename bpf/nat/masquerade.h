@@ -198,8 +198,13 @@ __noinline int masquerade_begin(struct __sk_buff *skb)
 	if (reason != REASON_NONE)
 		return reason;
 	request_set_masquerade(&scratch->request, rule);
-	if (rule->flags & MASQUERADE_ENDPOINT_INDEPENDENT)
+	if (rule->flags & MASQUERADE_LIMITED)
+		reason = limits_take();
+	if (reason == REASON_NONE && rule->flags & MASQUERADE_ENDPOINT_INDEPENDENT) {
 		reason = masquerade_bind(skb, rule->flags);
+		if (reason != REASON_NONE)
+			limits_return(&scratch->request.original, scratch->request.mapping_id, scratch->request.flags);
+	}
 	if (reason == REASON_NONE)
 		reason = flow_create(skb);
 	if (reason == REASON_NONE && READ_ONCE(current->mappings_version) != version)
@@ -217,12 +222,13 @@ static __always_inline bool pattern_find_open(struct tuple *tuple, struct flow_r
 	return flow_find(tuple, pattern) && pattern->flow->life.flags & FLOW_ACCEPTS_ANY;
 }
 
-/* Whether the rule that made the pattern is there still: one that a packet has made while its rule went lets nobody in. */
-static __always_inline bool pattern_has_rule(const struct flow *pattern)
+/* The rule that made the pattern; NULL when it is not there any more: a pattern that a packet has made while its rule went lets
+ * nobody in. */
+static __always_inline struct masquerade *pattern_rule(const struct flow *pattern)
 {
 	struct masquerade *rule = masquerade_find(&pattern->original.tuple.source);
 
-	return rule && rule->id == pattern->original.mapping_id;
+	return rule && rule->id == pattern->original.mapping_id ? rule : NULL;
 }
 
 /* Makes the flow that a packet from outside begins towards the external port of a container; the request in this CPU's scratch
@@ -233,6 +239,7 @@ __noinline int open_port_begin(struct __sk_buff *skb)
 	struct scratch *scratch = map_only_element(&scratches);
 	struct flow_reference pattern;
 	struct flow_request *request;
+	struct masquerade *rule;
 	enum reason reason;
 	__u32 version;
 
@@ -242,8 +249,10 @@ __noinline int open_port_begin(struct __sk_buff *skb)
 	request = &scratch->request;
 	scratch->candidate = request->original;
 	if (address_is_no_host(&request->original.source) || address_is_link_local(&request->original.source) ||
-	    !pattern_find_open(&scratch->candidate, &pattern) || !pattern_has_rule(pattern.flow) ||
-	    host_socket_takes(skb, &request->original))
+	    !pattern_find_open(&scratch->candidate, &pattern) || host_socket_takes(skb, &request->original))
+		return REASON_UNPUBLISHED;
+	rule = pattern_rule(pattern.flow);
+	if (!rule)
 		return REASON_UNPUBLISHED;
 	request->reply = request->original;
 	request->original.source = pattern.flow->original.tuple.source;
@@ -253,7 +262,9 @@ __noinline int open_port_begin(struct __sk_buff *skb)
 	request->mapping_id = pattern.flow->original.mapping_id;
 	request->flags = FLOW_HOST_PORT;
 	request_bind(request, &pattern);
-	reason = flow_create(skb);
+	reason = rule->flags & MASQUERADE_LIMITED ? limits_take() : REASON_NONE;
+	if (reason == REASON_NONE)
+		reason = flow_create(skb);
 	if (reason == REASON_NONE && READ_ONCE(current->mappings_version) != version)
 		return flow_withdraw(&request->original);
 	return reason;

@@ -14,7 +14,6 @@
 #define SWEEP_PAUSE_NS (1000 * 1000 * 1000ULL)
 
 #define CLOCK_MONOTONIC 1
-#define NS_PER_SECOND (1000 * 1000 * 1000ULL)
 
 struct sweep_step {
 	__u64 now;

@@ -88,6 +88,14 @@ static __always_inline void flow_try_open(const struct flow_reference *reference
 	}
 }
 
+/* Whether nothing goes on on the flow, whatever the client sends: both sides have ended their connection, or the target has. */
+static __always_inline bool flow_is_closed(const struct flow *flow)
+{
+	__u32 original = READ_ONCE(flow->original.seen), reply = READ_ONCE(flow->reply.seen);
+
+	return original & reply & SEEN_FIN || reply & SEEN_RST;
+}
+
 static __always_inline void flow_track(const struct flow_reference *reference, struct flow_half *half,
 				       const struct packet *packet, enum direction direction)
 {
@@ -97,6 +105,8 @@ static __always_inline void flow_track(const struct flow_reference *reference, s
 		__sync_fetch_and_or(&half->seen, now);
 		if (now & SEEN_RST)
 			flow_doubt(reference->flow);
+		if (now & (SEEN_FIN | SEEN_RST) && flow_is_closed(reference->flow) && flow_reference_holds(reference))
+			flow_leave_places(entry_slot(reference->entry));
 	}
 	if (!(seen & SEEN_OPEN) && flow_may_open(reference->flow, packet, direction))
 		flow_try_open(reference, half);

@@ -69,19 +69,29 @@ static __always_inline bool tuple_equal(const struct tuple *left, const struct t
 	return !((a[0] ^ b[0]) | (a[1] ^ b[1]) | (a[2] ^ b[2]) | (a[3] ^ b[3]) | (a[4] ^ b[4]));
 }
 
-/* A keyed multiply-and-fold hash. Its seed is random for each set of maps, so that nobody outside can aim at one bucket. */
+/* A keyed multiply-and-fold hash, word by word. It begins with a seed that is random for each set of maps, so that nobody
+ * outside can aim at one bucket. */
+static __always_inline __u64 hash_add(__u64 hash, __u64 word)
+{
+	hash = (hash ^ word) * 0x9e3779b97f4a7c15ULL;
+	return hash ^ hash >> 32;
+}
+
+static __always_inline __u64 hash_finish(__u64 hash)
+{
+	hash *= 0xd6e8feb86659fd93ULL;
+	return hash ^ hash >> 29;
+}
+
 static __always_inline __u64 tuple_hash(const struct tuple *tuple, __u64 seed)
 {
 	const __u64 *words = (const void *)tuple;
 	__u64 hash = seed;
 
 #pragma unroll
-	for (int i = 0; i < 5; i++) {
-		hash = (hash ^ words[i]) * 0x9e3779b97f4a7c15ULL;
-		hash ^= hash >> 32;
-	}
-	hash *= 0xd6e8feb86659fd93ULL;
-	return hash ^ hash >> 29;
+	for (int i = 0; i < 5; i++)
+		hash = hash_add(hash, words[i]);
+	return hash_finish(hash);
 }
 
 #endif

@@ -32,7 +32,9 @@ struct MapAddCommand: ParsableCommand {
         help: "Networks that may connect (CIDR); for everybody else the port is as if it were not published.")
     var allow: [String] = []
 
-    @Option(help: "A file with LISTEN TARGET [allow=CIDR,...] on each line; - for standard input.")
+    @OptionGroup var limits: LimitOptions
+
+    @Option(help: "A file with LISTEN TARGET [allow=CIDR,...] [limit-flows=N ...] on each line; - for standard input.")
     var file: String?
 
     @Option(help: "Whose the mappings are: a short text such as docker:4c01db0b339c.")
@@ -53,7 +55,9 @@ struct MapAddCommand: ParsableCommand {
             throw ValidationError("--cut is for the connections of a mapping that --replace replaces")
         }
         if file != nil {
-            guard listen == nil, allow.isEmpty else { throw ValidationError("give --file or LISTEN TARGET, not both") }
+            guard listen == nil, allow.isEmpty, !limits.isGiven else {
+                throw ValidationError("give --file or LISTEN TARGET, not both")
+            }
         } else if target == nil {
             throw ValidationError("give LISTEN and TARGET (fastnat map add 8080 172.17.0.2:80), or --file FILE")
         }
@@ -74,7 +78,8 @@ struct MapAddCommand: ParsableCommand {
         do throws(MappingError) {
             let listen = try Listen(parsing: listen ?? "")
             let target = try Target(parsing: target ?? "")
-            return [try PortMapping(listen: listen, target: target, allow: try allow.map(parsePrefix))]
+            let allow = try allow.map(parsePrefix)
+            return [try PortMapping(listen: listen, target: target, allow: allow, limits: try limits.limits())]
         } catch {
             throw .mapping(error)
         }
@@ -155,14 +160,18 @@ struct MapListCommand: ParsableCommand {
         try reporting { () throws(FastNATError) in
             mappings = try LoadedDatapath(for: .read).datapath.mappings()
         }
-        if json { return try printJSON(mappings.map(MappingRecord.init)) }
-        var table = Table("LISTEN", "TARGET", "ALLOW", "OWNER", "FLOWS", "PACKETS", "BYTES")
+        if json { return try printJSON(mappings.map { Limited(MappingRecord($0), $0.mapping.limits) }) }
+        let hasLimits = mappings.contains { !$0.mapping.limits.isEmpty }
+        let counters = ["FLOWS", "PACKETS", "BYTES"]
+        var table = Table(["LISTEN", "TARGET", "ALLOW", "OWNER"] + (hasLimits ? ["LIMITS"] : []) + counters)
         for installed in mappings {
             let allow = installed.mapping.allow.map(\.description).joined(separator: ",")
             table.add(
-                installed.mapping.listen.description, installed.mapping.target.description,
-                allow.isEmpty ? "any" : allow, installed.owner?.text ?? "-",
-                String(installed.flows), String(installed.packets), String(installed.bytes))
+                [
+                    installed.mapping.listen.description, installed.mapping.target.description,
+                    allow.isEmpty ? "any" : allow, installed.owner?.text ?? "-",
+                ] + (hasLimits ? [installed.mapping.limits.cell] : [])
+                    + [installed.flows.description, installed.packets.description, installed.bytes.description])
         }
         print(table.render())
     }

@@ -50,6 +50,8 @@ struct MasqueradeAddCommand: ParsableCommand {
         help: "Who may send to a port of eim: endpoint (anybody), address (whom it has sent to), port (the same port).")
     var filter: MasqueradeFilter?
 
+    @OptionGroup var limits: LimitOptions
+
     func run() throws {
         try reporting { () throws(FastNATError) in
             let rule = try rule()
@@ -58,12 +60,12 @@ struct MasqueradeAddCommand: ParsableCommand {
     }
 
     private func rule() throws(FastNATError) -> MasqueradeRule {
-        let parts: (network: IPPrefix, source: IPAddress?, ports: PortRange?, exempt: [IPPrefix])
+        let parts: (network: IPPrefix, source: IPAddress?, ports: PortRange?, exempt: [IPPrefix], limits: FlowLimits)
         do throws(MappingError) {
             parts = (
                 try parsePrefix(network), try to.map(parseAddress),
                 try ports.map { text throws(MappingError) in try PortRange(parsing: text) },
-                try exempt.map(parsePrefix)
+                try exempt.map(parsePrefix), try limits.limits()
             )
         } catch {
             throw .mapping(error)
@@ -71,7 +73,7 @@ struct MasqueradeAddCommand: ParsableCommand {
         do throws(MasqueradeError) {
             return try MasqueradeRule(
                 network: parts.network, uplink: uplink, source: parts.source, ports: parts.ports, exempt: parts.exempt,
-                type: try ruleType())
+                type: try ruleType(), limits: parts.limits)
         } catch {
             throw .masquerade(error)
         }
@@ -115,16 +117,21 @@ struct MasqueradeListCommand: ParsableCommand {
     func run() throws {
         var masquerades: [InstalledMasquerade] = []
         try reporting { () throws(FastNATError) in masquerades = try LoadedDatapath(for: .read).masquerades() }
-        if json { return try printJSON(masquerades.map(MasqueradeRecord.init)) }
-        var table = Table("NETWORK", "UPLINK", "TO", "PORTS", "EXEMPT", "TYPE", "FLOWS", "PACKETS", "BYTES")
+        if json { return try printJSON(masquerades.map { Limited(MasqueradeRecord($0), $0.rule.limits) }) }
+        let hasLimits = masquerades.contains { !$0.rule.limits.isEmpty }
+        let counters = ["FLOWS", "PACKETS", "BYTES"]
+        var table = Table(
+            ["NETWORK", "UPLINK", "TO", "PORTS", "EXEMPT", "TYPE"] + (hasLimits ? ["LIMITS"] : []) + counters)
         for installed in masquerades {
             let rule = installed.rule
             let exempt = rule.exempt.map(\.description).joined(separator: ",")
             table.add(
-                rule.network.description, rule.uplink, rule.source?.description ?? "as the kernel",
-                rule.ports?.description ?? "any", exempt.isEmpty ? "none" : exempt,
-                rule.type.filter.map { "eim/\($0.rawValue)" } ?? rule.type.name,
-                String(installed.flows), String(installed.packets), String(installed.bytes))
+                [
+                    rule.network.description, rule.uplink, rule.source?.description ?? "as the kernel",
+                    rule.ports?.description ?? "any", exempt.isEmpty ? "none" : exempt,
+                    rule.type.filter.map { "eim/\($0.rawValue)" } ?? rule.type.name,
+                ] + (hasLimits ? [rule.limits.cell] : [])
+                    + [installed.flows.description, installed.packets.description, installed.bytes.description])
         }
         print(table.render())
     }

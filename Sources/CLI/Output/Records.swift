@@ -13,6 +13,37 @@ struct Nullable<Value: Encodable>: Encodable {
     }
 }
 
+/// The limits of a mapping or masquerade, keys of its own object.
+struct LimitRecord: Encodable {
+    let limitFlows: Nullable<UInt32>
+    let limitRate: Nullable<String>
+    let limitFlowsPerSource: Nullable<UInt32>
+    let limitRatePerSource: Nullable<String>
+
+    init(_ limits: FlowLimits) {
+        limitFlows = Nullable(value: limits.flows)
+        limitRate = Nullable(value: limits.rate?.description)
+        limitFlowsPerSource = Nullable(value: limits.flowsPerSource)
+        limitRatePerSource = Nullable(value: limits.ratePerSource?.description)
+    }
+}
+
+/// A record and the limits that are keys of the same object.
+struct Limited<Record: Encodable>: Encodable {
+    let record: Record
+    let limits: LimitRecord
+
+    init(_ record: Record, _ limits: FlowLimits) {
+        self.record = record
+        self.limits = LimitRecord(limits)
+    }
+
+    func encode(to encoder: any Encoder) throws {
+        try record.encode(to: encoder)
+        try limits.encode(to: encoder)
+    }
+}
+
 struct MappingRecord: Encodable {
     let `protocol`: String
     let address: Nullable<String>

@@ -1,14 +1,24 @@
+internal import FastNAT
+
 /// Columns of text under headings, each as wide as its widest cell.
 struct Table {
     private let headings: [String]
     private var rows: [[String]] = []
 
-    init(_ headings: String...) {
+    init(_ headings: [String]) {
         self.headings = headings
     }
 
-    mutating func add(_ cells: String...) {
+    init(_ headings: String...) {
+        self.init(headings)
+    }
+
+    mutating func add(_ cells: [String]) {
         rows.append(cells)
+    }
+
+    mutating func add(_ cells: String...) {
+        add(cells)
     }
 
     func render() -> String {
@@ -20,6 +30,16 @@ struct Table {
             }
             return cells.joined(separator: "  ").trimmingSuffix(while: \.isWhitespace)
         }.joined(separator: "\n")
+    }
+}
+
+extension FlowLimits {
+    /// A column of a table: `flows=100,rate=10/s`.
+    var cell: String {
+        let limits = FlowLimit.allCases.compactMap { limit in
+            text(limit).map { "\(limit.rawValue.dropFirst("limit-".count))=\($0)" }
+        }
+        return limits.isEmpty ? "none" : limits.joined(separator: ",")
     }
 }
 

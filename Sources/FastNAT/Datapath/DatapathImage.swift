@@ -27,6 +27,7 @@ struct DatapathImage {
         try image.setCapacity(of: "flow_index", size.buckets)
         try image.setCapacity(of: "flows", size.slots)
         try image.setCapacity(of: "flow_slots", size.slotWords)
+        try image.setCapacity(of: "source_counts", size.sourceBuckets)
         try image.setConstants(
             layout(hash_seed: seed, bucket_mask: size.buckets - 1, slot_word_mask: size.slotWords - 1))
         let object = try image.load()

@@ -14,6 +14,10 @@ struct DatapathMaps: ~Copyable {
     let owners: Map<UInt32, mapping_owner>
     let masquerades: Map<masquerade_key, masquerade>
     let exemptions: Map<exemption_key, UInt8>
+    let limits: Map<UInt32, flow_limits>
+    let limitCounts: Map<UInt32, UInt64>
+    let limitDues: Map<UInt32, UInt64>
+    let sourceCounts: Map<UInt32, flow_bucket>
     let mappingCounters: PerCPUMap<mapping_counters>
     let targetHops: Map<UInt32, target_hop>
     let hostAddresses: PerCPUMap<host_address>
@@ -27,7 +31,8 @@ struct DatapathMaps: ~Copyable {
         "flow_index", "flows", "flow_slots", "slot_cursors", "flow_gauges", "settings", "mappings", "mapping_ranges",
         "mapping_sources", "mapping_owners", "masquerades", "masquerade_exemptions", "mapping_counters",
         "target_hops", "host_addresses", "reason_counters", "xdp_outputs", "fragment_notes", "fragment_queues",
-        "fragment_slots", "fragment_cursor",
+        "fragment_slots", "fragment_cursor", "flow_limits", "limit_counts", "limit_dues", "source_counts",
+        "source_dues",
         "scratches", "cuts", "report_limits", "stages", "sweeps",
     ]
 
@@ -46,6 +51,10 @@ struct DatapathMaps: ~Copyable {
         let masquerades = try Map<masquerade_key, masquerade>(try open("masquerades"), name: "masquerades")
         let exemptions = try Map<exemption_key, UInt8>(
             try open("masquerade_exemptions"), name: "masquerade_exemptions")
+        let limits = try Map<UInt32, flow_limits>(try open("flow_limits"), name: "flow_limits")
+        let limitCounts = try Map<UInt32, UInt64>(try open("limit_counts"), name: "limit_counts")
+        let limitDues = try Map<UInt32, UInt64>(try open("limit_dues"), name: "limit_dues")
+        let sourceCounts = try Map<UInt32, flow_bucket>(try open("source_counts"), name: "source_counts")
         let mappingCounters = try PerCPUMap<mapping_counters>(try open("mapping_counters"), name: "mapping_counters")
         let targetHops = try Map<UInt32, target_hop>(try open("target_hops"), name: "target_hops")
         let hostAddresses = try PerCPUMap<host_address>(try open("host_addresses"), name: "host_addresses")
@@ -65,6 +74,10 @@ struct DatapathMaps: ~Copyable {
         self.owners = owners
         self.masquerades = masquerades
         self.exemptions = exemptions
+        self.limits = limits
+        self.limitCounts = limitCounts
+        self.limitDues = limitDues
+        self.sourceCounts = sourceCounts
         self.mappingCounters = mappingCounters
         self.targetHops = targetHops
         self.hostAddresses = hostAddresses

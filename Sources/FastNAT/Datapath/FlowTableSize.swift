@@ -20,6 +20,9 @@ struct FlowTableSize: Hashable {
     /// ever overflows.
     var buckets: UInt32 { slots * 2 * 2 / UInt32(BUCKET_ENTRIES.rawValue) }
 
+    /// Of sources with limits, as bpf/nat/limit.h has it: an entry a flow, so that all of different sources have room.
+    var sourceBuckets: UInt32 { slots / UInt32(BUCKET_ENTRIES.rawValue) }
+
     /// Half-open flows at most.
     var halfOpen: UInt32 { flows / UInt32(HALF_OPEN_SHARE.rawValue) }
 }

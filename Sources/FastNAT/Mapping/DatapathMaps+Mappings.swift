@@ -23,8 +23,10 @@ extension DatapathMaps {
             allowed[UInt32(bigEndian: key.mapping_id), default: []].append(try key.prefix())
         }
         let owners = Dictionary(uniqueKeysWithValues: try owners.entries().map { ($0.key, $0.value) })
+        let limits = try flowLimits()
         return try mappings.entries().map { key, value in
-            let mapping = try PortMapping(key: key, value: value, allow: allowed[value.id] ?? [])
+            let mapping = try PortMapping(
+                key: key, value: value, allow: allowed[value.id] ?? [], limits: limits[value.id] ?? FlowLimits())
             return MappingEntry(
                 key: key, value: value, mapping: mapping, owner: try owners[value.id].map(MappingOwner.init))
         }.sorted { Self.order($0.mapping) < Self.order($1.mapping) }
@@ -47,8 +49,8 @@ extension DatapathMaps {
         }
     }
 
-    /// Mends what a loader that was killed in the middle of a change has left: networks and owners of no mapping, which a later
-    /// mapping of the same number would have, and ranges whose beginning is not marked.
+    /// Mends what a loader that was killed in the middle of a change has left: networks, owners and limits of no mapping, which a
+    /// later mapping of the same number would have, and ranges whose beginning is not marked.
     func mend(_ present: [MappingEntry]) throws {
         let restricted = Set(present.filter { !$0.mapping.allow.isEmpty }.map(\.id))
         for key in try sources.keys() where !restricted.contains(UInt32(bigEndian: key.mapping_id)) {
@@ -56,6 +58,7 @@ extension DatapathMaps {
         }
         let owned = Set(present.filter { $0.owner != nil }.map(\.id))
         for id in try owners.keys() where !owned.contains(id) { try owners.remove(id) }
+        try mendLimits(of: 0..<mappings.capacity, present: Set(present.map(\.id)))
         for entry in present where entry.isRange { try setRangeStart(entry.key, true) }
     }
 
@@ -108,6 +111,7 @@ extension DatapathMaps {
                 try mappingCounters.setAll(id, mapping_counters())
                 if id < targetHops.capacity { try targetHops.set(id, target_hop()) }
             }
+            try limitDues.set(id, 0)
             return id
         }
         return nil
@@ -126,6 +130,8 @@ extension DatapathMaps {
         case .dismiss(let key): try sources.remove(key)
         case .own(let id, let owner): try owners.set(id, mapping_owner(owner))
         case .disown(let id, _): try owners.remove(id)
+        case .limit(let id, let new): try setLimits(new, of: id)
+        case .unlimit(let id, _): try setLimits(FlowLimits(), of: id)
         case .enter(let key, let value, let old): try enter(key, value, old == nil ? .create : .any)
         case .withdraw(let key, _): try mappings.remove(key)
         case .mark(let key): try setRangeStart(key, true)

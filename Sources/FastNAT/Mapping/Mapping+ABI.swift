@@ -7,6 +7,7 @@ extension mapping {
         var flags: UInt32 = 0
         if !mapping.allow.isEmpty { flags |= MAPPING_RESTRICTED.rawValue }
         if mapping.target.ports.count == 1 && mapping.listen.ports.count > 1 { flags |= MAPPING_SINGLE_TARGET.rawValue }
+        if !mapping.limits.isEmpty { flags |= MAPPING_LIMITED.rawValue }
         self.init(
             target: address(mapping.target.address), port_end: mapping.listen.ports.last.bigEndian,
             target_port: mapping.target.ports.first.bigEndian, id: id, flags: flags, zero: 0,
@@ -30,7 +31,7 @@ extension MappingOwner {
 
 extension PortMapping {
     /// The mapping that an entry stands for.
-    init(key: mapping_key, value: mapping, allow: [IPPrefix]) throws(MappingError) {
+    init(key: mapping_key, value: mapping, allow: [IPPrefix], limits: FlowLimits) throws(MappingError) {
         let first = UInt16(bigEndian: key.port)
         let ports = try PortRange(first: first, last: UInt16(bigEndian: value.port_end))
         let targetFirst = UInt16(bigEndian: value.target_port)
@@ -41,7 +42,8 @@ extension PortMapping {
         }
         try self.init(
             listen: Listen(address: key.address.value, ports: ports, transport: transport),
-            target: Target(address: value.target.value, ports: PortRange(first: targetFirst, last: last)), allow: allow)
+            target: Target(address: value.target.value, ports: PortRange(first: targetFirst, last: last)), allow: allow,
+            limits: limits)
     }
 }
 

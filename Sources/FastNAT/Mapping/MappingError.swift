@@ -26,6 +26,8 @@ public enum MappingError: Error, Hashable, Sendable {
     case sctpPorts(listen: PortRange, target: PortRange)
     /// The target of an SCTP mapping is of another family.
     case sctpFamilies
+    /// A text is no limit of flows.
+    case invalidLimit(FlowLimit, String, form: String)
     /// A text cannot name an owner.
     case invalidOwner(String, problem: String)
     /// Two mappings claim the same port.
@@ -37,8 +39,8 @@ public enum MappingError: Error, Hashable, Sendable {
         case listen = "[HOSTIP:]PORT[-END][/tcp|/udp|/sctp]"
         /// `IP:PORT[-END]`
         case target = "IP:PORT[-END]"
-        /// `LISTEN TARGET [allow=CIDR[,CIDR…]]`
-        case mapping = "LISTEN TARGET [allow=CIDR,…]"
+        /// `LISTEN TARGET [allow=CIDR[,CIDR…]] [limit-flows=N …]`
+        case mapping = "LISTEN TARGET [allow=CIDR,…] [limit-flows=N …]"
     }
 }
 
@@ -69,11 +71,14 @@ extension MappingError: CustomStringConvertible {
             return "the allowed network \(prefix) can never match in an \(family) mapping; "
                 + "give \(family) networks only"
         case .sctpPorts(let listen, let target):
-            return "SCTP cannot be mapped from \(listen) to \(target): its CRC32c covers the ports and the datapath cannot "
+            return
+                "SCTP cannot be mapped from \(listen) to \(target): its CRC32c covers the ports and the datapath cannot "
                 + "compute one, so ports stay; let the program listen on \(listen), or publish \(target)"
         case .sctpFamilies:
             return "SCTP cannot be mapped between IPv4 and IPv6: its packets name addresses of their family; give a "
                 + "target of the family that is listened on"
+        case .invalidLimit(let limit, let text, let form):
+            return "\(limit.rawValue) \(quoted(text)): write \(form)"
         case .invalidOwner(let text, let problem):
             return "\(quoted(text)) cannot name an owner: \(problem); write a short text like docker:4c01db0b339c"
         case .overlap(let mapping, let other):

@@ -30,8 +30,8 @@ public struct MappingFileError: Error, Hashable, Sendable, CustomStringConvertib
     }
 }
 
-/// The text format of many mappings: a line for each, `LISTEN TARGET [allow=CIDR[,CIDR…]]`; a `#` begins a comment,
-/// blank lines do not matter.
+/// The text format of many mappings: a line for each, `LISTEN TARGET [allow=CIDR[,CIDR…]] [limit-flows=N …]`; a `#` begins a
+/// comment, blank lines do not matter.
 public enum MappingFile {
     /// Parses the whole text. The order of the mappings is the order of their lines.
     ///

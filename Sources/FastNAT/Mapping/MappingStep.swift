@@ -8,6 +8,9 @@ enum MappingStep {
     /// A mapping belongs to somebody, or to nobody.
     case own(UInt32, MappingOwner)
     case disown(UInt32, MappingOwner)
+    /// The flows of a mapping are limited, or no longer.
+    case limit(UInt32, FlowLimits)
+    case unlimit(UInt32, FlowLimits)
     /// An entry of the datapath, alone or in the place of another one; no packet finds neither.
     case enter(mapping_key, mapping, inPlaceOf: mapping?)
     case withdraw(mapping_key, mapping)
@@ -22,6 +25,8 @@ enum MappingStep {
         case .dismiss(let key): .admit(key)
         case .own(let id, let owner): .disown(id, owner)
         case .disown(let id, let owner): .own(id, owner)
+        case .limit(let id, let limits): .unlimit(id, limits)
+        case .unlimit(let id, let limits): .limit(id, limits)
         case .enter(let key, let value, nil): .withdraw(key, value)
         case .enter(let key, let value, let old?): .enter(key, old, inPlaceOf: value)
         case .withdraw(let key, let value): .enter(key, value, inPlaceOf: nil)
@@ -52,5 +57,6 @@ enum MappingStep {
     private static func belongings(of entry: DatapathMaps.MappingEntry) -> [MappingStep] {
         entry.mapping.allow.map { .admit(source_key(mapping: entry.id, $0)) }
             + (entry.owner.map { [.own(entry.id, $0)] } ?? [])
+            + (entry.mapping.limits.isEmpty ? [] : [.limit(entry.id, entry.mapping.limits)])
     }
 }

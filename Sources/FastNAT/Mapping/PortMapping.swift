@@ -10,12 +10,16 @@ public struct PortMapping: Sendable, Hashable {
     public let target: Target
     /// The networks that may connect, sorted, without duplicates; empty for everyone.
     public let allow: [IPPrefix]
+    /// How many flows there may be.
+    public let limits: FlowLimits
 
     /// A mapping of checked parts. A listen part without an address takes the target's family; with one, it may be of the other
     /// family than the target.
     ///
     /// - Throws: when the parts do not fit together.
-    public init(listen: Listen, target: Target, allow: [IPPrefix] = []) throws(MappingError) {
+    public init(
+        listen: Listen, target: Target, allow: [IPPrefix] = [], limits: FlowLimits = FlowLimits()
+    ) throws(MappingError) {
         let family = listen.family ?? target.address.family
         guard target.ports.count == 1 || target.ports.count == listen.ports.count else {
             throw .rangeLengthMismatch(listen: listen.ports, target: target.ports)
@@ -32,6 +36,7 @@ public struct PortMapping: Sendable, Hashable {
         }
         self.target = target
         self.allow = allow.count < 2 ? allow : Set(allow).sorted()
+        self.limits = limits
     }
 
     /// The address family of connections that come in.
@@ -55,15 +60,15 @@ public struct PortMapping: Sendable, Hashable {
 }
 
 extension PortMapping: CustomStringConvertible {
-    /// The mapping as `init(parsing:)` reads it: `0.0.0.0:80/tcp 172.17.0.2:8080 allow=10.0.0.0/8`.
+    /// The mapping as `init(parsing:)` reads it: `0.0.0.0:80/tcp 172.17.0.2:8080 allow=10.0.0.0/8 limit-flows=100`.
     public var description: String {
         let clause = allow.isEmpty ? "" : " allow=" + allow.map(\.description).joined(separator: ",")
-        return "\(listen) \(target)\(clause)"
+        return "\(listen) \(target)\(clause)\(limits.isEmpty ? "" : " \(limits)")"
     }
 }
 
 extension PortMapping {
-    /// Parses `LISTEN TARGET [allow=CIDR[,CIDR…]]`, separated by spaces or tabs: a line of a mapping file.
+    /// Parses `LISTEN TARGET [allow=CIDR[,CIDR…]] [limit-flows=N …]`, separated by spaces or tabs: a line of a mapping file.
     ///
     /// - Throws: when a part is wrong or the parts do not fit together.
     public init(parsing text: String) throws(MappingError) {
@@ -77,16 +82,29 @@ extension PortMapping {
         guard let listen = Self.word(in: text, from: 0) else { throw refuse("the listen part is missing") }
         guard let target = Self.word(in: text, from: listen.upperBound) else { throw refuse("the target is missing") }
         var allow: [IPPrefix] = []
-        if let clause = Self.word(in: text, from: target.upperBound) {
-            guard Self.word(in: text, from: clause.upperBound) == nil else { throw refuse("there are too many words") }
-            guard let list = Self.allowList(in: text, clause) else {
-                throw refuse("the third word does not begin with allow=")
+        var limits = FlowLimits()
+        var end = target.upperBound
+        while let clause = Self.word(in: text, from: end) {
+            end = clause.upperBound
+            if let list = Self.value(of: "allow", in: text, clause) {
+                guard allow.isEmpty else { throw refuse("allow= is there twice") }
+                allow = try Self.prefixes(text.extracting(list))
+                continue
             }
-            allow = try Self.prefixes(text.extracting(list))
+            var isKnown = false
+            for limit in FlowLimit.allCases {
+                guard let value = Self.value(of: limit.rawValue, in: text, clause) else { continue }
+                guard limits.text(limit) == nil else { throw refuse("\(limit.rawValue)= is there twice") }
+                try limits.set(limit, to: String(utf8: text.extracting(value)))
+                isKnown = true
+            }
+            guard isKnown else {
+                throw refuse("a word after the target does not begin with allow= or a limit such as limit-flows=")
+            }
         }
         try self.init(
             listen: Listen(parsing: text.extracting(listen)), target: Target(parsing: text.extracting(target)),
-            allow: allow)
+            allow: allow, limits: limits)
     }
 
     /// The next run of characters other than spaces and tabs at or after `start`, or nil.
@@ -99,14 +117,15 @@ extension PortMapping {
         return first == end ? nil : first..<end
     }
 
-    /// The part of `word` after `allow=`, or nil when it does not begin so.
-    private static func allowList(in text: Span<UInt8>, _ word: Range<Int>) -> Range<Int>? {
+    /// The part of `word` after `name=`, or nil when it does not begin so.
+    private static func value(of name: String, in text: Span<UInt8>, _ word: Range<Int>) -> Range<Int>? {
         var index = word.lowerBound
-        for byte in "allow=".utf8 {
+        for byte in name.utf8 {
             guard index < word.upperBound, text[index] == byte else { return nil }
             index += 1
         }
-        return index..<word.upperBound
+        guard index < word.upperBound, text[index] == UInt8(ascii: "=") else { return nil }
+        return index + 1..<word.upperBound
     }
 
     /// The networks of a list with commas between them.

@@ -10,7 +10,8 @@ extension Datapath {
                 let counters = try maps.counters(of: entry.value.id)
                 return InstalledMasquerade(
                     rule: try entry.value.rule(
-                        network: entry.network, uplink: name(entry.value.uplink), exempt: entry.exempt),
+                        network: entry.network, uplink: name(entry.value.uplink), exempt: entry.exempt,
+                        limits: entry.limits),
                     packets: counters.packets, bytes: counters.bytes, flows: counters.liveFlows)
             }
         }

@@ -10,29 +10,34 @@ extension DatapathMaps {
         let value: masquerade
         let network: IPPrefix
         let exempt: [IPPrefix]
+        let limits: FlowLimits
     }
 
     /// All masquerades, sorted by network.
     func masqueradeEntries() throws -> [MasqueradeEntry] {
         var exempt: [UInt32: [IPPrefix]] = [:]
         for key in try exemptions.keys() { exempt[UInt32(bigEndian: key.id), default: []].append(try key.prefix()) }
+        let limits = try flowLimits()
         return try masquerades.keys().compactMap { key in
             guard let value = try masquerades.value(key) else { return nil }
             return MasqueradeEntry(
-                key: key, value: value, network: try key.network(), exempt: (exempt[value.id] ?? []).sorted())
+                key: key, value: value, network: try key.network(), exempt: (exempt[value.id] ?? []).sorted(),
+                limits: limits[value.id] ?? FlowLimits())
         }.sorted { ($0.network.family.rawValue, $0.network) < ($1.network.family.rawValue, $1.network) }
     }
 
-    /// Mends what a loader that was killed in the middle of a change has left: exemptions of no masquerade, which a later one
-    /// of the same number would have.
+    /// Mends what a loader that was killed in the middle of a change has left: exemptions and limits of no masquerade, which a
+    /// later one of the same number would have.
     func mend(_ present: [MasqueradeEntry]) throws {
         let known = Set(present.map(\.value.id))
         for key in try exemptions.keys() where !known.contains(UInt32(bigEndian: key.id)) {
             try exemptions.remove(key)
         }
+        try mendLimits(of: MAX_MAPPINGS.rawValue..<UInt32.max, present: known)
     }
 
-    /// Adds a masquerade whose network none of `present` has: exemptions first, so that they hold from the first packet on.
+    /// Adds a masquerade whose network none of `present` has: exemptions and limits first, so that they hold from the first packet
+    /// on.
     func insert(_ rule: MasqueradeRule, uplink: UInt32, source: IPAddress?, beside present: [MasqueradeEntry]) throws {
         let first = MAX_MAPPINGS.rawValue
         var ids = IdentifierPool(used: present.map(\.value.id), of: first..<first + MAX_MASQUERADES.rawValue)
@@ -47,8 +52,10 @@ extension DatapathMaps {
                     try exemptions.set(exemption_key(masquerade: id, prefix), 1)
                 }
             }
+            try setLimits(rule.limits, of: id)
             try masquerades.set(masquerade_key(rule.network), value, .create)
         } catch {
+            try? setLimits(FlowLimits(), of: id)
             for prefix in rule.exempt { _ = try? exemptions.remove(exemption_key(masquerade: id, prefix)) }
             try? noteChange { $0.note(present.map(\.value)) }
             throw error
@@ -59,6 +66,7 @@ extension DatapathMaps {
     func remove(_ entry: MasqueradeEntry) throws {
         try masquerades.remove(entry.key)
         for prefix in entry.exempt { try exemptions.remove(exemption_key(masquerade: entry.value.id, prefix)) }
+        try setLimits(FlowLimits(), of: entry.value.id)
         let left = try masqueradeEntries().map(\.value)
         try noteChange { $0.note(left) }
     }

@@ -32,6 +32,7 @@ extension masquerade {
     init(_ rule: MasqueradeRule, uplink: UInt32, id: UInt32, present: IPAddress?) {
         let source = rule.source ?? present
         var flags = rule.source == nil ? MASQUERADE_FOLLOWS.rawValue : 0
+        if !rule.limits.isEmpty { flags |= MASQUERADE_LIMITED.rawValue }
         if !rule.exempt.isEmpty { flags |= MASQUERADE_HAS_EXEMPTIONS.rawValue }
         if rule.type != .symmetric { flags |= MASQUERADE_ENDPOINT_INDEPENDENT.rawValue }
         if rule.type.filter == .endpoint { flags |= MASQUERADE_ACCEPT_ANY.rawValue }
@@ -53,9 +54,10 @@ extension masquerade {
     }
 
     /// The rule that this entry stands for.
-    func rule(network: IPPrefix, uplink: String, exempt: [IPPrefix]) throws -> MasqueradeRule {
+    func rule(network: IPPrefix, uplink: String, exempt: [IPPrefix], limits: FlowLimits) throws -> MasqueradeRule {
         try MasqueradeRule(
             network: network, uplink: uplink, source: flags & MASQUERADE_FOLLOWS.rawValue != 0 ? nil : address.value,
-            ports: first_port == 0 ? nil : PortRange(first: first_port, last: last_port), exempt: exempt, type: type)
+            ports: first_port == 0 ? nil : PortRange(first: first_port, last: last_port), exempt: exempt, type: type,
+            limits: limits)
     }
 }

@@ -42,13 +42,15 @@ public struct MasqueradeRule: Sendable, Hashable {
     public let exempt: [IPPrefix]
     /// How ports are given out.
     public let type: MasqueradeType
+    /// How many flows there may be; a source is a container's address.
+    public let limits: FlowLimits
 
     /// A rule of checked parts.
     ///
     /// - Throws: when a part is of another family than the network, or when no host can have the source address.
     public init(
         network: IPPrefix, uplink: String, source: IPAddress? = nil, ports: PortRange? = nil, exempt: [IPPrefix] = [],
-        type: MasqueradeType = .symmetric
+        type: MasqueradeType = .symmetric, limits: FlowLimits = FlowLimits()
     ) throws(MasqueradeError) {
         if let source {
             guard source.family == network.family else { throw .otherFamily("\(source)", network: network) }
@@ -63,6 +65,7 @@ public struct MasqueradeRule: Sendable, Hashable {
         self.ports = ports
         self.exempt = exempt.count < 2 ? exempt : Set(exempt).sorted()
         self.type = type
+        self.limits = limits
     }
 }
 

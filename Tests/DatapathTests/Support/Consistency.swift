@@ -33,6 +33,25 @@ extension TestDatapath {
         }
         #expect(tuples.values.allSatisfy { $0 == 1 }, sourceLocation: sourceLocation)
         #expect(tuples.count == 2 * flows.count, sourceLocation: sourceLocation)
+        try expectPlacesConsistent(sourceLocation)
+    }
+
+    /// Checks that the places that flows have are those that are taken.
+    private func expectPlacesConsistent(_ sourceLocation: SourceLocation) throws {
+        let flows = try liveSlots().compactMap { try maps.flows.value($0) }
+            .filter { $0.life.flags & FLOW_PATTERN.rawValue == 0 }
+        let counted = flows.filter { $0.life.flags & FLOW_COUNTED.rawValue != 0 }.map { Int($0.original.mapping_id) }
+        let counts = try MappedArray(maps.limitCounts)
+        let taken = (0..<counts.count).flatMap { [Int](repeating: $0, count: Int(counts[$0])) }
+        #expect(taken == counted.sorted(), sourceLocation: sourceLocation)
+        let sources = try MappedArray(maps.sourceCounts)
+        let ofSources = (0..<sources.count).reduce(0) { sum, bucket in
+            withUnsafeBytes(of: sources[bucket]) { bytes in
+                bytes.bindMemory(to: UInt64.self).reduce(sum) { $0 + Int($1 & UInt64(FLOW_LIMIT_MAX.rawValue)) }
+            }
+        }
+        let expected = flows.count { $0.life.flags & FLOW_COUNTED_BY_SOURCE.rawValue != 0 }
+        #expect(ofSources == expected, sourceLocation: sourceLocation)
     }
 
     /// Sets the counters of reasons to zero.

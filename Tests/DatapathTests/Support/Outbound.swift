@@ -77,14 +77,15 @@ extension TestDatapath {
     func masquerade(
         _ family: Family, network: String? = nil, on device: TestNetwork.Device? = nil,
         to source: Packet.Address? = nil,
-        ports: ClosedRange<UInt16>? = nil, exempt: [String] = [], _ type: MasqueradeType = .symmetric
+        ports: ClosedRange<UInt16>? = nil, exempt: [String] = [], _ type: MasqueradeType = .symmetric,
+        limits: [String: String] = [:]
     ) throws {
         let device = device ?? self.network.uplink
         let rule = try MasqueradeRule(
             network: IPPrefix(parsing: network ?? family.containers), uplink: device.name,
             source: source.map { try IPAddress(parsing: $0.description) },
             ports: ports.map { try PortRange(first: $0.lowerBound, last: $0.upperBound) },
-            exempt: exempt.map { try IPPrefix(parsing: $0) }, type: type)
+            exempt: exempt.map { try IPPrefix(parsing: $0) }, type: type, limits: FlowLimits(limits))
         try datapath.addMasquerade(rule, uplink: device.index)
     }
 

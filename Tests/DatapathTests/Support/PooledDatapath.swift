@@ -69,6 +69,12 @@ final class PooledDatapath: @unchecked Sendable {
         for bucket in 0..<index.count where withUnsafeBytes(of: index[bucket], { $0.contains { $0 != 0 } }) {
             found.append("bucket \(bucket): \(index[bucket].entries)")
         }
+        let counts = try MappedArray(datapath.maps.limitCounts)
+        for id in 0..<counts.count where counts[id] != 0 { found.append("limit count \(id): \(counts[id])") }
+        let sources = try MappedArray(datapath.maps.sourceCounts)
+        for bucket in 0..<sources.count where withUnsafeBytes(of: sources[bucket], { $0.contains { $0 != 0 } }) {
+            found.append("source counts \(bucket): \(sources[bucket].entries)")
+        }
         return found
     }
 

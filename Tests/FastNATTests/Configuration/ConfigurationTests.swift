@@ -23,6 +23,9 @@ import Testing
                 target: '[fd00::2]:53'
                 allow: [fd00::/8, 2001:db8::1]
                 force: true
+                limit-flows: 100
+                limit-rate: 10
+                limit-rate-per-source: 90/m
             """)
         #expect(state.uplinks == [.init("eth0", mode: .tc), .init("eth1", mode: .xdp)])
         #expect(state.containers == ["docker0"] && state.attachment == .clsact && state.maximumFlows == 4096)
@@ -31,7 +34,9 @@ import Testing
             state.mappings == [
                 .init(try PortMapping(parsing: "8080 172.17.0.2:80")),
                 .init(
-                    try PortMapping(parsing: "[::]:53-54/udp [fd00::2]:53 allow=fd00::/8,2001:db8::1"), force: true),
+                    try PortMapping(
+                        parsing: "[::]:53-54/udp [fd00::2]:53 allow=fd00::/8,2001:db8::1 "
+                            + "limit-flows=100 limit-rate=10/s limit-rate-per-source=90/m"), force: true),
             ])
         #expect(state.owner.text == "file")
     }
@@ -64,6 +69,7 @@ import Testing
         ("mappings:\n- listen: 80\n  target: 1.2.3.4:5\n  allow: [10.0.0.0/33]", "4:11", "10.0.0.0/33"),
         ("mappings:\n- listen: 80\n  target: 1.2.3.4:5\n  allow: [fd00::/8]", "2:3", "can never match"),
         ("mappings:\n- listen: 80\n  target: 1.2.3.4:5\n  force: perhaps", "4:10", "not true or false"),
+        ("mappings:\n- listen: 80\n  target: 1.2.3.4:5\n  limit-rate: 10/h", "4:15", "10/s, 90/m"),
         ("mappings:\n- {listen: 70-90, target: '1.2.3.4:5'}\n- {listen: 80, target: '1.2.3.4:5'}", "3:3", "at 2:3"),
         ("uplinks: [eth0", "2:1", "this is not YAML"), ("mode: tc\nmode: tc", "1:1", "mode is there twice"),
         ("uplinks: [eth0]\n\tmode: tc", "2:1", "this is not YAML"),
@@ -115,7 +121,8 @@ extension DesiredState {
         state.timeouts = perhaps(timeouts)
         let mappings = try [
             "80 172.17.0.2:80", "81-90/udp 172.17.0.2:1-10", "192.0.2.1:443 172.17.0.2:4 allow=10.0.0.0/8,192.0.2.7",
-            "[::]:80 [fd00::2]:80", "[2001:db8::1]:7/udp [fd00::2]:7 allow=::/0", "0.0.0.0:99 [fd00::2]:80",
+            "90/sctp 172.17.0.2:90 limit-flows=9 limit-rate-per-source=90/m", "[::]:80 [fd00::2]:80",
+            "[2001:db8::1]:7/udp [fd00::2]:7 allow=::/0", "0.0.0.0:99 [fd00::2]:80",
         ].map { DesiredState.Mapping(try PortMapping(parsing: $0), force: .random(using: &random)) }
         state.mappings = perhaps(mappings.shuffled(using: &random).prefix(3).map(\.self))
         return state

@@ -14,6 +14,11 @@ import Testing
             "80 172.17.0.2:80 allow=192.0.2.0/24,10.0.0.0/8,192.0.2.0/24",
             "0.0.0.0:80/tcp 172.17.0.2:80 allow=10.0.0.0/8,192.0.2.0/24"
         ),
+        (
+            "80 172.17.0.2:80 limit-rate=90/m allow=192.0.2.7 limit-flows=100 limit-rate-per-source=10",
+            "0.0.0.0:80/tcp 172.17.0.2:80 allow=192.0.2.7/32 limit-flows=100 limit-rate=90/m limit-rate-per-source=10/s"
+        ),
+        ("9/sctp 172.17.0.2:9 limit-flows-per-source=1", "0.0.0.0:9/sctp 172.17.0.2:9 limit-flows-per-source=1"),
         ("80 172.17.0.2:80 allow=192.0.2.7", "0.0.0.0:80/tcp 172.17.0.2:80 allow=192.0.2.7/32"),
     ])
     func `a mapping parses and prints in its canonical form`(text: String, canonical: String) throws {
@@ -27,7 +32,16 @@ import Testing
         ("", "the listen part is missing"),
         ("80", "the target is missing"),
         ("80 172.17.0.2:80 10.0.0.0/8", "does not begin with allow="),
-        ("80 172.17.0.2:80 allow=10.0.0.0/8 x", "too many words"),
+        ("80 172.17.0.2:80 allow=10.0.0.0/8 x", "does not begin with allow= or a limit"),
+        ("80 172.17.0.2:80 allow=10.0.0.0/8 allow=10.0.0.0/8", "allow= is there twice"),
+        ("80 172.17.0.2:80 limit-flows=1 limit-flows=1", "limit-flows= is there twice"),
+        ("80 172.17.0.2:80 limit-flows=0", "limit-flows \"0\": write a number of flows from 1 to 16777215"),
+        ("80 172.17.0.2:80 limit-flows-per-source=16777216", "from 1 to 16777215"),
+        ("80 172.17.0.2:80 limit-flows=", "limit-flows \"\""),
+        ("80 172.17.0.2:80 limit-rate=0/s", "limit-rate \"0/s\": write a number of new flows from 1 to 1000000"),
+        ("80 172.17.0.2:80 limit-rate=9/h", "a second or minute: 10/s, 90/m"),
+        ("80 172.17.0.2:80 limit-rate-per-source=1000001", "from 1 to 1000000"),
+        ("80 172.17.0.2:80 limit-rate=/s", "limit-rate \"/s\""),
         ("80 172.17.0.2:80 allow=", "there is no address"),
         ("80 172.17.0.2:80 allow=10.0.0.0/8,", "there is no address"),
         ("80 172.17.0.2:80 allow=10.0.0.1/8", "the network 10.0.0.0/8"),
