@@ -304,7 +304,8 @@ static __always_inline enum verdict forward_known(struct packet *packet, const s
 	if (flow_is_over(packet, reference)) {
 		if (packet_may_ask(packet))
 			flow_reference_end(reference);
-		if (packet->begun) /* with an address that was none of this host's from the beginning: the next would be no better */
+		if (packet->begun) /* with an address that was none of this host's from the beginning: the next would be no
+				      better */
 			return packet_refuse(packet, REASON_NO_ADDRESS);
 		if (packet->hook == HOOK_TC && !packet_may_ask(packet))
 			return packet_continue(packet, STAGE_ROUTE);
@@ -355,7 +356,7 @@ static __always_inline enum verdict forward_any(struct packet *packet)
 {
 	struct flow_reference reference;
 
-	if (flow_find(packet->tuple, &reference))
+	if (packet->stage == STAGE_ATTACHED ? flow_find_fast(packet->tuple, &reference) : flow_find(packet->tuple, &reference))
 		return forward_known(packet, &reference);
 	if (packet->begun)
 		return packet_refuse(packet, REASON_FLOW_RACE);

@@ -72,7 +72,7 @@ import Testing
         try image.setCapacity(of: "flows", size.slots)
         try image.setCapacity(of: "flow_slots", size.slotWords)
         try image.setCapacity(of: "xdp_outputs", 1)
-        try image.setConstants(layout(hash_seed: 1, bucket_mask: size.buckets - 1, slot_word_mask: size.slotWords - 1))
+        try image.setConstants(layout(seed: 1, buckets: size.buckets, slotWords: size.slotWords))
         let object = try image.load()
         let maps = try DatapathMaps { name throws(BPFError) in try object.map(name) }
         let (host, container) = (try NetworkNamespace("host"), try NetworkNamespace("container"))

@@ -57,7 +57,8 @@ import Testing
             guard let difference = result.difference else { return }
             let shortest = try run(shrink(sequence) { try run($0).difference != nil })
             let script = shortest.script.enumerated().map { "  \($0 + 1). \($1)" }.joined(separator: "\n")
-            failure = "FASTNAT_SEED=\(seed), one sequence: \(shortest.difference ?? "at times, \(difference)")\n\(script)"
+            failure =
+                "FASTNAT_SEED=\(seed), one sequence: \(shortest.difference ?? "at times, \(difference)")\n\(script)"
         }
     }
 

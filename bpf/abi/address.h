@@ -11,6 +11,10 @@ struct address {
 	__be32 words[4];
 };
 
+enum {
+	TUPLE_WORDS = 5, /* of 64 bits */
+};
+
 /* What names one direction of a flow: the source and destination of its packets as they arrive. */
 struct tuple {
 	struct address source;

@@ -3,7 +3,7 @@
 #ifndef FASTNAT_ABI_SETTINGS_H
 #define FASTNAT_ABI_SETTINGS_H
 
-#include <linux/types.h>
+#include "address.h"
 
 /* Seconds without a packet after which a flow ends. */
 struct timeouts {
@@ -30,9 +30,9 @@ struct settings {
 /* Load-time constants of a program (read-only data). They follow from the maps, so every program on one set of maps has the
  * same. */
 struct layout {
-	__u64 hash_seed;
-	__u32 bucket_mask;    /* buckets of flow_index - 1; a power of two less one */
-	__u32 slot_word_mask; /* words of flow_slots - 1; a power of two less one */
+	__u64 hash_keys[TUPLE_WORDS]; /* drawn from hash_seed */
+	__u32 bucket_mask;            /* buckets of flow_index - 1; a power of two less one */
+	__u32 slot_word_mask;         /* words of flow_slots - 1; a power of two less one */
 };
 
 /* Input of the syscall program that ends flows: those of one mapping, or all. */
@@ -46,6 +46,6 @@ struct flush_request {
 };
 
 _Static_assert(sizeof(struct settings) == 56, "struct settings");
-_Static_assert(sizeof(struct layout) == 16, "struct layout");
+_Static_assert(sizeof(struct layout) == 48, "struct layout");
 
 #endif

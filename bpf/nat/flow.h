@@ -58,8 +58,8 @@ __noinline int flow_end(__u32 slot, __u32 phase, __u32 generation)
 
 	if (!flow || !gauges || state.phase == FLOW_DEAD || !flow_turn(flow, state, FLOW_DEAD))
 		return -1;
-	original = tuple_hash(&flow->original.tuple, layout.hash_seed);
-	reply = tuple_hash(&flow->reply.tuple, layout.hash_seed);
+	original = flow_hash(&flow->original.tuple);
+	reply = flow_hash(&flow->reply.tuple);
 	flow_index_remove(original, entry_make(original, slot, DIRECTION_ORIGINAL, state.generation));
 	flow_index_remove(reply, entry_make(reply, slot, DIRECTION_REPLY, state.generation));
 	flow_leave_places(slot);
@@ -176,7 +176,7 @@ static __always_inline enum reason flow_insert_reply(struct __sk_buff *skb, stru
 			return REASON_NO_FREE_PORT;
 		suits = false;
 		flow->reply.tuple.destination_port = request->reply.destination_port;
-		hash = tuple_hash(&flow->reply.tuple, layout.hash_seed);
+		hash = flow_hash(&flow->reply.tuple);
 		entry = entry_make(hash, slot, DIRECTION_REPLY, flow->life.state.generation);
 		/* A container that comes to itself may have the published port as its own. */
 		result = tuple_equal(&flow->reply.tuple, &flow->original.tuple)
@@ -196,8 +196,7 @@ static __always_inline enum reason flow_insert_reply(struct __sk_buff *skb, stru
 static __always_inline enum reason flow_insert(struct __sk_buff *skb, struct flow_request *request, struct flow *flow,
 					       __u32 slot)
 {
-	__u64 reply_hash = 0, hash = tuple_hash(&flow->original.tuple, layout.hash_seed);
-	__u64 entry = entry_make(hash, slot, DIRECTION_ORIGINAL, flow->life.state.generation);
+	__u64 hash, reply_hash = 0;
 	enum reason reason = flow_insert_reply(skb, request, flow, slot, &reply_hash);
 	int result;
 
@@ -208,7 +207,9 @@ static __always_inline enum reason flow_insert(struct __sk_buff *skb, struct flo
 		return reason;
 	flow_half_set_deltas(&flow->original, &flow->reply);
 	flow_half_set_deltas(&flow->reply, &flow->original);
-	result = flow_index_insert(&flow->original.tuple, hash, entry);
+	hash = flow_hash(&flow->original.tuple);
+	result = flow_index_insert(&flow->original.tuple, hash,
+				   entry_make(hash, slot, DIRECTION_ORIGINAL, flow->life.state.generation));
 	if (result == INSERT_DONE)
 		return REASON_NONE;
 	flow_index_remove(reply_hash, entry_make(reply_hash, slot, DIRECTION_REPLY, flow->life.state.generation));

@@ -19,7 +19,7 @@
  * container's address is its own. */
 static __always_inline __u64 source_hash(__u32 id, __u32 salt, const struct address *source)
 {
-	__u64 hash = hash_add(layout.hash_seed, (__u64)salt << 32 | id);
+	__u64 hash = hash_add(layout.hash_keys[0], (__u64)salt << 32 | id);
 
 	hash = hash_add(hash, (__u64)source->words[0] << 32 | source->words[1]);
 	if (id >= MAX_MAPPINGS || address_is_ipv4(source))

@@ -88,7 +88,8 @@ static __always_inline enum locality address_locality(struct __sk_buff *skb, con
 		return LOCALITY_HOST;
 	locality = route_locality(skb, tuple);
 	/* For a source that is not forwarded, the kernel's answer is the same wherever it goes: nothing to remember. */
-	if (known && locality == LOCALITY_HOST && !address_is_link_local(&tuple->source) && !address_is_no_host(&tuple->source)) {
+	if (known && locality == LOCALITY_HOST && !address_is_link_local(&tuple->source) &&
+	    !address_is_no_host(&tuple->source)) {
 		known->address = *address;
 		known->ifindex = skb->ifindex;
 		known->noted = now;

@@ -60,8 +60,7 @@ static __always_inline bool source_port_is_free(struct __sk_buff *skb, const str
 {
 	struct flow_position other;
 
-	return !flow_index_find(reply, tuple_hash(reply, layout.hash_seed), 0, &other) &&
-	       !(of_host && host_socket_takes(skb, reply));
+	return !flow_index_find(reply, flow_hash(reply), 0, &other) && !(of_host && host_socket_takes(skb, reply));
 }
 
 struct port_search {

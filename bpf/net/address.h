@@ -69,8 +69,7 @@ static __always_inline bool tuple_equal(const struct tuple *left, const struct t
 	return !((a[0] ^ b[0]) | (a[1] ^ b[1]) | (a[2] ^ b[2]) | (a[3] ^ b[3]) | (a[4] ^ b[4]));
 }
 
-/* A keyed multiply-and-fold hash, word by word. It begins with a seed that is random for each set of maps, so that nobody
- * outside can aim at one bucket. */
+/* A keyed multiply-and-fold hash, word by word. It begins with a key. */
 static __always_inline __u64 hash_add(__u64 hash, __u64 word)
 {
 	hash = (hash ^ word) * 0x9e3779b97f4a7c15ULL;
@@ -83,15 +82,18 @@ static __always_inline __u64 hash_finish(__u64 hash)
 	return hash ^ hash >> 29;
 }
 
-static __always_inline __u64 tuple_hash(const struct tuple *tuple, __u64 seed)
+/* A keyed hash: the sum of products of 32-bit halves, each with a secret added (NH of UMAC, RFC 4418, 5.2), so whoever does not
+ * know the keys finds tuples of one hash by chance alone, 2^-32 for a pair. The products do not wait for each other. What
+ * follows only spreads the sum over all bits. */
+static __always_inline __u64 tuple_hash(const struct tuple *tuple, const volatile __u64 *keys)
 {
-	const __u64 *words = (const void *)tuple;
-	__u64 hash = seed;
+	const __u32 *halves = (const void *)tuple;
+	__u64 hash = 0;
 
 #pragma unroll
-	for (int i = 0; i < 5; i++)
-		hash = hash_add(hash, words[i]);
-	return hash_finish(hash);
+	for (int i = 0; i < TUPLE_WORDS; i++)
+		hash += (__u64)(__u32)(halves[2 * i] + (__u32)keys[i]) * (__u32)(halves[2 * i + 1] + (__u32)(keys[i] >> 32));
+	return hash_finish(hash ^ hash >> 32);
 }
 
 #endif

@@ -29,7 +29,7 @@ struct DatapathImage {
         try image.setCapacity(of: "flow_slots", size.slotWords)
         try image.setCapacity(of: "source_counts", size.sourceBuckets)
         try image.setConstants(
-            layout(hash_seed: seed, bucket_mask: size.buckets - 1, slot_word_mask: size.slotWords - 1))
+            layout(seed: seed, buckets: size.buckets, slotWords: size.slotWords))
         let object = try image.load()
         try enterStages(of: object)
         return object

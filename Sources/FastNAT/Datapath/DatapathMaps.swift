@@ -94,8 +94,24 @@ struct DatapathMaps: ~Copyable {
 
     /// The constants that fit these maps.
     func layoutConstants() throws(BPFError) -> layout {
-        layout(
-            hash_seed: try currentSettings().hash_seed, bucket_mask: index.capacity - 1,
-            slot_word_mask: slots.capacity - 1)
+        layout(seed: try currentSettings().hash_seed, buckets: index.capacity, slotWords: slots.capacity)
+    }
+}
+
+extension layout {
+    /// The keys of the hash are drawn from `seed`: whoever loads programs on the same maps later draws the same.
+    init(seed: UInt64, buckets: UInt32, slotWords: UInt32) {
+        var state = seed
+        func draw() -> UInt64 {
+            // SplitMix64: each output looks random, and no two of a seed are alike.
+            state &+= 0x9e37_79b9_7f4a_7c15
+            var word = state
+            word = (word ^ word >> 30) &* 0xbf58_476d_1ce4_e5b9
+            word = (word ^ word >> 27) &* 0x94d0_49bb_1331_11eb
+            return word ^ word >> 31
+        }
+        self.init(
+            hash_keys: (draw(), draw(), draw(), draw(), draw()), bucket_mask: buckets - 1, slot_word_mask: slotWords - 1
+        )
     }
 }

@@ -83,8 +83,10 @@ final class KernelNAT {
 extension MappingPlan {
     /// As a rule of nftables; a range must have one target.
     fileprivate var rule: String {
-        let destination = host.map { "\(family.ip) daddr \($0)" } ?? "meta nfproto \(family.nfproto) fib daddr type local"
-        let source = allowed.isEmpty ? "" : "\(family.ip) saddr { \(allowed.map(\.description).joined(separator: ", ")) }"
+        let destination =
+            host.map { "\(family.ip) daddr \($0)" } ?? "meta nfproto \(family.nfproto) fib daddr type local"
+        let source =
+            allowed.isEmpty ? "" : "\(family.ip) saddr { \(allowed.map(\.description).joined(separator: ", ")) }"
         let port = "\(transport) dport \(ports.lowerBound)-\(ports.upperBound)"
         return "\(destination) \(source) \(port) dnat \(family.ip) to \(family.bracketed(target)):\(targetPort)"
     }
@@ -93,7 +95,8 @@ extension MappingPlan {
 extension MasqueradePlan {
     /// As a rule of nftables.
     fileprivate var rule: String {
-        let except = exempt.isEmpty ? "" : "\(family.ip) daddr != { \(exempt.map(\.description).joined(separator: ", ")) }"
+        let except =
+            exempt.isEmpty ? "" : "\(family.ip) daddr != { \(exempt.map(\.description).joined(separator: ", ")) }"
         let range = ports.map { ":\($0.lowerBound)-\($0.upperBound)" } ?? ""
         let address = ports == nil ? "\(source)" : family.bracketed(source)
         return "oifname \"uplink\" \(family.ip) saddr \(family.containers) \(except) meta l4proto { tcp, udp } "
@@ -117,7 +120,8 @@ private final class PacketSocket: Sendable {
 
     init(_ device: String) throws(TestingError) {
         let everything = UInt16(0x0003).bigEndian  // ETH_P_ALL
-        descriptor = Glibc.socket(AF_PACKET, Int32(SOCK_RAW.rawValue) | Int32(SOCK_NONBLOCK.rawValue), Int32(everything))
+        descriptor = Glibc.socket(
+            AF_PACKET, Int32(SOCK_RAW.rawValue) | Int32(SOCK_NONBLOCK.rawValue), Int32(everything))
         guard descriptor >= 0 else { throw .system(call: "socket", errno: errno) }
         // struct sockaddr_ll
         var address = withUnsafeBytes(of: UInt16(AF_PACKET)) { Array($0) }

@@ -98,7 +98,8 @@ struct KernelRunner: ~Copyable {
             if !lines.isEmpty { differ("the kernel: \(lines)") }
         } else if let frame = outcome(false) {
             // What is passed goes on up the stack, which may route it as it is.
-            let isUntouched = PacketView(frame).source == packet.source && PacketView(frame).destination == packet.destination
+            let isUntouched =
+                PacketView(frame).source == packet.source && PacketView(frame).destination == packet.destination
             if !isUntouched { differ("the kernel forwards: \(PacketView(frame))") }
         }
     }
@@ -126,7 +127,9 @@ struct KernelRunner: ~Copyable {
 
 extension KernelRunner {
     /// How far a connection has come.
-    enum Stage { case opening, answered, established, closingByClient, closingByTarget, lastACK(ofClient: Bool), closed }
+    enum Stage {
+        case opening, answered, established, closingByClient, closingByTarget, lastACK(ofClient: Bool), closed
+    }
 
     /// Flags that fit the state of the connection, as an end that keeps to RFC 9293 would send; nil: it would send nothing.
     /// For a connection of no flow, those of the step.

@@ -211,7 +211,8 @@ struct ReferenceModel {
             $0.plan.transport == tuple.transport && $0.plan.ports.contains(tuple.destination.port)
                 && $0.plan.family == tuple.destination.address.family
         }
-        return candidates.first { $0.plan.host == tuple.destination.address } ?? candidates.first { $0.plan.host == nil }
+        return candidates.first { $0.plan.host == tuple.destination.address }
+            ?? candidates.first { $0.plan.host == nil }
     }
 
     private func reasonToRefuse(_ tuple: ModelTuple, _ plan: MappingPlan) -> String? {
@@ -267,7 +268,8 @@ struct ReferenceModel {
         }
         // Where the flow is not kept, nobody sees its port: there the search from the first one is as good.
         let own = isFree(tuple.source.port) && !choosesPorts ? tuple.source.port : nil
-        guard let port = own ?? [observed()?.port].compactMap({ $0 }).first(where: isFree) ?? ports.first(where: isFree) else {
+        guard let port = own ?? [observed()?.port].compactMap({ $0 }).first(where: isFree) ?? ports.first(where: isFree)
+        else {
             return .dropped("no_free_port")
         }
         flows.append(

@@ -28,7 +28,6 @@ struct SequenceRunner: ~Copyable {
     /// Packets not forwarded, by reason, as the model counts them.
     private var counted: [String: UInt64] = [:]
 
-
     private init(_ datapath: TestDatapath) { self.datapath = datapath }
 
     /// Runs a sequence on a datapath that has nothing, and leaves it so.
@@ -173,7 +172,8 @@ struct SequenceRunner: ~Copyable {
             counted[reason, default: 0] += 1
             if verdict == .dropped { return }  // more at once than the limit allows
             let view = PacketView(frame)
-            if verdict != .redirected || view["icmp.type"] == nil || view.destination?.address != packet.source?.address {
+            if verdict != .redirected || view["icmp.type"] == nil || view.destination?.address != packet.source?.address
+            {
                 differ("\(verdict), not reported: \(view)")
             }
         }
