@@ -39,7 +39,7 @@ extension FastNATError {
         switch self {
         case .notPermitted: .notPermitted
         case .notLoaded, .otherVersion: .unavailable
-        case .noInterface, .noMapping, .noMappingOf, .noMasquerade, .unreadableFile: .noInput
+        case .noInterface, .noMapping, .noMappingOf, .noMasquerade, .noMasqueradeOf, .unreadableFile: .noInput
         case .unusableInterface, .mapping, .masquerade, .invalidFlowLimit, .invalidTimeout: .usage
         case .mappingFile: .data
         case .overlap, .portInUse, .mappingTableFull, .rangeTableFull, .allowListFull,

@@ -39,9 +39,11 @@ public enum FastNATError: Error, Sendable {
     /// A masquerade, or a part of one, is wrong.
     case masquerade(MasqueradeError)
     /// The network is masqueraded already.
-    case masqueradeExists(IPPrefix)
+    case masqueradeExists(IPPrefix, owner: MappingOwner?)
     /// The network is not masqueraded.
     case noMasquerade(IPPrefix)
+    /// The owner masquerades no network, or not that one.
+    case noMasqueradeOf(MappingOwner, IPPrefix?)
     /// No interface towards containers leads to the network.
     case networkNotRoutable(IPPrefix)
     /// There is no room for another masquerade.
@@ -112,10 +114,12 @@ extension FastNATError: CustomStringConvertible {
             "the kernel cannot say on which ports local programs listen (it lacks CONFIG_INET_DIAG): make sure that none "
                 + "listens on the ports you publish, and add --force"
         case .masquerade(let error): error.description
-        case .masqueradeExists(let network):
-            "\(network) is masqueraded already: remove that first (fastnat masquerade rm \(network))"
+        case .masqueradeExists(let network, let owner):
+            "\(network) is masqueraded already\(owner.map { " by \($0)" } ?? ""): remove that first (fastnat masquerade rm \(network))"
         case .noMasquerade(let network):
             "\(network) is not masqueraded: fastnat masquerade list shows what is"
+        case .noMasqueradeOf(let owner, let network):
+            "\(owner) masquerades \(network.map { "not \($0)" } ?? "nothing"): fastnat masquerade list shows whose they are"
         case .networkNotRoutable(let network):
             "no route leads to containers in \(network), but by an uplink at most: is their network up?"
         case .masqueradeTableFull(let limit):

@@ -150,8 +150,8 @@ import Testing
 }
 
 extension MappingOwner {
-    fileprivate static let one = owner("one:1")
-    fileprivate static let two = owner("two:2")
+    static let one = owner("one:1")
+    static let two = owner("two:2")
 
     private static func owner(_ text: String) -> MappingOwner {
         do { return try MappingOwner(text) } catch { preconditionFailure("\(error)") }

@@ -185,7 +185,9 @@ struct MasqueradeTests {
         ("add 172.20.0.0/25 --iface eth0 --filter port", 64, "--type eim"),
         ("add 172.20.0.1/25 --iface eth0", 64, "172.20.0.0/25"),
         ("add 172.20.0.0/25 --iface eth0 --exempt fd00::/8", 64, "fd00::/8"),
-        ("rm 172.20.0.0/25", 66, "fastnat masquerade list"),
+        ("rm 172.20.0.0/25", 66, "fastnat masquerade list"), ("rm", 64, "--owner"),
+        ("rm 172.20.0.0/24 --owner nobody", 66, "nobody masquerades not 172.20.0.0/24"),
+        ("rm --owner nobody", 66, "nobody masquerades nothing"),
     ]
 
     @Test("Each error has its status and says what to do")
@@ -210,25 +212,25 @@ struct MasqueradeTests {
         let scene = try Scene(.fastnatTC, Topology.Options(.bridge))
         try scene.run(
             "masquerade", "add", "172.20.0.0/24", "--iface", "eth0", "--to", "192.0.2.1", "--ports", "32768-60999",
-            "--limit-flows-per-source", "512", "--limit-rate", "90/m", "--type", "eim", "--exempt", "10.0.0.0/8",
-            "192.168.0.0/16")
+            "--limit-flows-per-source", "512", "--limit-rate", "90/m", "--type", "eim", "--owner", "docker:br0",
+            "--exempt", "10.0.0.0/8", "192.168.0.0/16")
         try scene.path.masquerade(.v6)
         let listed = try scene.list("masquerade")
         let values = listed.map { object in
-            ["network", "uplink", "to", "ports", "exempt", "type", "filter", "packets", "bytes", "flows"].map { key in
+            ["network", "uplink", "to", "ports", "exempt", "type", "filter", "owner", "packets", "bytes", "flows"].map { key in
                 object[key].map { "\($0)" } ?? "missing"
             }.joined(separator: " ").replacing("\n", with: "").replacing("    ", with: "")
         }
-        #expect(values.count == 2 && listed.allSatisfy { $0.count == 14 })
+        #expect(values.count == 2 && listed.allSatisfy { $0.count == 15 })
         #expect(listed[0]["limitFlowsPerSource"] as? Int == 512 && listed[0]["limitRate"] as? String == "90/m")
         #expect(listed[1]["limitFlowsPerSource"] is NSNull && listed[1]["limitRate"] is NSNull)
         #expect(try scene.run("masquerade", "list").output.contains(" rate=90/m,flows-per-source=512 "))
         #expect(values[0].hasPrefix("172.20.0.0/24 eth0 192.0.2.1 32768-60999 "))
         #expect(listed[0]["exempt"] as? [String] == ["10.0.0.0/8", "192.168.0.0/16"])
-        #expect(values[0].hasSuffix(" eim address 0 0 0"))
+        #expect(values[0].hasSuffix(" eim address docker:br0 0 0 0"))
         #expect(values[1].hasPrefix("fd00:20::/64 eth0 <null> <null> "))
-        #expect(values[1].hasSuffix(" symmetric <null> 0 0 0"))
-        try scene.run("masquerade", "rm", "172.20.0.0/24")
+        #expect(values[1].hasSuffix(" symmetric <null> <null> 0 0 0"))
+        try scene.run("masquerade", "rm", "--owner", "docker:br0")
         #expect(try scene.list("masquerade").count == 1)
         try scene.finish()
     }

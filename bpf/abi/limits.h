@@ -21,7 +21,7 @@ enum limit {
 	HOST_ADDRESSES = 64,
 	MAX_RANGE_OWNERS = 1 << 10,
 	MAX_ALLOWED_PREFIXES = 1 << 16,
-	/* Bytes of the text that says whose a mapping is. */
+	/* Bytes of the text that says whose a mapping or masquerade is. */
 	MAX_OWNER_LENGTH = 256,
 	MAX_XDP_OUTPUTS = 1 << 12,
 	/* Entries of one index bucket: eight of 8 bytes fill one cache line. */

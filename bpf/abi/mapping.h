@@ -53,7 +53,7 @@ struct source_key {
 	struct address source;
 };
 
-/* Whose a mapping is: UTF-8, and zeros behind it. */
+/* Whose a mapping or masquerade is: UTF-8, and zeros behind it. */
 struct mapping_owner {
 	__u8 text[MAX_OWNER_LENGTH];
 };

@@ -87,11 +87,11 @@ struct {
 	__type(value, __u8);
 } mapping_sources SEC(".maps");
 
-/* mapping id → whose it is; none for one that was added by hand. Written and read by the loader alone. */
+/* mapping or masquerade id → whose it is; none for one that was added by hand. Written and read by the loader alone. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__uint(max_entries, MAX_MAPPINGS);
+	__uint(max_entries, MAX_MAPPINGS + MAX_MASQUERADES);
 	__type(key, __u32);
 	__type(value, struct mapping_owner);
 } mapping_owners SEC(".maps");

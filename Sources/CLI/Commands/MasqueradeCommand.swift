@@ -50,12 +50,16 @@ struct MasqueradeAddCommand: ParsableCommand {
         help: "Who may send to a port of eim: endpoint (anybody), address (whom it has sent to), port (the same port).")
     var filter: MasqueradeFilter?
 
+    @Option(help: "Whose the masquerade is: a short text such as docker:bridge.")
+    var owner: String?
+
     @OptionGroup var limits: LimitOptions
 
     func run() throws {
         try reporting { () throws(FastNATError) in
             let rule = try rule()
-            try LoadedDatapath(for: .change).masquerade(rule)
+            let owner = try parseOwner(owner)
+            try LoadedDatapath(for: .change).masquerade([rule], of: owner)
         }
     }
 
@@ -91,17 +95,32 @@ struct MasqueradeAddCommand: ParsableCommand {
 struct MasqueradeRemoveCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "rm",
-        abstract: "Masquerade a network no more.",
+        abstract: "Masquerade a network no more, or all of an owner.",
         discussion: "New connections stop at once. Established TCP connections drain; UDP flows end.")
 
     @Argument(help: "The network, as it was added.")
-    var network: String
+    var network: String?
+
+    @Option(help: "Remove only what is this owner's: all of it, or the masquerade of the network.")
+    var owner: String?
+
+    func validate() throws {
+        if network == nil && owner == nil {
+            throw ValidationError("give a network (fastnat masquerade rm 172.17.0.0/16), or --owner OWNER")
+        }
+    }
 
     func run() throws {
         try reporting { () throws(FastNATError) in
-            let prefix: IPPrefix
-            do throws(MappingError) { prefix = try parsePrefix(network) } catch { throw .mapping(error) }
-            try LoadedDatapath(for: .change).removeMasquerade(of: prefix)
+            let owner = try parseOwner(owner)
+            let prefix: IPPrefix?
+            do throws(MappingError) { prefix = try network.map(parsePrefix) } catch { throw .mapping(error) }
+            let loaded = try LoadedDatapath(for: .change)
+            if let prefix {
+                try loaded.removeMasquerade(of: prefix, owner: owner)
+            } else if let owner, try loaded.removeMasquerades(of: owner) == 0 {
+                throw .noMasqueradeOf(owner, nil)
+            }
         }
     }
 }
@@ -119,7 +138,7 @@ struct MasqueradeListCommand: ParsableCommand {
         try reporting { () throws(FastNATError) in masquerades = try LoadedDatapath(for: .read).masquerades() }
         if json { return try printJSON(masquerades.map { Limited(MasqueradeRecord($0), $0.rule.limits) }) }
         let hasLimits = masquerades.contains { !$0.rule.limits.isEmpty }
-        let counters = ["FLOWS", "PACKETS", "BYTES"]
+        let counters = ["OWNER", "FLOWS", "PACKETS", "BYTES"]
         var table = Table(
             ["NETWORK", "UPLINK", "TO", "PORTS", "EXEMPT", "TYPE"] + (hasLimits ? ["LIMITS"] : []) + counters)
         for installed in masquerades {
@@ -130,7 +149,7 @@ struct MasqueradeListCommand: ParsableCommand {
                     rule.network.description, rule.uplink, rule.source?.description ?? "as the kernel",
                     rule.ports?.description ?? "any", exempt.isEmpty ? "none" : exempt,
                     rule.type.filter.map { "eim/\($0.rawValue)" } ?? rule.type.name,
-                ] + (hasLimits ? [rule.limits.cell] : [])
+                ] + (hasLimits ? [rule.limits.cell] : []) + [installed.owner?.text ?? "-"]
                     + [installed.flows.description, installed.packets.description, installed.bytes.description])
         }
         print(table.render())

@@ -83,6 +83,7 @@ struct MasqueradeRecord: Encodable {
     let exempt: [String]
     let type: String
     let filter: Nullable<String>
+    let owner: Nullable<String>
     let packets: UInt64
     let bytes: UInt64
     let flows: Int
@@ -96,6 +97,7 @@ struct MasqueradeRecord: Encodable {
         exempt = rule.exempt.map(\.description)
         type = rule.type.name
         filter = Nullable(value: rule.type.filter?.rawValue)
+        owner = Nullable(value: installed.owner?.text)
         packets = installed.packets
         bytes = installed.bytes
         flows = installed.flows

@@ -57,7 +57,7 @@ extension DatapathMaps {
             try sources.remove(key)
         }
         let owned = Set(present.filter { $0.owner != nil }.map(\.id))
-        for id in try owners.keys() where !owned.contains(id) { try owners.remove(id) }
+        for id in try owners.keys() where id < mappings.capacity && !owned.contains(id) { try owners.remove(id) }
         try mendLimits(of: 0..<mappings.capacity, present: Set(present.map(\.id)))
         for entry in present where entry.isRange { try setRangeStart(entry.key, true) }
     }
@@ -84,20 +84,32 @@ extension DatapathMaps {
     func carryOut(_ change: MappingChange, _ rest: () throws -> Void) throws {
         try mend(change.present)
         guard !change.isEmpty else { return try rest() }
-        let steps = try steps(of: change)
-        try noteChange { $0.note(change.present.map(\.mapping) + change.new) }
+        let present = change.present.map(\.mapping)
+        try take(
+            try steps(of: change), before: { $0.note(present) }, meanwhile: { $0.note(present + change.new) },
+            after: { $0.note(change.result) }, rest)
+    }
+
+    /// Takes steps, and then does the rest; what fails takes back what came before it.
+    ///
+    /// - Parameters: what the settings say before, while both old and new entries are there, and after.
+    func take(
+        _ steps: [MappingStep], before: (inout settings) -> Void, meanwhile: (inout settings) -> Void,
+        after: (inout settings) -> Void, _ rest: () throws -> Void
+    ) throws {
+        try noteChange(meanwhile)
         var done = 0
         do {
             for step in steps {
                 try take(step)
                 done += 1
             }
-            try noteChange { $0.note(change.result) }
+            try noteChange(after)
             try rest()
         } catch {
-            try? noteChange { $0.note(change.present.map(\.mapping) + change.new) }
+            try? noteChange(meanwhile)
             for step in steps[..<done].reversed() { try? take(step.inverse) }
-            try? noteChange { $0.note(change.present.map(\.mapping)) }
+            try? noteChange(before)
             throw error
         }
     }
@@ -136,12 +148,28 @@ extension DatapathMaps {
         case .withdraw(let key, _): try mappings.remove(key)
         case .mark(let key): try setRangeStart(key, true)
         case .unmark(let key): try setRangeStart(key, false)
+        case .exempt(let key): try exempt(key)
+        case .include(let key): try exemptions.remove(key)
+        case .masquerade(let key, let value, let old): try setMasquerade(key, value, old == nil ? .create : .any)
+        case .release(let key, _): try masquerades.remove(key)
         }
     }
 
     private func enter(_ key: mapping_key, _ value: mapping, _ rule: UpdateRule) throws {
         try throwingWhenFull(.mappingTableFull(limit: Int(mappings.capacity))) { () throws(BPFError) in
             try mappings.set(key, value, rule)
+        }
+    }
+
+    private func setMasquerade(_ key: masquerade_key, _ value: masquerade, _ rule: UpdateRule) throws {
+        try throwingWhenFull(.masqueradeTableFull(limit: Int(masquerades.capacity))) { () throws(BPFError) in
+            try masquerades.set(key, value, rule)
+        }
+    }
+
+    private func exempt(_ key: exemption_key) throws {
+        try throwingWhenFull(.exemptionTableFull(limit: Int(exemptions.capacity))) { () throws(BPFError) in
+            try exemptions.set(key, 1)
         }
     }
 

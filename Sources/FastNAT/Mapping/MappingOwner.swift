@@ -1,7 +1,8 @@
 internal import Addresses
 internal import CDatapath
 
-/// Who a mapping belongs to: a short text such as `docker:4c01db0b339c` or `file`. A mapping that was added by hand has none.
+/// Who a mapping or masquerade belongs to: a short text such as `docker:4c01db0b339c` or `file`. One that was added by hand has
+/// none.
 public struct MappingOwner: Sendable, Hashable {
     /// The text: 1 to 256 bytes of UTF-8, without blanks and control characters.
     public let text: String
@@ -9,7 +10,7 @@ public struct MappingOwner: Sendable, Hashable {
     /// The most bytes that a text may have.
     static let longest = Int(MAX_OWNER_LENGTH.rawValue)
 
-    /// Who owns the mappings of configuration files.
+    /// Who owns what configuration files say.
     public static let file = MappingOwner(checked: "file")
 
     /// Who owns what was imported from another packet filter.

@@ -1,11 +1,11 @@
 internal import CDatapath
 
-/// One write to the maps of mappings.
+/// One write to the maps of mappings and masquerades.
 enum MappingStep {
     /// A network may connect to a mapping, or may no longer.
     case admit(source_key)
     case dismiss(source_key)
-    /// A mapping belongs to somebody, or to nobody.
+    /// A mapping or masquerade belongs to somebody, or to nobody.
     case own(UInt32, MappingOwner)
     case disown(UInt32, MappingOwner)
     /// The flows of a mapping are limited, or no longer.
@@ -17,6 +17,12 @@ enum MappingStep {
     /// A range begins at the first port of a key, or none does.
     case mark(mapping_key)
     case unmark(mapping_key)
+    /// Packets to a network are not masqueraded, or are.
+    case exempt(exemption_key)
+    case include(exemption_key)
+    /// A network is masqueraded, with an entry alone or in the place of another one, or is not.
+    case masquerade(masquerade_key, CDatapath.masquerade, inPlaceOf: CDatapath.masquerade?)
+    case release(masquerade_key, CDatapath.masquerade)
 
     /// The step back.
     var inverse: MappingStep {
@@ -32,6 +38,11 @@ enum MappingStep {
         case .withdraw(let key, let value): .enter(key, value, inPlaceOf: nil)
         case .mark(let key): .unmark(key)
         case .unmark(let key): .mark(key)
+        case .exempt(let key): .include(key)
+        case .include(let key): .exempt(key)
+        case .masquerade(let key, let value, nil): .release(key, value)
+        case .masquerade(let key, let value, let old?): .masquerade(key, old, inPlaceOf: value)
+        case .release(let key, let value): .masquerade(key, value, inPlaceOf: nil)
         }
     }
 

@@ -7,38 +7,37 @@ extension Datapath {
     func masquerades(_ name: (UInt32) -> String) throws(FastNATError) -> [InstalledMasquerade] {
         try translating {
             try maps.masqueradeEntries().map { entry in
-                let counters = try maps.counters(of: entry.value.id)
+                let counters = try maps.counters(of: entry.id)
                 return InstalledMasquerade(
                     rule: try entry.value.rule(
                         network: entry.network, uplink: name(entry.value.uplink), exempt: entry.exempt,
                         limits: entry.limits),
-                    packets: counters.packets, bytes: counters.bytes, flows: counters.liveFlows)
+                    packets: counters.packets, bytes: counters.bytes, flows: counters.liveFlows, owner: entry.owner)
             }
         }
     }
 
-    /// Adds a masquerade. `source` is the address that the kernel sends from now, where the rule does not say one.
-    func addMasquerade(_ rule: MasqueradeRule, uplink: UInt32, source: IPAddress? = nil) throws(FastNATError) {
+    /// Removes the masquerades that a condition is true of. Their TCP connections drain; their UDP flows end, and so do the ports
+    /// that they keep for containers.
+    ///
+    /// - Returns: how many there were.
+    @discardableResult
+    func removeMasquerades(_ isDoomed: (DatapathMaps.MasqueradeEntry) -> Bool) throws(FastNATError) -> Int {
         try translating {
             let present = try maps.masqueradeEntries()
-            guard !present.contains(where: { $0.network == rule.network }) else {
-                throw FastNATError.masqueradeExists(rule.network)
-            }
-            try maps.mend(present)
-            try maps.insert(rule, uplink: uplink, source: source, beside: present)
+            let doomed = present.filter(isDoomed)
+            try carryOut(MasqueradeChange(removing: doomed, from: present)) {}
+            return doomed.count
         }
     }
 
-    /// Removes the masquerade of a network. Its TCP connections drain; its UDP flows end, and so do the ports that it keeps
-    /// for containers.
-    func removeMasquerade(_ network: IPPrefix) throws(FastNATError) {
-        try translating {
-            guard let entry = try maps.masqueradeEntries().first(where: { $0.network == network }) else {
-                throw FastNATError.noMasquerade(network)
-            }
-            try maps.remove(entry)
+    /// Carries out a change and then `rest`, all of it or none, and ends the flows of masquerades that went: those of UDP, and
+    /// the ports that are kept for containers.
+    func carryOut(_ change: MasqueradeChange, _ rest: () throws -> Void) throws {
+        try maps.carryOut(change, rest)
+        for entry in change.gone {
             var request = flush_request()
-            request.mapping_id = entry.value.id
+            request.mapping_id = entry.id
             request.protocol = UInt32(IPPROTO_UDP)
             request.patterns = 1
             _ = try flush(&request)

@@ -11,6 +11,9 @@ extension DatapathMaps {
         let network: IPPrefix
         let exempt: [IPPrefix]
         let limits: FlowLimits
+        let owner: MappingOwner?
+
+        var id: UInt32 { value.id }
     }
 
     /// All masquerades, sorted by network.
@@ -22,53 +25,77 @@ extension DatapathMaps {
             guard let value = try masquerades.value(key) else { return nil }
             return MasqueradeEntry(
                 key: key, value: value, network: try key.network(), exempt: (exempt[value.id] ?? []).sorted(),
-                limits: limits[value.id] ?? FlowLimits())
+                limits: limits[value.id] ?? FlowLimits(), owner: try owners.value(value.id).map(MappingOwner.init))
         }.sorted { ($0.network.family.rawValue, $0.network) < ($1.network.family.rawValue, $1.network) }
     }
 
-    /// Mends what a loader that was killed in the middle of a change has left: exemptions and limits of no masquerade, which a
-    /// later one of the same number would have.
-    func mend(_ present: [MasqueradeEntry]) throws {
-        let known = Set(present.map(\.value.id))
+    /// Mends what a loader that was killed in the middle of a change has left: exemptions, owners and limits of no masquerade,
+    /// which a later one of the same number would have.
+    private func mend(_ present: [MasqueradeEntry]) throws {
+        let known = Set(present.map(\.id))
         for key in try exemptions.keys() where !known.contains(UInt32(bigEndian: key.id)) {
             try exemptions.remove(key)
         }
+        let owned = Set(present.filter { $0.owner != nil }.map(\.id))
+        for id in try owners.keys() where id >= MAX_MAPPINGS.rawValue && !owned.contains(id) { try owners.remove(id) }
         try mendLimits(of: MAX_MAPPINGS.rawValue..<UInt32.max, present: known)
     }
 
-    /// Adds a masquerade whose network none of `present` has: exemptions and limits first, so that they hold from the first packet
-    /// on.
-    func insert(_ rule: MasqueradeRule, uplink: UInt32, source: IPAddress?, beside present: [MasqueradeEntry]) throws {
+    /// The writes of a change, in order.
+    func steps(of change: MasqueradeChange) throws -> [MappingStep] {
         let first = MAX_MAPPINGS.rawValue
-        var ids = IdentifierPool(used: present.map(\.value.id), of: first..<first + MAX_MASQUERADES.rawValue)
-        guard let id = try nextIdentifier(&ids) else {
-            throw FastNATError.masqueradeTableFull(limit: Int(MAX_MASQUERADES.rawValue))
-        }
-        let value = masquerade(rule, uplink: uplink, id: id, present: source)
-        try noteChange { $0.note(present.map(\.value) + [value]) }
-        do {
-            for prefix in rule.exempt {
-                try throwingWhenFull(.exemptionTableFull(limit: Int(exemptions.capacity))) { () throws(BPFError) in
-                    try exemptions.set(exemption_key(masquerade: id, prefix), 1)
+        var ids = IdentifierPool(used: change.present.map(\.id), of: first..<first + MAX_MASQUERADES.rawValue)
+        let moves = try change.moves.flatMap { move in
+            let new = try move.new.map { new in
+                guard let id = try nextIdentifier(&ids) else {
+                    throw FastNATError.masqueradeTableFull(limit: Int(MAX_MASQUERADES.rawValue))
                 }
+                return MasqueradeEntry(
+                    key: masquerade_key(new.rule.network),
+                    value: masquerade(new.rule, uplink: new.uplink, id: id, present: new.source),
+                    network: new.rule.network, exempt: new.rule.exempt, limits: new.rule.limits, owner: change.owner)
             }
-            try setLimits(rule.limits, of: id)
-            try masquerades.set(masquerade_key(rule.network), value, .create)
-        } catch {
-            try? setLimits(FlowLimits(), of: id)
-            for prefix in rule.exempt { _ = try? exemptions.remove(exemption_key(masquerade: id, prefix)) }
-            try? noteChange { $0.note(present.map(\.value)) }
-            throw error
+            return MappingStep.moving(move.old, to: new)
         }
+        return moves + change.adoptions.compactMap { entry in change.owner.map { .own(entry.id, $0) } }
     }
 
-    /// Removes a masquerade; what is not there is removed already.
-    func remove(_ entry: MasqueradeEntry) throws {
-        try masquerades.remove(entry.key)
-        for prefix in entry.exempt { try exemptions.remove(exemption_key(masquerade: entry.value.id, prefix)) }
-        try setLimits(FlowLimits(), of: entry.value.id)
-        let left = try masqueradeEntries().map(\.value)
-        try noteChange { $0.note(left) }
+    /// Carries out a change and then `rest`: all of it, or none.
+    func carryOut(_ change: MasqueradeChange, _ rest: () throws -> Void) throws {
+        try mend(change.present)
+        guard !change.isEmpty else { return try rest() }
+        let steps = try steps(of: change)
+        let present = change.present.map(\.value)
+        let new = steps.compactMap(\.enteredMasquerade)
+        try take(
+            steps, before: { $0.note(present) }, meanwhile: { $0.note(present + new) },
+            after: { $0.note(change.staying.map(\.value) + new) }, rest)
+    }
+}
+
+extension MappingStep {
+    /// What puts a masquerade in the place of another one of its network, or where there is none, or takes one away. Exemptions
+    /// and limits come first, so that they hold from the first packet on; removal goes the other way round.
+    fileprivate static func moving(_ old: DatapathMaps.MasqueradeEntry?, to new: DatapathMaps.MasqueradeEntry?)
+        -> [MappingStep]
+    {
+        var steps: [MappingStep] = []
+        if let new { steps += belongings(of: new) + [.masquerade(new.key, new.value, inPlaceOf: old?.value)] }
+        if let old {
+            if new == nil { steps.append(.release(old.key, old.value)) }
+            steps += belongings(of: old).map(\.inverse)
+        }
+        return steps
+    }
+
+    private static func belongings(of entry: DatapathMaps.MasqueradeEntry) -> [MappingStep] {
+        entry.exempt.map { .exempt(exemption_key(masquerade: entry.id, $0)) }
+            + (entry.owner.map { [.own(entry.id, $0)] } ?? [])
+            + (entry.limits.isEmpty ? [] : [.limit(entry.id, entry.limits)])
+    }
+
+    fileprivate var enteredMasquerade: masquerade? {
+        if case .masquerade(_, let value, _) = self { value } else { nil }
     }
 }
 

@@ -79,6 +79,8 @@ public struct InstalledMasquerade: Sendable, Hashable {
     public let bytes: UInt64
     /// Flows that live now.
     public let flows: Int
+    /// Whose it is; nil when it was added by hand.
+    public let owner: MappingOwner?
 }
 
 /// Why a masquerade, or a part of one, was refused. Its description is one sentence that also says what to do.

@@ -86,7 +86,8 @@ extension TestDatapath {
             source: source.map { try IPAddress(parsing: $0.description) },
             ports: ports.map { try PortRange(first: $0.lowerBound, last: $0.upperBound) },
             exempt: exempt.map { try IPPrefix(parsing: $0) }, type: type, limits: FlowLimits(limits))
-        try datapath.addMasquerade(rule, uplink: device.index)
+        let placed = PlacedMasquerade(rule: rule, uplink: device.index, source: nil)
+        try datapath.carryOut(MasqueradeChange(adding: [placed], of: nil, to: try maps.masqueradeEntries())) {}
     }
 
     /// Sends a first packet, and learns from it as whom the server sees the container.
@@ -132,6 +133,6 @@ extension TestDatapath {
 
     /// Removes every masquerade, flows and all.
     func removeMasquerades() throws {
-        for entry in try maps.masqueradeEntries() { try datapath.removeMasquerade(entry.network) }
+        try datapath.removeMasquerades { _ in true }
     }
 }

@@ -46,7 +46,7 @@ final class PooledDatapath: @unchecked Sendable {
     /// Takes mappings and flows away, and looks whether anything is left of them. Then another test may use it.
     func giveBack() throws {
         try datapath.removeAllMappings()
-        for entry in try datapath.maps.masqueradeEntries() { try datapath.removeMasquerade(entry.network) }
+        try datapath.removeMasquerades { _ in true }
         _ = try datapath.flushFlows()
         for key in try datapath.maps.xdpOutputs.keys() { try datapath.maps.xdpOutputs.remove(key) }
         for index in 0..<HOST_ADDRESSES.rawValue { try datapath.maps.hostAddresses.setAll(index, host_address()) }
