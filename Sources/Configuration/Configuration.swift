@@ -15,6 +15,8 @@ public struct Configuration: Sendable {
     enum Subject: Hashable {
         case interface(String)
         case mapping(PortMapping)
+        case masquerade(IPPrefix)
+        case masqueradeUplink(String)
         case maximumFlows
     }
 
@@ -35,7 +37,11 @@ public struct Configuration: Sendable {
 
     private func subject(of error: FastNATError) -> Subject? {
         switch error {
-        case .noInterface(let name), .unusableInterface(let name, _): .interface(name)
+        case .noInterface(let name), .unusableInterface(let name, _):
+            positions[.interface(name)] == nil ? .masqueradeUplink(name) : .interface(name)
+        case .masqueradeExists(let network, _), .networkNotRoutable(let network): .masquerade(network)
+        case .masquerade(.notLocal(let source)):
+            state.masquerades?.first { $0.source == source }.map { .masquerade($0.network) }
         case .overlap(let mapping, _, _): .mapping(mapping)
         case .portInUse(let listen, _, _): first { $0.listen == listen }
         case .notRoutable(let address, _): first { $0.target.address == address }

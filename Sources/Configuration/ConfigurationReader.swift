@@ -34,6 +34,7 @@ extension Configuration {
         case maxFlows = "max-flows"
         case timeouts
         case mappings
+        case masquerade
     }
 
     private mutating func read(_ section: Section, _ node: Node, _ mode: HookMode, _ reader: inout YAMLReader) {
@@ -52,6 +53,8 @@ extension Configuration {
             let mappings = reader.items(of: node).compactMap { item in mapping(item, &reader).map { (item, $0) } }
             refuseOverlaps(mappings, &reader)
             state.mappings = mappings.map(\.1)
+        case .masquerade:
+            state.masquerades = reader.items(of: node).compactMap { item in masquerade(item, &reader) }
         }
     }
 
@@ -127,17 +130,14 @@ extension Configuration {
         let force = fields["force"].flatMap { reader.flag($0.value) } ?? false
         let limits = limits(fields.mapValues(\.value), &reader)
         guard let listen, let target else { return nil }
-        do throws(MappingError) {
-            let mapping = try PortMapping(listen: listen, target: target, allow: allow, limits: limits)
-            note(.mapping(mapping), at: Position(node))
-            return .init(mapping, force: force)
-        } catch {
-            reader.refuse(node, error.description)
-            return nil
+        let mapping = checked(node, &reader) { () throws(MappingError) in
+            try PortMapping(listen: listen, target: target, allow: allow, limits: limits)
         }
+        if let mapping { note(.mapping(mapping), at: Position(node)) }
+        return mapping.map { .init($0, force: force) }
     }
 
-    private func limits(_ values: [String: Node], _ reader: inout YAMLReader) -> FlowLimits {
+    func limits(_ values: [String: Node], _ reader: inout YAMLReader) -> FlowLimits {
         var limits = FlowLimits()
         for limit in FlowLimit.allCases {
             guard let node = values[limit.rawValue], let text = reader.text(node, "a limit like 100 or 10/s") else {
@@ -170,24 +170,27 @@ extension Configuration {
         if items.isEmpty, node.sequence != nil {
             reader.refuse(node, "nobody may connect: name a network, or leave allow out for everybody")
         }
-        return items.compactMap { item in
-            value(item, "a network like 192.0.2.0/24", &reader) { text throws(MappingError) in
-                do throws(AddressError) {
-                    return try IPPrefix(parsing: text)
-                } catch {
-                    throw .invalidAddress(error)
-                }
-            }
-        }
+        return items.compactMap { network($0, &reader) }
+    }
+
+    func network(_ node: Node, _ reader: inout YAMLReader) -> IPPrefix? {
+        value(node, "a network like 192.0.2.0/24", &reader) { text throws(AddressError) in try IPPrefix(parsing: text) }
     }
 
     /// A value of a kind that is written as text.
-    private func value<Value>(
-        _ node: Node, _ what: String, _ reader: inout YAMLReader, _ parse: (String) throws(MappingError) -> Value
+    func value<Value, Problem: Error & CustomStringConvertible>(
+        _ node: Node, _ what: String, _ reader: inout YAMLReader, _ parse: (String) throws(Problem) -> Value
     ) -> Value? {
         guard let text = reader.text(node, what) else { return nil }
-        do throws(MappingError) {
-            return try parse(text)
+        return checked(node, &reader) { () throws(Problem) in try parse(text) }
+    }
+
+    /// A value that may be impossible, which is then said of the node.
+    func checked<Value, Problem: Error & CustomStringConvertible>(
+        _ node: Node, _ reader: inout YAMLReader, _ make: () throws(Problem) -> Value
+    ) -> Value? {
+        do throws(Problem) {
+            return try make()
         } catch {
             reader.refuse(node, error.description)
             return nil

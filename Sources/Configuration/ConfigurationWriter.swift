@@ -4,8 +4,8 @@ public import FastNAT
 extension Configuration {
     /// The text of a file that describes a state; `Configuration(parsing:)` reads it back.
     ///
-    /// - Parameter others: mappings that are not the file's, listed in a comment.
-    public static func text(_ state: DesiredState, others: [InstalledMapping] = []) -> String {
+    /// - Parameter others: what is not the file's, for comments: an owner and what it has added.
+    public static func text(_ state: DesiredState, others: [String] = []) -> String {
         var lines = ["# fastnat apply -f FILE brings this about. docs/configuration.md tells of every key."]
         if let uplinks = state.uplinks {
             lines += list(
@@ -24,21 +24,36 @@ extension Configuration {
             lines += timeoutNames.map { "  \($0.0): \(timeouts[keyPath: $0.1])" }
         }
         if let mappings = state.mappings { lines += list("mappings", mappings.map(fields)) }
-        lines += others.map { "# of \($0.owner?.text ?? "nobody"): \($0.mapping)" }
+        if let masquerades = state.masquerades { lines += list("masquerade", masquerades.map(fields)) }
+        lines += others.map { "# of \($0)" }
         return lines.joined(separator: "\n") + "\n"
     }
 
     private static func fields(_ entry: DesiredState.Mapping) -> [String] {
         let mapping = entry.mapping
         var fields = ["listen: \(scalar(shortest(mapping)))", "target: \(scalar(mapping.target.description))"]
-        if !mapping.allow.isEmpty {
-            fields.append("allow: [\(mapping.allow.map { scalar($0.description) }.joined(separator: ", "))]")
-        }
-        for limit in FlowLimit.allCases {
-            if let text = mapping.limits.text(limit) { fields.append("\(limit.rawValue): \(text)") }
-        }
+        if !mapping.allow.isEmpty { fields.append("allow: \(networks(mapping.allow))") }
+        fields += limits(mapping.limits)
         if entry.force { fields.append("force: true") }
         return fields
+    }
+
+    private static func fields(_ rule: MasqueradeRule) -> [String] {
+        var fields = ["network: \(scalar(rule.network.description))", "iface: \(scalar(rule.uplink))"]
+        if let source = rule.source { fields.append("to: \(scalar(source.description))") }
+        if let ports = rule.ports { fields.append("ports: \(ports)") }
+        if !rule.exempt.isEmpty { fields.append("exempt: \(networks(rule.exempt))") }
+        if rule.type != .symmetric { fields.append("type: \(rule.type.name)") }
+        if let filter = rule.type.filter { fields.append("filter: \(filter.rawValue)") }
+        return fields + limits(rule.limits)
+    }
+
+    private static func limits(_ limits: FlowLimits) -> [String] {
+        FlowLimit.allCases.compactMap { limit in limits.text(limit).map { "\(limit.rawValue): \($0)" } }
+    }
+
+    private static func networks(_ networks: [IPPrefix]) -> String {
+        "[\(networks.map { scalar($0.description) }.joined(separator: ", "))]"
     }
 
     /// A key with items of one line or more.

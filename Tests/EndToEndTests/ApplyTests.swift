@@ -142,6 +142,13 @@ struct ApplyTests {
         ].enumerated() where (index + number) % 4 != 0 {
             try scene.run(arguments: ["map", "add"] + arguments)
         }
+        for (index, arguments) in [
+            ["172.20.0.0/24", "--to", "192.0.2.1", "--ports", "2000-2999", "--owner", "file"],
+            ["fd00:20::/64", "--type", "eim", "--filter", "port", "--exempt", "fd00::/8"],
+            ["172.20.0.0/25", "--type", "eim", "--owner", "docker:1"],
+        ].enumerated() where (index + number) % 3 != 0 {
+            try scene.run(arguments: ["masquerade", "add", arguments[0], "--iface", "eth0"] + arguments.dropFirst())
+        }
         let before = try scene.list("map")
         let saved = try scene.run("save").output
         let adopted = try scene.apply(saved, "--dry-run").split(separator: "\n")
@@ -160,6 +167,72 @@ struct ApplyTests {
         let own = try scene.run("save").output
         #expect(own == saved.split(separator: "\n").filter { !$0.hasPrefix("# of ") }.joined(separator: "\n"))
         _ = server
+        try scene.finish()
+    }
+
+    @Test("A masquerade that stays keeps its flows, others come, change and go with the file")
+    func masquerades() throws {
+        let scene = try Scene(.fastnatTC, Self.options, isStarted: false)
+        let server = try TrafficServer(.udpReport, in: scene.client, port: 53)
+        let head = "uplinks: [eth0]\nmappings: []\nmasquerade:\n"
+        let (kept, other) = ("- {network: 172.20.0.0/24, iface: eth0}\n", "- {network: 172.20.0.128/25, iface: eth0}\n")
+        #expect(try scene.apply(head + kept, "--dry-run").hasSuffix("\n+ masquerade 172.20.0.0/24 iface=eth0"))
+        try scene.expectNothingAttached()
+        try scene.apply(head + kept)
+        let outside = scene.topology.client.endpoint(.v4, server.port)
+        let pulse = try Pulse(.udp, to: outside, from: scene.topology.container.namespace)
+        try pulse.awaitAnswer("the host's address") { $0.hasPrefix("192.0.2.1 ") }
+        try scene.run("masquerade", "add", "172.20.0.64/26", "--iface", "eth0", "--owner", "other")
+
+        #expect(try scene.apply(head + kept, "--dry-run") == "")
+        #expect(
+            try scene.apply("masquerade:\n" + kept + other, "--dry-run") == "+ masquerade 172.20.0.128/25 iface=eth0")
+        try scene.apply("masquerade:\n" + kept + other)
+        let changed = kept + "- {network: 172.20.0.128/25, iface: eth0, ports: 2000-2999, exempt: [10.0.0.0/8]}\n"
+        #expect(
+            try scene.apply("masquerade:\n" + changed, "--dry-run")
+                == "~ masquerade 172.20.0.128/25 iface=eth0 -> 172.20.0.128/25 iface=eth0 ports=2000-2999 "
+                + "exempt=10.0.0.0/8")
+        try scene.apply("masquerade:\n" + changed)
+        #expect(try scene.apply(scene.run("save").output, "--dry-run") == "")
+        let listed = try scene.list("masquerade")
+        #expect(listed.map { $0["owner"] as? String } == ["file", "other", "file"])
+        #expect(listed.first?["flows"] as? Int == 1)
+        #expect(try pulse.stop().allSatisfy { $0.hasPrefix("192.0.2.1 ") })
+
+        try scene.expectRefused("uplinks: [eth1]\nmasquerade: []", 64, "172.20.0.64/26 is masqueraded on it")
+        #expect(try scene.list("masquerade").count == 3)
+        try scene.run("masquerade", "rm", "--owner", "other")
+        let moved = "uplinks: [eth1]\nmasquerade:\n- {network: 172.20.0.0/24, iface: eth1}"
+        #expect(try scene.apply(moved, "--dry-run").split(separator: "\n").count == 4)
+        try scene.apply(moved)
+        #expect(try scene.uplinks() == ["eth1"])
+        try scene.apply("uplinks: [eth0]\nmasquerade: []")
+        #expect(try scene.list("masquerade").isEmpty)
+        #expect(try scene.uplinks() == ["eth0"])
+        _ = server
+        try scene.finish()
+    }
+
+    @Test("A masquerade that cannot be changes nothing, and its place is named")
+    func wrongMasquerades() throws {
+        let scene = try Scene(.fastnatTC, Self.options, isStarted: false)
+        try scene.expectRefused("uplinks: [eth0]\nmasquerade: [{network: 10.9.0.0/24, iface: eth0}]", 68, "input:2:14: ")
+        try scene.expectNothingAttached()
+        try scene.apply("uplinks: [eth0]\nmasquerade:\n- {network: 172.20.0.0/24, iface: eth0}")
+        try scene.run("masquerade", "add", "172.20.0.64/26", "--iface", "eth0", "--owner", "other")
+        let saved = try scene.run("save").output
+        let head = "timeouts: {udp: 200}\nmappings:\n- {listen: 80, target: '\(scene.target(80))'}\nmasquerade:\n- "
+        for (item, status, place) in [
+            ("{network: 172.20.0.64/26, iface: eth0}", 73, "input:5:3: 172.20.0.64/26 is masqueraded already by other"),
+            ("{network: 10.9.0.0/24, iface: eth0}", 68, "input:5:3: "),
+            ("{network: 172.20.0.0/25, iface: eth0, to: 192.0.2.99}", 64, "input:5:3: "),
+            ("{network: 172.20.0.0/25, iface: eth7}", 66, "input:5:35: "),
+            ("{network: 172.20.0.0/25, iface: br0}", 64, "input:5:35: "),
+        ] as [(String, Int32, String)] {
+            try scene.expectRefused(head + item, status, place)
+            #expect(try scene.run("save").output == saved)
+        }
         try scene.finish()
     }
 

@@ -3,6 +3,7 @@ public import ArgumentParser
 public import FastNAT
 
 extension MasqueradeFilter: ExpressibleByArgument {}
+extension MasqueradeType.Name: ExpressibleByArgument {}
 
 /// `fastnat masquerade`
 struct MasqueradeCommand: ParsableCommand {
@@ -14,12 +15,6 @@ struct MasqueradeCommand: ParsableCommand {
 
 /// `fastnat masquerade add`
 struct MasqueradeAddCommand: ParsableCommand {
-    /// How external ports are given out.
-    enum Kind: String, CaseIterable, ExpressibleByArgument {
-        case symmetric
-        case eim
-    }
-
     static let configuration = CommandConfiguration(
         commandName: "add",
         abstract: "Masquerade the connections that begin in a network and leave by an uplink.",
@@ -44,7 +39,7 @@ struct MasqueradeAddCommand: ParsableCommand {
     var exempt: [String] = []
 
     @Option(help: "symmetric: a port for each connection; eim: one for each port of a container (RFC 4787, REQ-1).")
-    var type: Kind = .symmetric
+    var type: MasqueradeType.Name = .symmetric
 
     @Option(
         help: "Who may send to a port of eim: endpoint (anybody), address (whom it has sent to), port (the same port).")
@@ -77,17 +72,10 @@ struct MasqueradeAddCommand: ParsableCommand {
         do throws(MasqueradeError) {
             return try MasqueradeRule(
                 network: parts.network, uplink: uplink, source: parts.source, ports: parts.ports, exempt: parts.exempt,
-                type: try ruleType(), limits: parts.limits)
+                type: try MasqueradeType(type, filter: filter), limits: parts.limits)
         } catch {
             throw .masquerade(error)
         }
-    }
-
-    /// RFC 4787, REQ-8: address-dependent filtering, where it is not to be as open as it can.
-    private func ruleType() throws(MasqueradeError) -> MasqueradeType {
-        if type == .eim { return .endpointIndependent(filter ?? .address) }
-        guard filter == nil else { throw .filterOfSymmetric }
-        return .symmetric
     }
 }
 

@@ -60,6 +60,12 @@ struct Interfaces: ~Copyable {
         (try? route.route(to: target))?.preferredSource
     }
 
+    /// The interface that packets to anywhere leave by: that of the first default route.
+    mutating func defaultUplink(_ family: IPFamily) -> String? {
+        guard let routes = try? route.routes(family) else { return nil }
+        return routes.first { $0.network.length == 0 }.flatMap { link($0.interfaceIndex)?.name }
+    }
+
     /// All addresses of this host.
     mutating func addresses() throws -> [InterfaceAddress] { try route.addresses() }
 

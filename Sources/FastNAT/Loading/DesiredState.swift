@@ -40,7 +40,9 @@ public struct DesiredState: Sendable, Hashable {
     public var timeouts: Timeouts?
     /// The mappings of `owner`; its others are removed. An equal one that was added by hand becomes the owner's.
     public var mappings: [Mapping]?
-    /// Whose the mappings are. What others own is left alone.
+    /// The masquerades of `owner`, as with `mappings`.
+    public var masquerades: [MasqueradeRule]?
+    /// Whose the mappings and masquerades are. What others own is left alone.
     public var owner: MappingOwner
 
     /// Nothing yet, for mappings of that owner.
@@ -81,6 +83,14 @@ public enum StateChange: Sendable, Hashable {
     case adopt(PortMapping)
     /// A mapping goes.
     case remove(PortMapping)
+    /// A network is masqueraded.
+    case masquerade(MasqueradeRule)
+    /// A network is masqueraded in another way.
+    case changeMasquerade(MasqueradeRule, to: MasqueradeRule)
+    /// A masquerade that was added by hand becomes the owner's.
+    case adoptMasquerade(MasqueradeRule)
+    /// A network is masqueraded no more.
+    case removeMasquerade(MasqueradeRule)
 }
 
 extension StateChange: CustomStringConvertible {
@@ -97,6 +107,10 @@ extension StateChange: CustomStringConvertible {
         case .replace(let old, let new): "~ mapping \(old) -> \(new)"
         case .adopt(let mapping): "~ mapping \(mapping), added by hand, is the file's"
         case .remove(let mapping): "- mapping \(mapping)"
+        case .masquerade(let rule): "+ masquerade \(rule)"
+        case .changeMasquerade(let old, let new): "~ masquerade \(old) -> \(new)"
+        case .adoptMasquerade(let rule): "~ masquerade \(rule), added by hand, is the file's"
+        case .removeMasquerade(let rule): "- masquerade \(rule)"
         }
     }
 }

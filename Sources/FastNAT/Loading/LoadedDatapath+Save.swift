@@ -29,6 +29,12 @@ extension LoadedDatapath {
             state.mappings = entries.filter { $0.owner == nil || $0.owner == owner }.map { entry in
                 .init(entry.mapping, force: listeners.map { !$0.allow(entry.mapping) } ?? true)
             }
+            state.masquerades = try datapath.maps.masqueradeEntries().compactMap { entry in
+                guard entry.owner == nil || entry.owner == owner, let uplink = interfaces.link(entry.value.uplink) else {
+                    return nil
+                }
+                return try entry.rule(uplink: uplink.name)
+            }
             return state
         }
     }

@@ -145,7 +145,7 @@ public struct LoadedDatapath: ~Copyable {
         try Self.requireForwarding(families, from: try currentUplinks() + outputs)
     }
 
-    private static func requireForwarding(_ families: Set<IPFamily>, from links: [Link]) throws {
+    static func requireForwarding(_ families: Set<IPFamily>, from links: [Link]) throws {
         for family in families.sorted(by: { $0.rawValue < $1.rawValue }) {
             for link in links where try !isForwardingEnabled(interface: link.name, family: family) {
                 throw FastNATError.forwardingOff(family, interface: link.name)

@@ -12,16 +12,15 @@ extension Loader {
             guard state.isLoaded else { return try StatePlan(desired, interfaces, from: nil).changes }
             let loaded = try LoadedDatapath(for: .read)
             let present = try StatePlan.Present(loaded.datapath.maps, Attachments(directory: state.links))
-            let plan = try StatePlan(desired, interfaces, from: present)
-            try refuseMasqueraded(plan, state)
-            return plan.changes
+            return try StatePlan(desired, interfaces, from: present).changes
         }
     }
 
     /// Brings a state about: all of it, or nothing is changed. Flows go on.
     ///
     /// A packet meets, at every moment and on every uplink, what was or what will be: uplinks that go are detached first, those
-    /// that come are attached last, and in between mappings change as `Datapath.replaceMappings` says.
+    /// that come are attached last, and in between mappings change as `Datapath.replaceMappings` says. Masquerades change before
+    /// all that, while the uplinks that they leave are still there, or after it when they need one that comes.
     ///
     /// - Returns: what did not stop it: why targets of mappings that were there before cannot be reached now.
     public static func apply(_ desired: DesiredState) throws(FastNATError) -> [FastNATError] {
@@ -63,7 +62,6 @@ extension Loader {
         let datapath = try Datapath.pinned(in: state)
         let present = try StatePlan.Present(datapath.maps, Attachments(directory: state.links))
         let plan = try StatePlan(desired, interfaces, from: present)
-        try refuseMasqueraded(plan, state)
         let changesInterfaces = plan.attaches || !plan.leaving.isEmpty
         let loaded = LoadedDatapath(datapath, try StateDirectory(), here)
         guard changesInterfaces else {
@@ -79,13 +77,6 @@ extension Loader {
         return try loaded.carryOut(plan, object) + attachHost(state)
     }
 
-    private static func refuseMasqueraded(_ plan: StatePlan, _ state: borrowing StateDirectory) throws {
-        var interfaces = try Interfaces()
-        for link in Set(plan.leaving.map(\.interfaceIndex)).sorted().compactMap({ interfaces.link($0) }) {
-            try refuseMasqueraded(link, state)
-        }
-    }
-
     /// Lets the host itself reach its published ports. Returns why it cannot.
     private static func attachHost(_ state: borrowing StateDirectory) -> [FastNATError] {
         guard case .off(let reason) = HostPrograms(in: state).attach() else { return [] }
@@ -96,8 +87,10 @@ extension Loader {
 extension LoadedDatapath {
     /// Carries out a plan that attaches to nothing.
     func carryOut(_ plan: StatePlan) throws {
-        try changeTimeouts(plan.timeouts) {
-            try changeMappings(plan) {}
+        try changeMasquerades(plan) {
+            try changeTimeouts(plan.timeouts) {
+                try changeMappings(plan) {}
+            }
         }
     }
 
@@ -105,13 +98,25 @@ extension LoadedDatapath {
     ///
     /// - Returns: why targets cannot be reached.
     func carryOut(_ plan: StatePlan, _ object: borrowing LoadedObject) throws -> [FastNATError] {
+        var problems: [FastNATError] = []
+        if plan.masquerades?.needsNewUplink == true {
+            problems = try changeInterfaces(plan, object) { try changeMasquerades(plan) {} }
+        } else {
+            try changeMasquerades(plan) { problems = try changeInterfaces(plan, object) {} }
+        }
+        return problems
+    }
+
+    private func changeInterfaces(
+        _ plan: StatePlan, _ object: borrowing LoadedObject, _ rest: () throws -> Void
+    ) throws -> [FastNATError] {
         let attachments = attachments
         let modes = Dictionary(plan.leaving.map { ($0.interfaceIndex, attachments.mode(of: $0.interfaceIndex)) }) { $1 }
         var problems: [FastNATError] = []
         for attachment in plan.leaving { attachments.detach(attachment) }
         do {
             try changeTimeouts(plan.timeouts) {
-                try changeMappings(plan) { problems = try Loader.attach(plan.interfaces, object, attachments) }
+                try changeMappings(plan) { problems = try Loader.attach(plan.interfaces, object, attachments, rest) }
             }
             return problems
         } catch {
@@ -131,6 +136,11 @@ extension LoadedDatapath {
             try? datapath.maps.setTimeouts(old)
             throw error
         }
+    }
+
+    private func changeMasquerades(_ plan: StatePlan, _ rest: () throws -> Void) throws {
+        guard let masquerades = plan.masquerades else { return try rest() }
+        try carryOut(masquerades.change, masquerades.outputs, rest)
     }
 
     private func changeMappings(_ plan: StatePlan, _ rest: () throws -> Void) throws {

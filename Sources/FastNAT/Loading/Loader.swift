@@ -1,3 +1,4 @@
+internal import Addresses
 internal import BPF
 internal import CDatapath
 internal import Glibc
@@ -88,12 +89,15 @@ public enum Loader {
 
     /// Attaches to the interfaces of the plan, gives the new programs to those that are attached already, and attaches to the
     /// interfaces that lead to targets and masqueraded networks now. Returns why some cannot be reached.
+    ///
+    /// - Parameter rest: what is done when all of it is attached; when that fails, what was not attached before is detached.
     static func attach(
-        _ plan: AttachmentPlan, _ object: borrowing LoadedObject, _ attachments: Attachments
+        _ plan: AttachmentPlan, _ object: borrowing LoadedObject, _ attachments: Attachments,
+        _ rest: () throws -> Void = {}
     ) throws -> [FastNATError] {
         let maps = try DatapathMaps { name throws(BPFError) in try object.map(name) }
         let targets = try maps.targets()
-        let networks = try maps.masqueradeEntries().map(\.network)
+        let networks: [IPPrefix]
         let container = try object.program(DatapathProgram.container.rawValue)
         var new: [Attachment] = []
         do {
@@ -111,6 +115,8 @@ public enum Loader {
                 try attachments.refresh(attachment, with: try object.program(program.rawValue))
             }
             for attachment in attachments.all() { _ = try? maps.noteXDPOutput(attachment.interfaceIndex) }
+            try rest()
+            networks = try maps.masqueradeEntries().map(\.network)
         } catch {
             for attachment in new { attachments.detach(attachment) }
             throw error
@@ -186,7 +192,11 @@ public enum Loader {
     static func refuseMasqueraded(_ uplink: Link, _ state: borrowing StateDirectory) throws {
         let directory = state.maps
         let maps = try DatapathMaps { name throws(BPFError) in try Descriptor(pinnedAt: "\(directory)/\(name)") }
-        guard let entry = try maps.masqueradeEntries().first(where: { $0.value.uplink == uplink.index }) else { return }
+        try refuseMasqueraded(uplink, by: try maps.masqueradeEntries())
+    }
+
+    static func refuseMasqueraded(_ uplink: Link, by masquerades: [DatapathMaps.MasqueradeEntry]) throws {
+        guard let entry = masquerades.first(where: { $0.value.uplink == uplink.index }) else { return }
         throw FastNATError.unusableInterface(
             uplink.name,
             problem: "\(entry.network) is masqueraded on it; fastnat masquerade rm \(entry.network) first")

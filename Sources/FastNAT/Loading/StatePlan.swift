@@ -15,10 +15,12 @@ struct StatePlan {
     let mappings: MappingChange?
     /// Where the new mappings lead.
     let outputs: [Link]
+    let masquerades: MasqueradePlan?
 
     /// What is there. nil: nothing is loaded.
     struct Present {
         let mappings: [DatapathMaps.MappingEntry]
+        let masquerades: [DatapathMaps.MasqueradeEntry]
         let timeouts: Timeouts
         let maximumFlows: Int
         let attachments: [Attachment]
@@ -28,6 +30,7 @@ struct StatePlan {
         init(_ maps: borrowing DatapathMaps, _ attachments: Attachments) throws {
             let settings = try maps.currentSettings()
             mappings = try maps.mappingEntries()
+            masquerades = try maps.masqueradeEntries()
             timeouts = Timeouts(settings.timeouts)
             maximumFlows = Int(settings.max_flows)
             let alive = attachments.all().filter { attachments.isAlive($0) }
@@ -60,14 +63,18 @@ struct StatePlan {
             try MappingChange(
                 leaving: desired.owner, with: mappings.map(\.mapping), among: present?.mappings ?? [], adopting: true)
         }
+        let uplinks = try Self.uplinks(desired, interfaces, present?.attachments ?? [])
         outputs =
             try mappings.map { change in
                 let forced = Set(desired.mappings?.filter(\.force).map(\.mapping) ?? [])
                 return try LoadedDatapath.checkedOutputs(
-                    of: change, force: { forced.contains($0) },
-                    uplinks: Self.uplinks(desired, interfaces, present?.attachments ?? []))
+                    of: change, force: { forced.contains($0) }, uplinks: uplinks)
             } ?? []
-        self.changes = changes + (mappings?.differences ?? [])
+        masquerades = try desired.masquerades.map { rules in
+            try MasqueradePlan(rules, of: desired.owner, uplinks: uplinks, from: present)
+        }
+        try Self.refuseLeaving(leaving, masquerades?.change.staying ?? present?.masquerades ?? [])
+        self.changes = try changes + (mappings?.differences ?? []) + (masquerades?.differences() ?? [])
     }
 
     private static func attaching(_ plan: AttachmentPlan, _ present: Present?) -> [StateChange] {
@@ -95,6 +102,14 @@ struct StatePlan {
         var interfaces = try Interfaces()
         return Set(leaving.map(\.interfaceIndex)).sorted().compactMap { index in
             interfaces.link(index).map { .detach(interface: $0.name) }
+        }
+    }
+
+    /// Uplinks that a network is still masqueraded on cannot be left.
+    private static func refuseLeaving(_ leaving: [Attachment], _ masquerades: [DatapathMaps.MasqueradeEntry]) throws {
+        var interfaces = try Interfaces()
+        for link in Set(leaving.map(\.interfaceIndex)).sorted().compactMap({ interfaces.link($0) }) {
+            try Loader.refuseMasqueraded(link, by: masquerades)
         }
     }
 

@@ -9,10 +9,8 @@ extension Datapath {
             try maps.masqueradeEntries().map { entry in
                 let counters = try maps.counters(of: entry.id)
                 return InstalledMasquerade(
-                    rule: try entry.value.rule(
-                        network: entry.network, uplink: name(entry.value.uplink), exempt: entry.exempt,
-                        limits: entry.limits),
-                    packets: counters.packets, bytes: counters.bytes, flows: counters.liveFlows, owner: entry.owner)
+                    rule: try entry.rule(uplink: name(entry.value.uplink)), packets: counters.packets,
+                    bytes: counters.bytes, flows: counters.liveFlows, owner: entry.owner)
             }
         }
     }

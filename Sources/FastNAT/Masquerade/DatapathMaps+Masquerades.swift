@@ -14,6 +14,11 @@ extension DatapathMaps {
         let owner: MappingOwner?
 
         var id: UInt32 { value.id }
+
+        /// The rule that it stands for, with the name of the uplink.
+        func rule(uplink: String) throws -> MasqueradeRule {
+            try value.rule(network: network, uplink: uplink, exempt: exempt, limits: limits)
+        }
     }
 
     /// All masquerades, sorted by network.

@@ -52,9 +52,14 @@ extension LoadedDatapath {
     private func masquerade(_ change: MasqueradeChange) throws {
         let outputs = try Self.checkedOutputs(of: change, uplinks: attachments.uplinks())
         try requireForwarding(Set(change.new.map(\.rule.network.family)), outputs)
+        try carryOut(change, outputs) {}
+    }
+
+    /// Attaches to where a change leads and carries it out, and then `rest`: all of it, or none.
+    func carryOut(_ change: MasqueradeChange, _ outputs: [Link], _ rest: () throws -> Void) throws {
         try connecting(outputs) {
-            for uplink in Set(change.new.map(\.uplink)) { try attachHostSide(uplink) }
-            try datapath.carryOut(change) {}
+            for uplink in Set(change.new.map(\.uplink)).sorted() { try attachHostSide(uplink) }
+            try datapath.carryOut(change, rest)
         }
     }
 
@@ -100,7 +105,7 @@ extension LoadedDatapath {
 
     /// Lets the host's own sockets share an uplink's ports with containers. The program stays when masquerading ends: sockets
     /// whose port it has changed need it as long as they live.
-    func attachHostSide(_ uplink: UInt32) throws {
+    private func attachHostSide(_ uplink: UInt32) throws {
         let program = try Descriptor(pinnedAt: "\(state.programs)/\(DatapathProgram.host.rawValue)")
         let usesClsact = attachments.all().contains { $0.hook == .clsact }
         _ = try attachments.attachTC(.host, uplink, program, usesClsact ? .clsact : .auto)

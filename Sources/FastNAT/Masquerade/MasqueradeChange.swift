@@ -106,7 +106,6 @@ extension MasqueradeChange.Move {
 extension DatapathMaps.MasqueradeEntry {
     /// Whether a rule, where it would apply now, is what this entry is already.
     fileprivate func isSame(as new: PlacedMasquerade) throws -> Bool {
-        guard value.uplink == new.uplink else { return false }
-        return try value.rule(network: network, uplink: new.rule.uplink, exempt: exempt, limits: limits) == new.rule
+        try value.uplink == new.uplink && rule(uplink: new.rule.uplink) == new.rule
     }
 }

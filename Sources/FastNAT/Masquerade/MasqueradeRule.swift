@@ -23,7 +23,24 @@ public enum MasqueradeType: Sendable, Hashable {
     }
 
     /// `symmetric` or `eim`.
-    public var name: String { self == .symmetric ? "symmetric" : "eim" }
+    public var name: String { (self == .symmetric ? Name.symmetric : .eim).rawValue }
+
+    /// What a type is called.
+    public enum Name: String, Sendable, Hashable, CaseIterable {
+        /// `.symmetric`
+        case symmetric
+        /// `.endpointIndependent`
+        case eim
+    }
+
+    /// The type of a name.
+    ///
+    /// - Parameter filter: that of `eim`. Default: address-dependent, where it is not to be as open as it can (RFC 4787, REQ-8).
+    /// - Throws: when a type has a filter that is not its own.
+    public init(_ name: Name, filter: MasqueradeFilter?) throws(MasqueradeError) {
+        guard name == .eim || filter == nil else { throw .filterOfSymmetric }
+        self = name == .eim ? .endpointIndependent(filter ?? .address) : .symmetric
+    }
 }
 
 /// A rule of the NAT: connections that begin in `network` and leave by `uplink` have an address and port of this host.
@@ -69,6 +86,19 @@ public struct MasqueradeRule: Sendable, Hashable {
     }
 }
 
+extension MasqueradeRule: CustomStringConvertible {
+    /// The network, and what a file says of it: `172.17.0.0/16 iface=eth0 ports=32768-60999 type=eim filter=address`.
+    public var description: String {
+        let options: [(String, String?)] = [
+            ("iface", uplink), ("to", source?.description), ("ports", ports?.description),
+            ("exempt", exempt.isEmpty ? nil : exempt.map(\.description).joined(separator: ",")),
+            ("type", type == .symmetric ? nil : type.name), ("filter", type.filter?.rawValue),
+        ]
+        return network.description + options.compactMap { name, value in value.map { " \(name)=\($0)" } }.joined()
+            + (limits.isEmpty ? "" : " \(limits)")
+    }
+}
+
 /// A rule in the datapath, and what it has carried.
 public struct InstalledMasquerade: Sendable, Hashable {
     /// The rule; the name of an uplink that has gone is `#` and its index.
@@ -107,7 +137,7 @@ extension MasqueradeError: CustomStringConvertible {
             "\(address) is no address of this host, so replies to it would not come back: ip address add it first, or "
                 + "give another one"
         case .filterOfSymmetric:
-            "--filter is for --type eim: a symmetric masquerade lets in only whom a container has sent to"
+            "filter is for the type eim (--type eim): a symmetric masquerade lets in only whom a container has sent to"
         }
     }
 }

@@ -26,6 +26,17 @@ import Testing
                 limit-flows: 100
                 limit-rate: 10
                 limit-rate-per-source: 90/m
+            masquerade:
+              - network: 172.17.0.0/16
+                iface: eth0
+              - network: fd00:17::/64
+                iface: eth1
+                to: 2001:db8::1
+                ports: 32768-60999
+                exempt: [fd00::/8, 2001:db8:9::/48]
+                type: eim
+                filter: port
+                limit-flows-per-source: 512
             """)
         #expect(state.uplinks == [.init("eth0", mode: .tc), .init("eth1", mode: .xdp)])
         #expect(state.containers == ["docker0"] && state.attachment == .clsact && state.maximumFlows == 4096)
@@ -38,8 +49,16 @@ import Testing
                         parsing: "[::]:53-54/udp [fd00::2]:53 allow=fd00::/8,2001:db8::1 "
                             + "limit-flows=100 limit-rate=10/s limit-rate-per-source=90/m"), force: true),
             ])
+        #expect(
+            state.masquerades?.map(\.description) == [
+                "172.17.0.0/16 iface=eth0",
+                "fd00:17::/64 iface=eth1 to=2001:db8::1 ports=32768-60999 exempt=2001:db8:9::/48,fd00::/8 type=eim "
+                    + "filter=port limit-flows-per-source=512",
+            ])
         #expect(state.owner.text == "file")
     }
+
+    private static let masquerade = "masquerade:\n- network: 10.0.0.0/8\n  iface: eth0\n  "
 
     @Test(arguments: ["", "# nothing\n", "---\n", "{}"])
     func `what the file leaves out is left alone`(text: String) throws {
@@ -71,6 +90,19 @@ import Testing
         ("mappings:\n- listen: 80\n  target: 1.2.3.4:5\n  force: perhaps", "4:10", "not true or false"),
         ("mappings:\n- listen: 80\n  target: 1.2.3.4:5\n  limit-rate: 10/h", "4:15", "10/s, 90/m"),
         ("mappings:\n- {listen: 70-90, target: '1.2.3.4:5'}\n- {listen: 80, target: '1.2.3.4:5'}", "3:3", "at 2:3"),
+        ("masquerades: []", "1:1", "did you mean masquerade?"), ("masquerade: eth0", "1:13", "write a list here"),
+        ("masquerade:\n- iface: eth0", "2:3", "a masquerade has a network and an iface"),
+        ("masquerade:\n- {network: 10.0.0.1/8, iface: eth0}", "2:13", "10.0.0.0/8"),
+        (masquerade + "port: 1-9", "4:3", "did you mean ports?"), (masquerade + "ports: 9-1", "4:10", "1-9"),
+        (masquerade + "to: fd00::1", "4:7", "another address family"), (masquerade + "to: x", "4:7", "x"),
+        (masquerade + "to: 127.0.0.1", "4:7", "cannot be seen as"),
+        (masquerade + "exempt: [192.0.2.0/24, fd00::/8]", "4:26", "another address family"),
+        (masquerade + "exempt: [192.0.2.1/24]", "4:12", "192.0.2.0/24"),
+        (masquerade + "type: cone", "4:9", "none of symmetric, eim"), (masquerade + "filter: port", "4:11", "type eim"),
+        (masquerade + "type: eim\n  filter: all", "5:11", "none of endpoint, address, port"),
+        (masquerade + "iface: eth0", "3:3", "iface is there twice"),
+        ("uplinks: [eth1]\n" + masquerade, "4:10", "eth0 is none of the uplinks of this file"),
+        (masquerade + "\n- {network: 10.0.0.0/8, iface: eth1}", "5:13", "masqueraded twice"),
         ("uplinks: [eth0", "2:1", "this is not YAML"), ("mode: tc\nmode: tc", "1:1", "mode is there twice"),
         ("uplinks: [eth0]\n\tmode: tc", "2:1", "this is not YAML"),
     ])
@@ -125,6 +157,12 @@ extension DesiredState {
             "[2001:db8::1]:7/udp [fd00::2]:7 allow=::/0", "0.0.0.0:99 [fd00::2]:80",
         ].map { DesiredState.Mapping(try PortMapping(parsing: $0), force: .random(using: &random)) }
         state.mappings = perhaps(mappings.shuffled(using: &random).prefix(3).map(\.self))
+        let masquerades = try [
+            "masquerade: [{network: 10.0.0.0/8, iface: eth0}, {network: 10.1.0.0/16, iface: on, to: 192.0.2.1}]",
+            "masquerade: [{network: fd00::/8, iface: \"a:b\", ports: 7, exempt: [fd00:1::/32], type: eim}]",
+            "masquerade: [{network: '::/0', iface: eth0, type: eim, filter: endpoint, limit-rate: 9/m}]", "masquerade: []",
+        ].map { try Configuration(parsing: $0, file: "test.yaml").state.masquerades }
+        if state.uplinks == nil { state.masquerades = masquerades.randomElement(using: &random) ?? nil }
         return state
     }
 }
