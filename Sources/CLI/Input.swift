@@ -80,16 +80,16 @@ func readFile(_ path: String) throws(FastNATError) -> [UInt8] {
     }
 }
 
-/// What a program prints that needs no arguments; nothing when there is no such program.
-func output(of program: String) throws(FastNATError) -> String {
-    guard let pipe = popen("command -v \(program) >/dev/null || exit 0; \(program)", "r") else {
+/// What a program prints; nothing when there is no such program.
+func output(of program: String, _ arguments: String = "") throws(FastNATError) -> [UInt8] {
+    guard let pipe = popen("command -v \(program) >/dev/null || exit 0; \(program) \(arguments)", "r") else {
         throw .system(attempt: "run \(program)", errno: errno)
     }
     var bytes: [UInt8] = []
     var chunk = [UInt8](repeating: 0, count: 1 << 16)
     while case let count = fread(&chunk, 1, chunk.count, pipe), count > 0 { bytes += chunk.prefix(count) }
     guard pclose(pipe) == 0 else { throw .system(attempt: "run \(program)", errno: EIO) }
-    return String(decoding: bytes, as: UTF8.self)
+    return bytes
 }
 
 /// Writes a file anew: whoever reads it meanwhile sees the old one or the new one, whole.

@@ -16,7 +16,8 @@ extension Configuration {
 
     /// One item of `masquerade`.
     mutating func masquerade(_ node: Node, _ reader: inout YAMLReader) -> MasqueradeRule? {
-        guard let fields = reader.fields(of: node, MasqueradeKey.allCases.map(\.rawValue)) else { return nil }
+        guard let fields = reader.fields(of: node, MasqueradeKey.allCases.map(\.rawValue) + FlowLimit.allCases.map(\.rawValue))
+        else { return nil }
         func field(_ key: MasqueradeKey) -> Node? { fields[key.rawValue]?.value }
         guard let networkField = field(.network), let uplinkField = field(.iface) else {
             reader.refuse(node, "a masquerade has a network and an iface")
@@ -34,6 +35,7 @@ extension Configuration {
         let exempt = field(.exempt).map { field in
             reader.items(of: field).compactMap { item in self.network(item, &reader).map { (item, $0) } }
         }
+        let limits = limits(fields.mapValues(\.value), &reader)
         guard let network, let uplink, let type else { return nil }
         if position(of: .masquerade(network)) != nil {
             reader.refuse(networkField, "\(network) is masqueraded twice: keep one")
@@ -50,7 +52,7 @@ extension Configuration {
         return checked(node, &reader) { () throws(MasqueradeError) in
             try MasqueradeRule(
                 network: network, uplink: uplink, source: source, ports: ports, exempt: (exempt ?? []).map(\.1),
-                type: type)
+                type: type, limits: limits)
         }
     }
 

@@ -1,15 +1,15 @@
 internal import Addresses
 internal import FastNAT
 
-/// Why a rule is no mapping.
+/// Why a rule is no mapping, or no masquerade.
 struct NotAMapping: Error {
     let reason: String
 
     init(_ reason: String) { self.reason = reason }
 
-    /// Runs `make`; what is wrong with a mapping is the reason.
-    static func translating<Value>(_ make: () throws(MappingError) -> Value) throws(NotAMapping) -> Value {
-        do throws(MappingError) {
+    /// Runs `make`; what is wrong with the value is the reason.
+    static func translating<Value, Problem: Error & CustomStringConvertible>(_ make: () throws(Problem) -> Value) throws(NotAMapping) -> Value {
+        do throws(Problem) {
             return try make()
         } catch {
             throw NotAMapping(error.description)
@@ -17,16 +17,15 @@ struct NotAMapping: Error {
     }
 }
 
-/// What `--to-destination` says: `IP`, `IP:PORT`, `IP:FIRST-LAST[/BASE]`; IPv6 in brackets where there is a port.
+/// What `--to-destination` or `--to-source` says: `IP`, `IP:PORT`, `IP:FIRST-LAST[/BASE]`; IPv6 in brackets where there is a port.
 struct IptablesDestination {
     let address: IPAddress
     /// nil: ports stay as they are.
-    private let ports: PortRange?
+    let ports: PortRange?
     /// The published port that the first of `ports` is for.
     private let base: UInt16?
 
-    init(_ rule: IptablesRule) throws(NotAMapping) {
-        guard let text = rule.option("--to-destination") else { throw NotAMapping("it has no --to-destination") }
+    init(_ text: String) throws(NotAMapping) {
         let (host, rest) = Self.split(text)
         guard let address = try? IPAddress(parsing: host) else {
             throw NotAMapping("it leads to \(host), which is not one address")

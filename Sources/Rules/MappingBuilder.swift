@@ -1,56 +1,77 @@
 internal import Addresses
 internal import FastNAT
 
+/// What a builder has made of rules, and what it could not.
+struct Built<Made> {
+    var made: [Made] = []
+    var refusals: [RuleImport.Refusal] = []
+}
+
 /// Makes mappings of DNAT rules, one after another as packets meet them.
 struct MappingBuilder {
     private struct Candidate {
-        let line: Int
-        let rule: String
+        let rule: PacketRule
         let interface: String?
         var mapping: PortMapping
     }
 
+    /// Interfaces that containers are behind. fastnat begins no flow of a mapping there, so what comes from there need not be
+    /// excluded.
+    private let containerSides: Set<String>
     private var candidates: [Candidate] = []
     private var refusals: [RuleImport.Refusal] = []
 
-    mutating func refuse(_ rule: IptablesRule, _ reason: String) {
-        refusals.append(.init(line: rule.line, rule: rule.text, reason: reason))
-    }
+    init(containerSides: Set<String>) { self.containerSides = containerSides }
 
-    /// What all rules amount to. A rule for one interface can be kept when there is only one such interface: the uplink.
-    var result: RuleImport {
-        var result = RuleImport()
+    /// What all rules amount to, and the interfaces that some are for alone. Such a rule can be kept when there is only one such
+    /// interface: the uplink.
+    var result: (Built<PortMapping>, interfaces: Set<String>) {
         let interfaces = Set(candidates.compactMap(\.interface))
-        result.uplink = interfaces.count == 1 ? interfaces.first : nil
-        var seen: Set<Int> = []
-        result.refusals = refusals.filter { seen.insert($0.line).inserted }
+        var built = Built<PortMapping>(refusals: refusals)
         for candidate in candidates {
             if let interface = candidate.interface, interfaces.count > 1 {
                 let reason = "it is for \(interface) alone, and other rules for others; a mapping is for every uplink"
-                result.refusals.append(.init(line: candidate.line, rule: candidate.rule, reason: reason))
+                built.refusals.append(.init(candidate.rule, reason))
             } else {
-                result.mappings.append(candidate.mapping)
+                built.made.append(candidate.mapping)
             }
         }
-        result.refusals.sort { $0.line < $1.line }
-        return result
+        return (built, interfaces)
     }
 
     /// Adds the mappings of a DNAT rule for the packets that come to it: all of them, or none.
-    mutating func add(_ rule: IptablesRule, _ condition: PacketCondition) {
+    ///
+    /// - Parameter obstacles: rules before it that end the way of packets.
+    mutating func add(
+        _ rule: PacketRule, _ condition: PacketCondition, _ destination: String, _ others: [String],
+        after obstacles: [Obstacle]
+    ) {
         let before = candidates
         do throws(NotAMapping) {
-            for mapping in try Self.mappings(rule, condition) {
-                try add(mapping, rule, condition.interface)
+            let closed = candidates.indices.filter { index in
+                condition.destination == nil && obstacles.contains { $0.closes(candidates[index].mapping) }
+            }
+            let obstacle = obstacles.first { obstacle in
+                obstacle.condition.intersection(condition) != nil
+                    && !closed.contains { obstacle.closes(candidates[$0].mapping) }
+            }
+            if let obstacle { throw NotAMapping("\(obstacle.name) lets packets go before they come here") }
+            for mapping in try mappings(condition, destination, others) {
+                try add(mapping, rule, condition.interface, beside: Set(closed))
             }
         } catch {
             candidates = before
-            refuse(rule, error.reason)
+            refusals.append(.init(rule, error.reason))
         }
     }
 
-    private mutating func add(_ mapping: PortMapping, _ rule: IptablesRule, _ interface: String?) throws(NotAMapping) {
-        let overlapping = candidates.indices.filter { candidates[$0].mapping.meets(mapping) }
+    /// - Parameter closed: mappings of one address behind which nobody comes to one of any.
+    private mutating func add(
+        _ mapping: PortMapping, _ rule: PacketRule, _ interface: String?, beside closed: Set<Int>
+    ) throws(NotAMapping) {
+        let overlapping = candidates.indices.filter {
+            !closed.contains($0) && candidates[$0].mapping.meets(mapping)
+        }
         for index in overlapping {
             let earlier = candidates[index]
             guard earlier.mapping.listen == mapping.listen, earlier.mapping.target == mapping.target,
@@ -58,12 +79,12 @@ struct MappingBuilder {
             else {
                 throw NotAMapping(
                     earlier.mapping.allow.isEmpty
-                        ? "line \(earlier.line) takes these packets before it"
-                        : "line \(earlier.line) has the same port for other sources, and a port has one target")
+                        ? "\(earlier.rule.name) takes these packets before it"
+                        : "\(earlier.rule.name) has the same port for other sources, and a port has one target")
             }
         }
         guard let index = overlapping.first else {
-            candidates.append(Candidate(line: rule.line, rule: rule.text, interface: interface, mapping: mapping))
+            candidates.append(Candidate(rule: rule, interface: interface, mapping: mapping))
             return
         }
         let allow = candidates[index].mapping.allow
@@ -71,23 +92,27 @@ struct MappingBuilder {
         candidates[index].mapping = try Self.mapping(mapping.listen, mapping.target, both)
     }
 
-    private static func mappings(_ rule: IptablesRule, _ condition: PacketCondition) throws(NotAMapping)
-        -> [PortMapping]
+    private func mappings(_ condition: PacketCondition, _ destination: String, _ others: [String])
+        throws(NotAMapping) -> [PortMapping]
     {
-        if let other = condition.others.first { throw NotAMapping("a mapping cannot say \(other)") }
+        if let other = unsaid(condition).first { throw NotAMapping("a mapping cannot say \(other)") }
         guard let transport = condition.transport else {
             throw NotAMapping("it is for every protocol; a mapping has one")
         }
         guard let ports = condition.ports else { throw NotAMapping("it is for every port; a mapping names its ports") }
-        if let option = rule.options.first(where: { $0.hasPrefix("--random") }) {
-            throw NotAMapping("a mapping cannot say \(option)")
-        }
-        let destination = try IptablesDestination(rule)
+        if let other = others.first { throw NotAMapping("a mapping cannot say \(other)") }
+        let destination = try IptablesDestination(destination)
         return try ports.map { range throws(NotAMapping) in
-            let listen = try listen(range, transport, condition, destination.address.family)
+            let listen = try Self.listen(range, transport, condition, destination.address.family)
             let allow = condition.source.map { [$0] } ?? []
-            return try mapping(listen, try destination.target(for: range), allow.filter { $0.length > 0 })
+            return try Self.mapping(listen, try destination.target(for: range), allow.filter { $0.length > 0 })
         }
+    }
+
+    /// What a rule asks for and a mapping cannot.
+    private func unsaid(_ condition: PacketCondition) -> [String] {
+        condition.others + condition.exceptDestinations.map { "! -d \($0)" }
+            + condition.exceptInputs.filter { !containerSides.contains($0) }.map { "! -i \($0)" }
     }
 
     private static func listen(
@@ -111,7 +136,21 @@ struct MappingBuilder {
             try PortMapping(listen: listen, target: target, allow: allow)
         }
     }
+}
 
+extension Obstacle {
+    /// Whether it ends the way of all packets to the ports of a mapping of one address that is for some sources alone: as a
+    /// mapping does.
+    fileprivate func closes(_ mapping: PortMapping) -> Bool {
+        guard let address = mapping.listen.address, !mapping.allow.isEmpty else { return false }
+        var mapped = PacketCondition()
+        (mapped.transport, mapped.ports, mapped.destination) = (
+            mapping.listen.transport, [mapping.listen.ports], IPPrefix(address)
+        )
+        var own = condition
+        (own.family, own.isToHost) = (nil, false)
+        return own == mapped
+    }
 }
 
 extension PortMapping {

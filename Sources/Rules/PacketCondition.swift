@@ -1,15 +1,26 @@
 internal import Addresses
 internal import FastNAT
 
-/// Which packets a rule is for, as far as a mapping can say it, and what a mapping cannot say.
-struct PacketCondition {
+/// Which packets a rule is for, as far as a mapping or a masquerade can say it, and what they cannot say.
+struct PacketCondition: Hashable {
+    var family: IPFamily?
     var transport: TransportProtocol?
     /// Destination ports; nil: all.
     var ports: [PortRange]?
     var source: IPPrefix?
     var destination: IPPrefix?
+    /// Not to these.
+    var exceptDestinations: [IPPrefix] = []
+    /// Only to addresses of the host itself.
+    var isToHost = false
     /// The interface that packets come in on.
     var interface: String?
+    /// Not on these.
+    var exceptInputs: [String] = []
+    /// The interface that packets leave by.
+    var output: String?
+    /// Not by these.
+    var exceptOutputs: [String] = []
     /// What else is asked for.
     var others: [String] = []
 
@@ -19,13 +30,27 @@ struct PacketCondition {
     func intersection(_ other: PacketCondition) -> PacketCondition? {
         var both = self
         guard Self.merge(&both.transport, other.transport, { $0 == $1 ? $0 : nil }),
+            Self.merge(&both.family, other.family, { $0 == $1 ? $0 : nil }),
             Self.merge(&both.interface, other.interface, { $0 == $1 ? $0 : nil }),
+            Self.merge(&both.output, other.output, { $0 == $1 ? $0 : nil }),
             Self.merge(&both.source, other.source, Self.narrower),
             Self.merge(&both.destination, other.destination, Self.narrower),
             Self.merge(&both.ports, other.ports, Self.common)
         else { return nil }
+        both.isToHost = isToHost || other.isToHost
+        both.exceptDestinations += other.exceptDestinations.filter { !exceptDestinations.contains($0) }
+        both.exceptInputs += other.exceptInputs.filter { !exceptInputs.contains($0) }
+        both.exceptOutputs += other.exceptOutputs.filter { !exceptOutputs.contains($0) }
         both.others += other.others.filter { !others.contains($0) }
-        return both
+        return both.isEmpty ? nil : both
+    }
+
+    /// Whether it excludes all that it is for.
+    private var isEmpty: Bool {
+        if let interface, exceptInputs.contains(interface) { return true }
+        if let output, exceptOutputs.contains(output) { return true }
+        guard let destination else { return false }
+        return exceptDestinations.contains { $0.contains(destination) }
     }
 
     private static func merge<Value>(_ value: inout Value?, _ other: Value?, _ both: (Value, Value) -> Value?) -> Bool {
@@ -50,68 +75,5 @@ struct PacketCondition {
             }
         }
         return common.isEmpty ? nil : common
-    }
-}
-
-extension PacketCondition {
-    /// The condition of the words before `-j` in iptables-save.
-    ///
-    /// - Parameter containerSides: interfaces that containers are behind. fastnat begins no flow there, so what comes from there
-    ///   need not be excluded.
-    init(matches words: [String], containerSides: Set<String>) {
-        var rest = words[...]
-        while let name = rest.popFirst() {
-            let isNegated = name == "!"
-            let option = isNegated ? rest.popFirst() ?? "" : name
-            take(option, isNegated, &rest, containerSides)
-        }
-    }
-
-    private mutating func take(
-        _ option: String, _ isNegated: Bool, _ rest: inout ArraySlice<String>, _ containerSides: Set<String>
-    ) {
-        if option == "-m" {
-            _ = rest.popFirst()
-            return
-        }
-        let hasValue = option == "--comment" || rest.first?.hasPrefix("-") == false && rest.first != "!"
-        let value = hasValue ? rest.popFirst() ?? "" : ""
-        let text = (isNegated ? "! " : "") + option + (value.isEmpty ? "" : " \(value)")
-        if isNegated {
-            if option != "-i" || !containerSides.contains(value) { others.append(text) }
-        } else if !read(option, value) {
-            others.append(text)
-        }
-    }
-
-    private mutating func read(_ option: String, _ value: String) -> Bool {
-        switch option {
-        case "-p":
-            transport = TransportProtocol(name: value)
-            return transport != nil
-        case "-s": return Self.set(&source, to: try? IPPrefix(parsing: value))
-        case "-d": return Self.set(&destination, to: try? IPPrefix(parsing: value))
-        case "-i":
-            interface = value
-            return !value.hasSuffix("+")
-        case "--dport", "--dports": return Self.set(&ports, to: Self.ports(value))
-        case "--dst-type": return value == "LOCAL"
-        case "--ctstate", "--state": return value.split(separator: ",").contains("NEW")
-        case "--comment": return true
-        default: return false
-        }
-    }
-
-    private static func set<Value>(_ place: inout Value?, to value: Value?) -> Bool {
-        if let value { place = value }
-        return value != nil
-    }
-
-    /// `80`, `80:89`, `80,443,8000:8099`
-    private static func ports(_ text: String) -> [PortRange]? {
-        let ranges = text.split(separator: ",").map { part in
-            try? PortRange(parsing: String(part.map { $0 == ":" ? "-" : $0 }))
-        }
-        return ranges.contains { $0 == nil } ? nil : ranges.compactMap(\.self)
     }
 }

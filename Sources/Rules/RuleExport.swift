@@ -1,23 +1,31 @@
 public import Addresses
 public import FastNAT
 
-/// Rules of other packet filters that publish what mappings publish.
+/// Rules of other packet filters that publish what mappings publish, and masquerade what masquerades do.
 public enum RuleExport {
-    /// Text for `iptables-restore --noflush` (IPv4) or `ip6tables-restore --noflush`: a chain FASTNAT in the table nat.
-    public static func iptables(_ mappings: [PortMapping], _ family: IPFamily) -> String {
+    /// Text for `iptables-restore --noflush` (IPv4) or `ip6tables-restore --noflush`: chains FASTNAT and FASTNAT-OUTBOUND in
+    /// the table nat.
+    public static func iptables(
+        _ mappings: [PortMapping], _ masquerades: [MasqueradeRule], _ family: IPFamily
+    ) -> String {
         let chosen = ordered(mappings, family)
-        var lines = ["*nat", ":FASTNAT - [0:0]", "-A PREROUTING -m addrtype --dst-type LOCAL -j FASTNAT"]
+        var lines = [
+            "*nat", ":FASTNAT - [0:0]", ":FASTNAT-OUTBOUND - [0:0]",
+            "-A PREROUTING -m addrtype --dst-type LOCAL -j FASTNAT", "-A POSTROUTING -j FASTNAT-OUTBOUND",
+        ]
         for mapping in chosen {
             let match = iptablesMatch(mapping.listen)
             let target = "-j DNAT --to-destination \(iptablesDestination(mapping))"
             lines += sources(mapping).map { "-A FASTNAT\($0.map { " -s \($0)" } ?? "")\(match) \(target)" }
             if !mapping.allow.isEmpty { lines.append("-A FASTNAT\(match) -j RETURN") }
         }
-        return (lines + ["COMMIT"] + left(mappings, family) + [""]).joined(separator: "\n")
+        let sources = MasqueradeExport(masquerades, family)
+        lines += sources.iptables.map { "-A FASTNAT-OUTBOUND\($0)" }
+        return (lines + ["COMMIT"] + left(mappings, family) + sources.left + [""]).joined(separator: "\n")
     }
 
     /// Text for `nft -f`: a table `inet fastnat`, which replaces one that is there.
-    public static func nft(_ mappings: [PortMapping]) -> String {
+    public static func nft(_ mappings: [PortMapping], _ masquerades: [MasqueradeRule]) -> String {
         var lines = [
             "table inet fastnat", "delete table inet fastnat", "table inet fastnat {", "\tchain prerouting {",
             "\t\ttype nat hook prerouting priority dstnat; policy accept;", "\t\tfib daddr type local jump publish",
@@ -32,7 +40,14 @@ public enum RuleExport {
             }
             if !mapping.allow.isEmpty { lines.append("\t\t\(match) return") }
         }
-        return (lines + ["\t}", "}"] + IPFamily.allCases.flatMap { left(mappings, $0) } + [""]).joined(separator: "\n")
+        let sources = IPFamily.allCases.map { MasqueradeExport(masquerades, $0) }
+        lines += [
+            "\t}", "\tchain postrouting {", "\t\ttype nat hook postrouting priority srcnat; policy accept;",
+            "\t\tjump outbound", "\t}", "\tchain outbound {",
+        ]
+        lines += sources.flatMap(\.nft).map { "\t\t\($0)" } + ["\t}", "}"]
+        lines += IPFamily.allCases.flatMap { left(mappings, $0) } + sources.flatMap(\.left)
+        return (lines + [""]).joined(separator: "\n")
     }
 
     /// Mappings of one address first: they beat those of any.

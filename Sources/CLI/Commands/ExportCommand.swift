@@ -7,22 +7,22 @@ internal import Rules
 struct ExportCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "export",
-        abstract: "Print rules of iptables or nftables that do what the mappings do.",
+        abstract: "Print rules of iptables or nftables that do what the mappings and masquerades do.",
         subcommands: [ExportIptablesCommand.self, ExportNftCommand.self])
 }
 
 /// `fastnat export iptables`
 struct ExportIptablesCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
-        commandName: "iptables", abstract: "For iptables-restore --noflush, a chain FASTNAT in the table nat.")
+        commandName: "iptables", abstract: "For iptables-restore --noflush, chains FASTNAT and FASTNAT-OUTBOUND in the table nat.")
 
-    @Flag(name: .customLong("ipv6"), help: "For ip6tables-restore: the mappings of IPv6.")
+    @Flag(name: .customLong("ipv6"), help: "For ip6tables-restore: those of IPv6.")
     var isIPv6 = false
 
     func run() throws {
         try reporting { () throws(FastNATError) in
-            let mappings = try LoadedDatapath(for: .read).datapath.mappings().map(\.mapping)
-            print(RuleExport.iptables(mappings, isIPv6 ? .ipv6 : .ipv4), terminator: "")
+            let (mappings, masquerades) = try present()
+            print(RuleExport.iptables(mappings, masquerades, isIPv6 ? .ipv6 : .ipv4), terminator: "")
         }
     }
 }
@@ -34,8 +34,14 @@ struct ExportNftCommand: ParsableCommand {
 
     func run() throws {
         try reporting { () throws(FastNATError) in
-            let mappings = try LoadedDatapath(for: .read).datapath.mappings().map(\.mapping)
-            print(RuleExport.nft(mappings), terminator: "")
+            let (mappings, masquerades) = try present()
+            print(RuleExport.nft(mappings, masquerades), terminator: "")
         }
     }
+}
+
+/// What is to be exported.
+private func present() throws(FastNATError) -> ([PortMapping], [MasqueradeRule]) {
+    let loaded = try LoadedDatapath(for: .read)
+    return (try loaded.datapath.mappings().map(\.mapping), try loaded.masquerades().map(\.rule))
 }

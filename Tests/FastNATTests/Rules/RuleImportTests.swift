@@ -5,18 +5,26 @@ import Foundation
 import Rules
 import Testing
 
-/// Rules as tools write them, and what becomes of them. docker-20.10, cni-portmap-1.1 and netavark-1.4 are what these versions
-/// wrote; docker-28 follows Docker's documentation, kube-proxy and by-hand what people know.
+/// Rules as tools write them, and what becomes of them. Fixtures/README.md says where they come from.
 ///
 /// UPDATE_FIXTURES=1 in the environment writes what is expected anew.
 @Suite struct RuleImportTests {
     private static let fixtures = URL(filePath: #filePath).deletingLastPathComponent().appending(path: "Fixtures")
 
-    @Test(arguments: ["docker-20.10", "docker-28", "cni-portmap-1.1", "netavark-1.4", "kube-proxy", "by-hand"])
-    func `what is expected becomes of real rules`(name: String) throws {
-        let rules = RuleImport(
-            iptables: try String(contentsOf: Self.fixtures.appending(path: "\(name).save"), encoding: .utf8))
-        let refusals = rules.refusals.map { "\($0.line): \($0.reason)\n    \($0.rule)\n" }
+    @Test(arguments: [
+        "docker-20.10.save", "docker-28.save", "docker-28-iptables-nft.json", "docker-29.json", "cni-portmap-1.1.save",
+        "cni-portmap-1.6.json", "netavark-1.4.save", "netavark-1.12.json", "kube-proxy.save", "kube-proxy-nftables.json",
+        "by-hand.save", "by-hand-masquerade.save", "by-hand-nft.json",
+    ])
+    func `what is expected becomes of real rules`(fixture: String) throws {
+        let bytes = try Data(contentsOf: Self.fixtures.appending(path: fixture))
+        let isNft = fixture.hasSuffix(".json")
+        let rules = try #require(
+            isNft
+                ? RuleImport(nft: Array(bytes)) { _ in "eth0" }
+                : RuleImport(iptables: String(decoding: bytes, as: UTF8.self)) { _ in "eth0" })
+        let name = fixture.prefix(fixture.count - 5)
+        let refusals = rules.refusals.map { "\($0.place): \($0.reason)\n    \($0.rule)\n" }
         let text = Configuration.text(rules.state(of: .imported)) + refusals.joined()
         let file = Self.fixtures.appending(path: "\(name).expected")
         if ProcessInfo.processInfo.environment["UPDATE_FIXTURES"] == "1" {
@@ -32,7 +40,7 @@ import Testing
             "-p tcp --dport 82 -j DNAT --to-destination 10.0.0.2",
         ])
         #expect(rules.mappings.map(\.description) == ["0.0.0.0:82/tcp 10.0.0.2:82"])
-        #expect(rules.uplink == nil && rules.refusals.map(\.line) == [3, 4])
+        #expect(rules.uplink == nil && rules.refusals.map(\.place) == ["3", "4"])
     }
 
     @Test func `the same port of both families is two mappings`() {
@@ -78,11 +86,46 @@ import Testing
             "[2001:db8::1]:7-9/udp [fd00::2]:17-19",
             "[::]:70-79 [fd00::2]:70-79",
         ].map { try PortMapping(parsing: $0) }
-        let rules = RuleImport(iptables: IPFamily.allCases.map { RuleExport.iptables(mappings, $0) }.joined())
-        // The one of any address comes after the RETURN of the restricted one of an address, which no mapping says.
-        let hidden = mappings[1]
-        #expect(Set(rules.mappings) == Set(mappings).subtracting([hidden]))
-        #expect(rules.refusals.map(\.line) == [7])
+        let masquerades = try [
+            Self.masquerade("172.17.0.0/16"), Self.masquerade("172.17.1.0/24", by: "eth1"),
+            Self.masquerade("172.17.2.0/24", to: "192.0.2.1", exempt: ["10.0.0.0/8", "192.168.0.0/16"]),
+            Self.masquerade("172.18.0.0/16", ports: "32768-60999"),
+            Self.masquerade("172.19.0.0/16", to: "192.0.2.1", ports: "1024-2047", exempt: ["10.0.0.0/8"]),
+            Self.masquerade("fd00:17::/64", to: "2001:db8::1", ports: "1024-2047"), Self.masquerade("::/0", by: "eth1"),
+        ]
+        let open = try MasqueradeRule(
+            network: IPPrefix(parsing: "172.20.0.0/16"), uplink: "eth0", type: .endpointIndependent(.address))
+        let text = IPFamily.allCases.map { RuleExport.iptables(mappings, masquerades + [open], $0) }.joined()
+        let rules = RuleImport(iptables: text)
+        #expect(Set(rules.mappings) == Set(mappings))
+        #expect(Set(rules.masquerades) == Set(masquerades))
+        #expect(rules.refusals == [])
+        #expect(text.contains("# netfilter has no port that is the same for all destinations: masquerade 172.20.0.0/16"))
+    }
+
+    private static func masquerade(
+        _ network: String, by uplink: String = "eth0", to source: String? = nil, ports: String? = nil,
+        exempt: [String] = []
+    ) throws -> MasqueradeRule {
+        try MasqueradeRule(
+            network: IPPrefix(parsing: network), uplink: uplink, source: source.map { try IPAddress(parsing: $0) },
+            ports: ports.map { try PortRange(parsing: $0) }, exempt: exempt.map { try IPPrefix(parsing: $0) })
+    }
+
+    @Test func `a masquerade without an uplink is refused where no route leads everywhere`() {
+        let rules = RuleImport(iptables: "*nat\n-A POSTROUTING -s 172.17.0.0/16 ! -o docker0 -j MASQUERADE\n")
+        #expect(rules.masquerades.isEmpty)
+        #expect(rules.refusals.first?.reason.contains("--uplink") == true)
+    }
+
+    @Test(arguments: [
+        "", "{", "[]", "{\"nftables\": 1}", "{\"nftables\": [1, {}, {\"rule\": {}}, {\"chain\": null}]}",
+        "{\"nftables\": [{\"chain\": {\"family\": \"ip\", \"table\": \"t\", \"name\": \"c\", \"type\": \"nat\", "
+            + "\"hook\": \"prerouting\"}}, {\"rule\": {\"family\": \"ip\", \"table\": \"t\", \"chain\": \"c\", \"expr\": "
+            + "[{\"match\": {}}, {\"dnat\": {\"addr\": {\"map\": {}}}}, {\"jump\": {\"target\": \"c\"}}]}}]}",
+    ])
+    func `nonsense for nft is no mapping, and no end`(text: String) {
+        #expect(RuleImport(nft: Array(text.utf8))?.mappings.isEmpty != false)
     }
 
     /// A table nat with these rules of PREROUTING, or of the chain that the first word names.
