@@ -8,7 +8,9 @@ struct NotAMapping: Error {
     init(_ reason: String) { self.reason = reason }
 
     /// Runs `make`; what is wrong with the value is the reason.
-    static func translating<Value, Problem: Error & CustomStringConvertible>(_ make: () throws(Problem) -> Value) throws(NotAMapping) -> Value {
+    static func translating<Value, Problem: Error & CustomStringConvertible>(_ make: () throws(Problem) -> Value)
+        throws(NotAMapping) -> Value
+    {
         do throws(Problem) {
             return try make()
         } catch {

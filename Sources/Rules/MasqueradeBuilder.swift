@@ -29,9 +29,11 @@ struct MasqueradeBuilder {
         for candidate in candidates {
             if let transports = candidate.transports, !transports.isSuperset(of: [.tcp, .udp]) {
                 let names = transports.sorted().map(\.name).joined(separator: " and ")
-                built.refusals.append(.init(candidate.rule, "it is for \(names) alone; a masquerade is for TCP and UDP"))
+                built.refusals.append(
+                    .init(candidate.rule, "it is for \(names) alone; a masquerade is for TCP and UDP"))
             } else if let uplink, candidate.masquerade.uplink != uplink {
-                let reason = "it is for \(candidate.masquerade.uplink), which would be an uplink, and ports are published on "
+                let reason =
+                    "it is for \(candidate.masquerade.uplink), which would be an uplink, and ports are published on "
                     + "\(uplink) alone"
                 built.refusals.append(.init(candidate.rule, reason))
             } else {
@@ -92,7 +94,8 @@ struct MasqueradeBuilder {
             throw NotAMapping("it is for connections to what is behind \(uplink); a masquerade is for those that leave")
         }
         if condition.exceptOutputs.contains(uplink) { throw NotAMapping("it is not for what leaves by \(uplink)") }
-        let exempt = try condition.exceptDestinations
+        let exempt =
+            try condition.exceptDestinations
             + exempt(by: obstacles, from: condition, network, uplink)
         let (source, ports) = try Self.translation(rule)
         return try NotAMapping.translating { () throws(MasqueradeError) in
@@ -104,7 +107,8 @@ struct MasqueradeBuilder {
         let others = condition.others + (condition.isToHost ? ["--dst-type LOCAL"] : [])
         if let other = others.first { throw NotAMapping("a masquerade cannot say \(other)") }
         if let destination = condition.destination, destination.length > 0 {
-            throw NotAMapping("it is for \(destination) alone; a masquerade is for all destinations that it does not exempt")
+            throw NotAMapping(
+                "it is for \(destination) alone; a masquerade is for all destinations that it does not exempt")
         }
         guard condition.ports == nil else { throw NotAMapping("it is for some ports alone; a masquerade is for all") }
         let isKnown = condition.interface.map { containerSides.contains($0) && condition.source != nil } ?? true
@@ -172,16 +176,19 @@ struct MasqueradeBuilder {
     {
         let own = transport.map { Set([$0]) }
         for (index, earlier) in candidates.enumerated() where earlier.masquerade.network.contains(masquerade.network) {
-            guard earlier.masquerade.uplink == masquerade.uplink || earlier.masquerade.network == masquerade.network else {
+            guard earlier.masquerade.uplink == masquerade.uplink || earlier.masquerade.network == masquerade.network
+            else {
                 continue
             }
             if earlier.covers(transport) {
                 // After all its TCP and UDP, what is left of a network is none of fastnat's.
                 if earlier.masquerade == masquerade || transport == nil && earlier.transports != nil { return }
-                throw NotAMapping("\(earlier.rule.name) takes these packets before it, and a network has one masquerade")
+                throw NotAMapping(
+                    "\(earlier.rule.name) takes these packets before it, and a network has one masquerade")
             }
             guard earlier.masquerade == masquerade else {
-                throw NotAMapping("\(earlier.rule.name) has another one for its network, and a network has one masquerade")
+                throw NotAMapping(
+                    "\(earlier.rule.name) has another one for its network, and a network has one masquerade")
             }
             candidates[index].transports = own.flatMap { own in earlier.transports?.union(own) }
             return

@@ -55,7 +55,7 @@ struct NftMatch {
             }
             return networks.map { network in condition { ($0.destination, $0.family) = (network, family) } }
         case ("ip", "protocol"), ("ip6", "nexthdr"): return each(Self.transport)
-        case ("tcp", "dport"), ("udp", "dport"), ("th", "dport"):
+        case ("tcp", "dport"), ("udp", "dport"), ("sctp", "dport"), ("th", "dport"):
             let ports = values.map(Self.ports)
             guard !isNegated, !ports.isEmpty, !ports.contains(where: { $0 == nil }) else { return [other] }
             return [

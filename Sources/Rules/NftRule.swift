@@ -128,7 +128,8 @@ struct NftRule {
         }.sorted { $0.key < $1.key }
         var runs: [(first: (key: Int, port: Int), count: Int)] = []
         for pair in pairs {
-            if let last = runs.last, pair.key == last.first.key + last.count, pair.port == last.first.port + last.count {
+            if let last = runs.last, pair.key == last.first.key + last.count, pair.port == last.first.port + last.count
+            {
                 runs[runs.count - 1].count += 1
             } else {
                 runs.append((pair, 1))

@@ -92,7 +92,8 @@ struct RuleWalk {
         case .dnat: return "packets from outside do not come here"
         case .snat, .masquerade: return "packets of containers do not come here"
         case .drop where rules.filters.contains(.init(table: rule.table, name: rule.chain)):
-            return "the packet filter does not see what fastnat translates: say with allow who may connect, and with exempt "
+            return
+                "the packet filter does not see what fastnat translates: say with allow who may connect, and with exempt "
                 + "where containers keep their address"
         default: return nil
         }

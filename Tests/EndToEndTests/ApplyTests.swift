@@ -217,7 +217,8 @@ struct ApplyTests {
     @Test("A masquerade that cannot be changes nothing, and its place is named")
     func wrongMasquerades() throws {
         let scene = try Scene(.fastnatTC, Self.options, isStarted: false)
-        try scene.expectRefused("uplinks: [eth0]\nmasquerade: [{network: 10.9.0.0/24, iface: eth0}]", 68, "input:2:14: ")
+        try scene.expectRefused(
+            "uplinks: [eth0]\nmasquerade: [{network: 10.9.0.0/24, iface: eth0}]", 68, "input:2:14: ")
         try scene.expectNothingAttached()
         try scene.apply("uplinks: [eth0]\nmasquerade:\n- {network: 172.20.0.0/24, iface: eth0}")
         try scene.run("masquerade", "add", "172.20.0.64/26", "--iface", "eth0", "--owner", "other")

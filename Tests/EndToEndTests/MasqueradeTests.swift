@@ -217,7 +217,8 @@ struct MasqueradeTests {
         try scene.path.masquerade(.v6)
         let listed = try scene.list("masquerade")
         let values = listed.map { object in
-            ["network", "uplink", "to", "ports", "exempt", "type", "filter", "owner", "packets", "bytes", "flows"].map { key in
+            ["network", "uplink", "to", "ports", "exempt", "type", "filter", "owner", "packets", "bytes", "flows"].map {
+                key in
                 object[key].map { "\($0)" } ?? "missing"
             }.joined(separator: " ").replacing("\n", with: "").replacing("    ", with: "")
         }

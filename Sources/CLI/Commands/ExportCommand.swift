@@ -14,7 +14,8 @@ struct ExportCommand: ParsableCommand {
 /// `fastnat export iptables`
 struct ExportIptablesCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
-        commandName: "iptables", abstract: "For iptables-restore --noflush, chains FASTNAT and FASTNAT-OUTBOUND in the table nat.")
+        commandName: "iptables",
+        abstract: "For iptables-restore --noflush, chains FASTNAT and FASTNAT-OUTBOUND in the table nat.")
 
     @Flag(name: .customLong("ipv6"), help: "For ip6tables-restore: those of IPv6.")
     var isIPv6 = false

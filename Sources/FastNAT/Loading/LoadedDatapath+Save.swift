@@ -30,7 +30,8 @@ extension LoadedDatapath {
                 .init(entry.mapping, force: listeners.map { !$0.allow(entry.mapping) } ?? true)
             }
             state.masquerades = try datapath.maps.masqueradeEntries().compactMap { entry in
-                guard entry.owner == nil || entry.owner == owner, let uplink = interfaces.link(entry.value.uplink) else {
+                guard entry.owner == nil || entry.owner == owner, let uplink = interfaces.link(entry.value.uplink)
+                else {
                     return nil
                 }
                 return try entry.rule(uplink: uplink.name)

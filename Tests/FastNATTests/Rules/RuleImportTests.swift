@@ -13,7 +13,8 @@ import Testing
 
     @Test(arguments: [
         "docker-20.10.save", "docker-28.save", "docker-28-iptables-nft.json", "docker-29.json", "cni-portmap-1.1.save",
-        "cni-portmap-1.6.json", "netavark-1.4.save", "netavark-1.12.json", "kube-proxy.save", "kube-proxy-nftables.json",
+        "cni-portmap-1.6.json", "netavark-1.4.save", "netavark-1.12.json", "kube-proxy.save",
+        "kube-proxy-nftables.json",
         "by-hand.save", "by-hand-masquerade.save", "by-hand-nft.json",
     ])
     func `what is expected becomes of real rules`(fixture: String) throws {
@@ -100,7 +101,8 @@ import Testing
         #expect(Set(rules.mappings) == Set(mappings))
         #expect(Set(rules.masquerades) == Set(masquerades))
         #expect(rules.refusals == [])
-        #expect(text.contains("# netfilter has no port that is the same for all destinations: masquerade 172.20.0.0/16"))
+        #expect(
+            text.contains("# netfilter has no port that is the same for all destinations: masquerade 172.20.0.0/16"))
     }
 
     private static func masquerade(
