@@ -62,7 +62,8 @@ struct SequenceRunner: ~Copyable {
         case .unmasquerade(let family):
             guard model.removeMasquerade(family) else { return }
             note("masquerade rm \(family)")
-            try datapath.datapath.removeMasquerade(IPPrefix(parsing: family.containers))
+            let network = try IPPrefix(parsing: family.containers)
+            try datapath.datapath.removeMasquerades { $0.network == network }
         case .flush:
             note("conntrack flush")
             model.flush()

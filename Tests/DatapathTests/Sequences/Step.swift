@@ -126,7 +126,7 @@ struct PacketStep {
             switch transport {
             case .tcp: .tcp(from: source, to: destination, flags, acknowledgement: 77, payload: payload)
             case .udp: .udp(from: source, to: destination, payload: payload)
-            case .sctp: .sctp(from: source, to: destination, Packet.SCTPChunk(flags), payload: payload)
+            case .sctp: .sctp(from: source, to: destination, .initiate, payload: payload)
             }
         return packet.with {
             $0.link = (TestNetwork.neighbour(of: source.address)?.mac ?? TestNetwork.gatewayMAC, device.mac)
