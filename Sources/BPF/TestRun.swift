@@ -11,42 +11,23 @@ public struct TestRunResult: Sendable {
     public let duration: UInt32
 }
 
-/// How often a program has run, and how long, while somebody wanted to know.
-public struct RunStatistics: Sendable {
-    /// Times.
-    public let runs: UInt64
-    /// In all of them together; a look at the clock is part of each.
-    public let nanoseconds: UInt64
-}
-
 extension Descriptor {
-    /// Has the kernel count and time all programs, as long as the descriptor that is returned lives (Linux 5.8).
-    public static func enableRunStatistics() throws(BPFError) -> Descriptor {
-        Descriptor(owning: try check(bpf_enable_stats(BPF_STATS_RUN_TIME), "time programs"))
-    }
-
-    /// What the kernel has counted of this program.
-    public func runStatistics() throws(BPFError) -> RunStatistics {
-        var info = bpf_prog_info()
-        var size = UInt32(MemoryLayout<bpf_prog_info>.size)
-        try check(bpf_obj_get_info_by_fd(number, &info, &size), "inspect a program")
-        return RunStatistics(runs: info.run_cnt, nanoseconds: info.run_time_ns)
-    }
-
     /// Runs a TC or XDP program on a packet that it did not arrive with (`BPF_PROG_TEST_RUN`).
     ///
     /// The packet seems to arrive at the loopback device of the calling thread's network namespace, or, at TC, at
     /// `interfaceIndex`. With `summed`, a device has summed it (CHECKSUM_COMPLETE); the kernel then compares the sum with the
-    /// packet that the program leaves and throws EBADMSG where they differ (Linux 6.16; EINVAL before). At XDP, `firstBuffer` is how many of its bytes are in the first of the frame's buffers (Linux 6.18).
+    /// packet that the program leaves and throws EBADMSG where they differ (Linux 6.16; EINVAL before). At XDP, `firstBuffer` is how many of its bytes are in the first of the frame's buffers (Linux 6.18),
+    /// and `frameInterface` the device that the frame seems to arrive at.
     public func testRun(
         _ packet: [UInt8], interfaceIndex: UInt32? = nil, gsoSize: UInt32 = 0, firstBuffer: UInt32? = nil,
-        summed: Bool = false,
+        frameInterface: UInt32? = nil, summed: Bool = false,
         repeat count: Int32 = 1
     ) throws(BPFError) -> TestRunResult {
         var context: [UInt8] = []
-        if let firstBuffer {
+        if firstBuffer != nil || frameInterface != nil {
             var frame = xdp_md()
-            frame.data_end = firstBuffer
+            frame.data_end = firstBuffer ?? UInt32(packet.count)
+            frame.ingress_ifindex = frameInterface ?? 0
             context = withUnsafeBytes(of: frame) { Array($0) }
         } else if interfaceIndex != nil || gsoSize != 0 {
             var buffer = __sk_buff()

@@ -38,7 +38,7 @@ func lab<R>(_ body: () throws(TestingError) -> R) throws(BenchError) -> R {
 }
 
 /// Runs what throws a BPF error.
-func bpf<R>(_ body: () throws(BPFError) -> R) throws(BenchError) -> R {
+func bpf<R: ~Copyable>(_ body: () throws(BPFError) -> R) throws(BenchError) -> R {
     do throws(BPFError) { return try body() } catch { throw .bpf(error) }
 }
 

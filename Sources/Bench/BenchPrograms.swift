@@ -9,6 +9,8 @@ final class BenchPrograms {
     private let traffic: Map<UInt32, bench_traffic>
     private let expectations: Map<UInt32, bench_expectation>
     private let counts: PerCPUMap<bench_count>
+    private let drivenXDP: Map<UInt32, Int32>
+    private let drivenTC: Map<UInt32, Int32>
     /// Sends what the client, or the container, is told to send.
     let clientGenerator: Descriptor
     let containerGenerator: Descriptor
@@ -26,6 +28,8 @@ final class BenchPrograms {
             traffic = try Map(object.map("traffic"), name: "traffic")
             expectations = try Map(object.map("expectations"), name: "expectations")
             counts = try PerCPUMap(object.map("counts"), name: "counts")
+            drivenXDP = try Map(object.map("driven_xdp"), name: "driven_xdp")
+            drivenTC = try Map(object.map("driven_tc"), name: "driven_tc")
             clientGenerator = try object.program("bench_client")
             containerGenerator = try object.program("bench_container")
             socketFilter = try object.program("bench_sink_socket")
@@ -45,6 +49,14 @@ final class BenchPrograms {
 
     func expect(_ value: bench_expectation, _ direction: bench_direction) throws(BenchError) {
         try bpf { () throws(BPFError) in try expectations.set(direction.rawValue, value) }
+    }
+
+    /// The program that a drive hands its frames to, from now on.
+    func drive(_ program: borrowing Descriptor, atXDP: Bool) throws(BenchError) {
+        let number = program.number
+        try bpf { () throws(BPFError) in
+            if atXDP { try drivenXDP.set(0, number) } else { try drivenTC.set(0, number) }
+        }
     }
 
     /// What has arrived in one direction so far.

@@ -7,15 +7,17 @@ internal import Lab
 final class PacketStream {
     /// Where packets to the container are counted.
     enum Sink {
-        /// In the container's driver.
-        case xdp
+        /// Where they can be seen first: in the container's driver, or, when they go past that, at its TC.
+        case first
+        /// At the container's TC, where every path delivers.
+        case tc
         /// In a UDP socket's filter, behind the container's whole stack.
         case socket
     }
 
     /// What is sent.
     struct Shape {
-        var sink = Sink.xdp
+        var sink = Sink.first
         var flows: UInt32 = 1
         var order = BENCH_ORDER_RANDOM
         /// Whether the container sends as well, at the same time.
@@ -26,15 +28,12 @@ final class PacketStream {
 
     private let stage: Stage
     private let shape: Shape
-    private let programs: BenchPrograms
+    let programs: BenchPrograms
     private var attachments: [Attachment] = []
     private var socket: Int32 = -1
 
     /// Attaches what counts, and tells the generators what to send.
     init(_ stage: Stage, _ shape: Shape) throws(BenchError) {
-        if stage.kind == .redirectPeer, shape.sink == .xdp {
-            throw .unavailable("redirect_peer goes past the XDP program that counts")
-        }
         self.stage = stage
         self.shape = shape
         programs = try BenchPrograms()
@@ -180,10 +179,15 @@ final class PacketStream {
         // Neither end's own stack may answer, and the client's veth must take no part in the bulk of replies.
         attachments.append(
             try Attachment(programs.program("bench_sink_client"), to: "eth0", of: client, at: .xdp))
-        switch shape.sink {
-        case .xdp:
+        if shape.sink == .first {
             attachments.append(
                 try Attachment(programs.program("bench_sink_container"), to: "eth0", of: container, at: .xdp))
+        }
+        switch shape.sink {
+        case .first, .tc:
+            attachments.append(
+                try Attachment(
+                    programs.program("bench_sink_container_tc"), to: "eth0", of: container, at: .tcx(.ingress)))
         case .socket:
             let port = shape.service.containerPort
             socket = try container.inside { () throws(BenchError) in
@@ -195,6 +199,11 @@ final class PacketStream {
     }
 
     private func setTraffic(_ direction: bench_direction, order: bench_order) throws(BenchError) {
+        try programs.send(try traffic(direction, order: order), direction)
+    }
+
+    /// What a generator is told.
+    func traffic(_ direction: bench_direction, order: bench_order) throws(BenchError) -> bench_traffic {
         var traffic = bench_traffic()
         traffic.interface = try sender(direction).interfaceIndex(of: "eth0")
         traffic.flows = shape.flows
@@ -203,7 +212,7 @@ final class PacketStream {
         traffic.first_address = Stage.firstFlowAddress
         let frame = try template(direction)
         withUnsafeMutableBytes(of: &traffic.frame) { $0.copyBytes(from: frame) }
-        try programs.send(traffic, direction)
+        return traffic
     }
 
     /// The frame but for what makes a flow, and for checksums, which are zero.

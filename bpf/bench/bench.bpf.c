@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR MIT */
 /*
- * The benchmark's own programs: a generator of frames, counters where they arrive, and the two limits, which redirect and do
- * nothing else. One object is loaded for each path that is measured, so paths share no map.
+ * The benchmark's own programs: a generator of frames, counters where they arrive, drives that time one program, and the limits,
+ * which redirect and do nothing else. One object is loaded for each path that is measured, so paths share no map.
  */
 #include <linux/bpf.h>
 #include <linux/if_ether.h>
@@ -10,6 +10,7 @@
 #include <linux/pkt_cls.h>
 #include <linux/udp.h>
 #include <stdbool.h>
+#include <stddef.h>
 
 #include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
@@ -41,6 +42,14 @@ struct {
 	__type(key, __u32);
 	__type(value, struct bench_expectation);
 } expectations SEC(".maps");
+
+/* The program that a drive hands its frames to, at XDP and at TC. Entered by the benchmark. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PROG_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, __u32);
+} driven_xdp SEC(".maps"), driven_tc SEC(".maps");
 
 /* The two interfaces of the host, for the limits: what arrives on one leaves through the other. */
 const volatile struct bench_limits limits;
@@ -85,19 +94,17 @@ static __always_inline __u32 flow_choose(const struct bench_traffic *to, struct 
  * Writes the whole frame each time: the kernel recycles pages, so what a program finds is what the path last made of it.
  * A flow is 14 bits of port and the rest in the address; from containers it is the destination that varies.
  */
-static __always_inline int generate(struct xdp_md *context, __u32 direction)
+static __always_inline bool frame_write(void *frame, const void *end, __u32 direction, const struct bench_traffic *to,
+					struct bench_count *count)
 {
-	void *frame = (void *)(long)context->data;
 	struct iphdr *ip = frame + IP_OFFSET;
 	struct udphdr *udp = frame + UDP_OFFSET;
-	struct bench_traffic *to = bpf_map_lookup_elem(&traffic, &direction);
-	struct bench_count *count = bpf_map_lookup_elem(&counts, &direction);
 	__u32 flow, sum;
 	__be32 address;
 	__be16 port;
 
-	if (!to || !count || frame + BENCH_FRAME_SIZE > (void *)(long)context->data_end)
-		return XDP_ABORTED;
+	if (frame + BENCH_FRAME_SIZE > end)
+		return false;
 	__builtin_memcpy((__u64 *)frame, (__u64 *)to->frame, BENCH_FRAME_SIZE);
 	flow = flow_choose(to, count);
 	address = bpf_htonl(to->first_address + (flow >> BENCH_PORT_BITS));
@@ -114,6 +121,17 @@ static __always_inline int generate(struct xdp_md *context, __u32 direction)
 	udp->check = ~sum_fold(sum_words(udp, UDP_WORDS, sum));
 	if (!udp->check)
 		udp->check = 0xffff;
+	return true;
+}
+
+static __always_inline int generate(struct xdp_md *context, __u32 direction)
+{
+	struct bench_traffic *to = bpf_map_lookup_elem(&traffic, &direction);
+	struct bench_count *count = bpf_map_lookup_elem(&counts, &direction);
+	void *frame = (void *)(long)context->data;
+
+	if (!to || !count || !frame_write(frame, (void *)(long)context->data_end, direction, to, count))
+		return XDP_ABORTED;
 	return bpf_redirect(to->interface, 0);
 }
 
@@ -127,6 +145,80 @@ SEC("xdp")
 int bench_container(struct xdp_md *context)
 {
 	return generate(context, BENCH_TO_CLIENT);
+}
+
+/* --- drives: run many times by BPF_PROG_TEST_RUN in the host's namespace, without a path: to time one program ------------- */
+
+/* Functions of their own, because a tail call does not return but to the caller of such a one; global, and behind a barrier,
+ * so that neither compiler nor verifier takes the action that stands here for the one that comes back. */
+__noinline int drive_xdp(struct xdp_md *context)
+{
+	int action = XDP_ABORTED;
+
+	asm volatile("" : "+r"(action));
+	bpf_tail_call(context, &driven_xdp, 0);
+	return action;
+}
+
+__noinline int drive_tc(struct __sk_buff *context)
+{
+	int action = TC_ACT_UNSPEC;
+
+	asm volatile("" : "+r"(action));
+	bpf_tail_call(context, &driven_tc, 0);
+	return action;
+}
+
+/* Writes a frame from a client. NULL: it cannot. */
+static __always_inline struct bench_count *drive_begin(void *frame, const void *end)
+{
+	__u32 direction = BENCH_TO_CONTAINER;
+	struct bench_traffic *to = bpf_map_lookup_elem(&traffic, &direction);
+	struct bench_count *count = bpf_map_lookup_elem(&counts, &direction);
+
+	return to && count && frame_write(frame, end, direction, to, count) ? count : NULL;
+}
+
+/* A redirect has `arrived`, anything else is `wrong`. */
+static __always_inline void drive_end(struct bench_count *count, bool is_redirect)
+{
+	if (is_redirect)
+		count->arrived++;
+	else
+		count->wrong++;
+}
+
+SEC("xdp.frags")
+int bench_drive_xdp(struct xdp_md *context)
+{
+	struct bench_count *count = drive_begin((void *)(long)context->data, (void *)(long)context->data_end);
+
+	if (count)
+		drive_end(count, drive_xdp(context) == XDP_REDIRECT);
+	return XDP_DROP;
+}
+
+SEC("tc")
+int bench_drive_tc(struct __sk_buff *context)
+{
+	struct bench_count *count = drive_begin((void *)(long)context->data, (void *)(long)context->data_end);
+
+	if (count)
+		drive_end(count, drive_tc(context) == TC_ACT_REDIRECT);
+	return TC_ACT_SHOT;
+}
+
+/* Driven in the place of what is to be timed: all that it does not cost. */
+SEC("xdp.frags")
+int bench_empty_xdp(struct xdp_md *context)
+{
+	return XDP_REDIRECT;
+}
+
+SEC("tc")
+int bench_empty_tc(struct __sk_buff *context)
+{
+	return TC_ACT_REDIRECT;
 }
 
 /* --- sinks --------------------------------------------------------------------------------------------------------------- */
@@ -154,32 +246,47 @@ static __always_inline void arrive(const struct iphdr *ip, const struct udphdr *
 		count->arrived++;
 }
 
-static __always_inline int sink(struct xdp_md *context, __u32 direction)
+/* false: it is no datagram of a generator. */
+static __always_inline bool sink(const void *frame, const void *end, __u32 direction)
 {
-	void *frame = (void *)(long)context->data;
 	const struct ethhdr *ethernet = frame;
 	const struct iphdr *ip = frame + IP_OFFSET;
 	const struct udphdr *udp = frame + UDP_OFFSET;
 	struct bench_expectation *expected = bpf_map_lookup_elem(&expectations, &direction);
 	struct bench_count *count = bpf_map_lookup_elem(&counts, &direction);
 
-	if (!expected || !count || frame + BENCH_FRAME_SIZE > (void *)(long)context->data_end ||
-	    ethernet->h_proto != bpf_htons(ETH_P_IP) || ip->protocol != IPPROTO_UDP)
-		return XDP_PASS;
+	if (!expected || !count || frame + BENCH_FRAME_SIZE > end || ethernet->h_proto != bpf_htons(ETH_P_IP) ||
+	    ip->protocol != IPPROTO_UDP)
+		return false;
 	arrive(ip, udp, !expected->checks || checksums_are_right(ip, udp), expected, count);
-	return XDP_DROP;
+	return true;
+}
+
+static __always_inline int sink_xdp(struct xdp_md *context, __u32 direction)
+{
+	return sink((void *)(long)context->data, (void *)(long)context->data_end, direction) ? XDP_DROP : XDP_PASS;
 }
 
 SEC("xdp")
 int bench_sink_container(struct xdp_md *context)
 {
-	return sink(context, BENCH_TO_CONTAINER);
+	return sink_xdp(context, BENCH_TO_CONTAINER);
 }
 
 SEC("xdp")
 int bench_sink_client(struct xdp_md *context)
 {
-	return sink(context, BENCH_TO_CLIENT);
+	return sink_xdp(context, BENCH_TO_CLIENT);
+}
+
+/* What redirect_peer brings has not been seen at XDP. */
+SEC("tc")
+int bench_sink_container_tc(struct __sk_buff *skb)
+{
+	/* Generated frames arrive in pages, of which the driver has put some bytes into the linear part. */
+	if (skb->data_end - skb->data < BENCH_FRAME_SIZE && bpf_skb_pull_data(skb, BENCH_FRAME_SIZE))
+		return TC_ACT_UNSPEC;
+	return sink((void *)(long)skb->data, (void *)(long)skb->data_end, BENCH_TO_CONTAINER) ? TC_ACT_SHOT : TC_ACT_UNSPEC;
 }
 
 /* On a UDP socket of the container: the packet has been through all of its stack, which has looked at the checksums. */
@@ -202,16 +309,9 @@ int bench_sink_socket(struct __sk_buff *skb)
 	return 0;
 }
 
-/* Does nothing. At the other end of a veth it makes the driver take frames that are redirected to it. */
-SEC("xdp")
-int bench_pass(struct xdp_md *context)
-{
-	return XDP_PASS;
-}
-
 /* --- limits -------------------------------------------------------------------------------------------------------------- */
 
-SEC("xdp")
+SEC("xdp.frags")
 int bench_redirect_xdp(struct xdp_md *context)
 {
 	return bpf_redirect(limits.container_side, 0);

@@ -49,6 +49,7 @@ struct bench_expectation {
 	__u16 padding;
 };
 
+/* What sinks have seen; of a drive, what the driven program did: redirect, or anything else. */
 struct bench_count {
 	__u64 arrived;
 	__u64 wrong;

@@ -1,0 +1,111 @@
+internal import BPF
+internal import CBench
+internal import FoundationEssentials
+internal import Glibc
+internal import Lab
+
+/// Times a path's program on the uplink by test run: frames of its flows, one after the other, as if they came in there.
+///
+/// What is timed is a program that writes a frame and calls the path's, minus the same with one that does nothing in its place.
+/// A repetition counts only if the program redirected every frame of it.
+final class ProgramDrive {
+    private let programs: BenchPrograms
+    private let stage: Stage
+    private let uplink: UInt32
+    private let flows: UInt32
+    private let frame: [UInt8]
+    private var traffic: bench_traffic
+    private let timed: Descriptor
+    private let isXDP: Bool
+    /// Looks up the next hops of flows, which are good for a second: XDP leaves that to TC.
+    private let refreshing: Descriptor
+
+    /// Frames of one repetition.
+    private static let frames: Int32 = 100_000
+    /// A little more than a next hop is good for, µs (docs/packet-walk.md).
+    private static let nextHopLifetime: UInt32 = 960_000
+
+    /// `stream` has opened the flows.
+    init(_ stage: Stage, _ stream: PacketStream, flows: UInt32) throws(BenchError) {
+        self.stage = stage
+        self.flows = flows
+        programs = stream.programs
+        uplink = try stage.topology.host.interfaceIndex(of: stage.topology.uplinks[0])
+        let traffic = try stream.traffic(BENCH_TO_CONTAINER, order: BENCH_ORDER_RANDOM)
+        self.traffic = traffic
+        frame = withUnsafeBytes(of: traffic.frame) { Array($0.prefix(Int(BENCH_FRAME_SIZE))) }
+        isXDP = stage.kind == .fastnatXDP || stage.kind == .redirectXDP
+        if let path = stage.path as? RedirectPath {
+            guard let first = path.attached.first else { throw .wrong("no program is attached") }
+            timed = try bpf { () throws(BPFError) in try first.link.program() }
+            refreshing = try bpf { () throws(BPFError) in try first.link.program() }
+        } else if let path = stage.path as? FastnatPath {
+            timed = try Self.program(of: path, uplink, isXDP ? "xdp" : "tcx")
+            refreshing = try Self.program(of: path, uplink, "tcx")
+        } else {
+            throw .unavailable("no BPF programs")
+        }
+    }
+
+    /// What is attached to an uplink, by its pin (docs/state.md).
+    private static func program(of path: FastnatPath, _ uplink: UInt32, _ hook: String) throws(BenchError)
+        -> Descriptor
+    {
+        let pin = try lab { () throws(TestingError) in try path.pins } + "/links/uplink-\(uplink)-\(hook)"
+        return try bpf { () throws(BPFError) in try BPFLink(Descriptor(pinnedAt: pin)).program() }
+    }
+
+    /// Nanoseconds of the program for a frame: the least of all repetitions, which other work on this CPU disturbs least.
+    func time(seconds: Double) throws(BenchError) -> Double {
+        try stage.topology.host.inside { () throws(BenchError) in
+            cbench_pin(0)
+            var (empty, full) = (UInt32.max, UInt32.max)
+            try programs.drive(programs.program(isXDP ? "bench_empty_xdp" : "bench_empty_tc"), atXDP: isXDP)
+            for _ in 0..<3 { empty = min(empty, try run() ?? .max) }
+            try programs.drive(timed, atXDP: isXDP)
+            try refresh()
+            let begin = ContinuousClock.now
+            var (valid, failed) = (0, 0)
+            while valid < 3 || (ContinuousClock.now - begin).seconds < seconds {
+                if let time = try run() {
+                    full = min(full, time)
+                    valid += 1
+                } else {
+                    failed += 1
+                    if failed > 5 { throw .wrong("the program did not redirect every packet of known flows") }
+                    // Only when all are out of date do all become good for the same time.
+                    usleep(Self.nextHopLifetime)
+                    try refresh()
+                }
+            }
+            return Double(full) - Double(empty)
+        }
+    }
+
+    /// One repetition: the mean time of a frame. nil: not all were redirected.
+    private func run() throws(BenchError) -> UInt32? {
+        traffic.order = BENCH_ORDER_RANDOM.rawValue
+        let time = try drive(atXDP: isXDP, Self.frames)
+        let seen = try programs.count(BENCH_TO_CONTAINER)
+        return seen.arrived == UInt64(Self.frames) && seen.wrong == 0 ? time : nil
+    }
+
+    /// A frame of each flow to TC, which looks up the next hops that are out of date.
+    private func refresh() throws(BenchError) {
+        guard stage.path is FastnatPath else { return }
+        try programs.drive(refreshing, atXDP: false)
+        traffic.order = BENCH_ORDER_EACH.rawValue
+        _ = try drive(atXDP: false, Int32(flows))
+    }
+
+    private func drive(atXDP: Bool, _ count: Int32) throws(BenchError) -> UInt32 {
+        try programs.send(traffic, BENCH_TO_CONTAINER)
+        try programs.reset()
+        let program = try programs.program(atXDP ? "bench_drive_xdp" : "bench_drive_tc")
+        return try bpf { () throws(BPFError) in
+            atXDP
+                ? try program.testRun(frame, frameInterface: uplink, repeat: count).duration
+                : try program.testRun(frame, interfaceIndex: uplink, repeat: count).duration
+        }
+    }
+}
