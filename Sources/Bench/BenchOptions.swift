@@ -23,12 +23,12 @@ public struct BenchOptions: Sendable {
         let wanted = Set(paths.isEmpty ? PathKind.allCases : paths).union([PathKind.reference])
         self.paths = PathKind.allCases.filter(wanted.contains)
         self.workloads = workloads.isEmpty ? WorkloadKind.allCases : WorkloadKind.allCases.filter(workloads.contains)
-        self.rounds = rounds ?? (quick ? 1 : 5)
+        self.rounds = rounds ?? (quick ? 1 : 4)
         self.quick = quick
         self.binary = binary
         self.version = version
     }
 
     /// Seconds of one sample.
-    var sampleSeconds: Double { quick ? 0.15 : 0.3 }
+    var sampleSeconds: Double { quick ? 0.15 : 0.2 }
 }

@@ -68,10 +68,12 @@ final class BenchPrograms {
         }
     }
 
-    /// Forgets what has been counted and generated.
-    func reset() throws(BenchError) {
+    /// Forgets what has been counted; generators go on as if they had generated so many.
+    func reset(generated: UInt64 = 0) throws(BenchError) {
+        var count = bench_count()
+        count.generated = generated
         for direction in [BENCH_TO_CONTAINER, BENCH_TO_CLIENT] {
-            try bpf { () throws(BPFError) in try counts.setAll(direction.rawValue, bench_count()) }
+            try bpf { () throws(BPFError) in try counts.setAll(direction.rawValue, count) }
         }
     }
 }

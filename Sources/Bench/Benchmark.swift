@@ -23,14 +23,15 @@ public struct Benchmark {
         let begin = ContinuousClock.now
         let machine = Machine.present(fastnat: options.version)
         let plans = options.workloads.map { kind in (kind.workload, kind.workload.groups(options)) }
-        let steps = plans.flatMap(\.1).reduce(0) { steps, group in
-            steps + (1 + group.measurements.count * (1 + group.rounds(options))) * options.paths.count
+        let steps = plans.reduce(0) { steps, plan in
+            let paths = options.paths.count(where: plan.0.concerns)
+            return plan.1.reduce(steps) { $0 + (1 + $1.measurements.count * (1 + $1.rounds(options))) * paths }
         }
         progress = Progress(steps: steps)
         var workloads: [WorkloadReport] = []
         for (workload, groups) in plans {
             var series: [Series] = []
-            for group in groups { series += measure(group, of: workload.name) }
+            for group in groups { series += measure(group, of: workload) }
             workloads.append(WorkloadReport(name: workload.name, title: workload.title, series: series))
         }
         progress.finish()
@@ -43,15 +44,15 @@ public struct Benchmark {
     }
 
     /// Measures a group's figures on all paths, and takes its topologies away.
-    private mutating func measure(_ group: WorkloadGroup, of workload: String) -> [Series] {
+    private mutating func measure(_ group: WorkloadGroup, of workload: any Workload) -> [Series] {
         var contenders: [Contender] = []
-        for kind in options.paths {
-            progress.step("\(workload): \(kind.rawValue)")
+        for kind in options.paths where workload.concerns(kind) {
+            progress.step("\(workload.name): \(kind.rawValue)")
             contenders.append(Contender(kind, group.plan, binary: options.binary))
         }
         defer { for contender in contenders { contender.stage?.close() } }
         let rounds = group.rounds(options)
-        return group.measurements.flatMap { measure($0, contenders, rounds, of: workload) }
+        return group.measurements.flatMap { measure($0, contenders, rounds, of: workload.name) }
     }
 
     /// Each round takes all paths in a new order, so that whatever else the machine does meets all of them alike.

@@ -20,9 +20,11 @@ final class PacketStream {
         var sink = Sink.first
         var flows: UInt32 = 1
         var order = BENCH_ORDER_RANDOM
-        /// Whether the container sends as well, at the same time.
-        var bothDirections = false
-        /// What the client sends to.
+        /// Who sends at the same time.
+        var directions = [BENCH_TO_CONTAINER]
+        /// Who begins flows.
+        var opener = BENCH_TO_CONTAINER
+        /// What the client sends to; of flows that the container begins, the port that it sends from.
         var service: Stage.Service
     }
 
@@ -34,6 +36,9 @@ final class PacketStream {
 
     /// Attaches what counts, and tells the generators what to send.
     init(_ stage: Stage, _ shape: Shape) throws(BenchError) {
+        if stage.kind == .dockerProxy, shape.opener == BENCH_TO_CLIENT {
+            throw .unavailable("the proxy masquerades nothing")
+        }
         self.stage = stage
         self.shape = shape
         programs = try BenchPrograms()
@@ -69,23 +74,26 @@ final class PacketStream {
         return shape.order == BENCH_ORDER_NEW ? count : max(64, min(shape.flows, count))
     }
 
-    /// Sends a packet of each flow, and a reply, so that all are known and established: a flow that has had no reply is NEW to
-    /// connection tracking, and goes through all rules each time.
+    /// Sends a packet of each flow that is not open yet, and a reply, so that all are known and established: a flow that has had
+    /// no reply is NEW to connection tracking, and goes through all rules each time.
     func openFlows() throws(BenchError) {
+        let known = stage.openFlows[shape.service] ?? 0
+        if shape.flows <= known { return }
         for direction in conversation {
             try setTraffic(direction, order: BENCH_ORDER_EACH)
-            try programs.reset()
+            try programs.reset(generated: UInt64(known))
             // A little more: a few may be lost where one has to wait for another.
-            try send(direction, frames: Int32(shape.flows + shape.flows / 50))
+            try send(direction, frames: Int32(shape.flows - known + shape.flows / 50))
             try setTraffic(direction, order: shape.order)
         }
+        stage.openFlows[shape.service] = shape.flows
     }
 
     /// Sends for so long, and returns the packets that arrived in a second.
     func rate(seconds: Double) throws(BenchError) -> Double {
         try programs.reset()
         var threads: [GeneratorThread] = []
-        for (cpu, direction) in directions.enumerated() {
+        for (cpu, direction) in shape.directions.enumerated() {
             threads.append(
                 try GeneratorThread(in: sender(direction), cpu: UInt32(cpu)) { () throws(BenchError) in
                     try self.generate(direction, .max)
@@ -117,7 +125,7 @@ final class PacketStream {
     /// In all directions.
     private func arrivals() throws(BenchError) -> UInt64 {
         var sum: UInt64 = 0
-        for direction in directions {
+        for direction in shape.directions {
             let count = try programs.count(direction)
             if count.wrong > 0 { throw .wrong("\(count.wrong) packets arrived with wrong addresses, ports or TTL") }
             sum += count.arrived
@@ -127,12 +135,8 @@ final class PacketStream {
 
     /// What is sent before anything is measured: replies only where it is known what they look like.
     private var conversation: [bench_direction] {
-        shape.order == BENCH_ORDER_NEW || stage.kind == .dockerProxy
-            ? [BENCH_TO_CONTAINER] : [BENCH_TO_CONTAINER, BENCH_TO_CLIENT]
-    }
-
-    private var directions: [bench_direction] {
-        shape.bothDirections ? [BENCH_TO_CONTAINER, BENCH_TO_CLIENT] : [BENCH_TO_CONTAINER]
+        if shape.order == BENCH_ORDER_NEW || stage.kind == .dockerProxy { return [shape.opener] }
+        return [shape.opener, shape.opener == BENCH_TO_CONTAINER ? BENCH_TO_CLIENT : BENCH_TO_CONTAINER]
     }
 
     // MARK: Sending
@@ -208,7 +212,7 @@ final class PacketStream {
         traffic.interface = try sender(direction).interfaceIndex(of: "eth0")
         traffic.flows = shape.flows
         traffic.order = order.rawValue
-        traffic.first = UInt32.random(in: 0..<1 << 20)
+        traffic.first = order == BENCH_ORDER_NEW ? UInt32.random(in: 0..<1 << 20) : 0
         traffic.first_address = Stage.firstFlowAddress
         let frame = try template(direction)
         withUnsafeMutableBytes(of: &traffic.frame) { $0.copyBytes(from: frame) }

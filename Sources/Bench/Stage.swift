@@ -10,10 +10,14 @@ final class Stage {
         var layout: Topology.Layout
         /// The flows that must fit into tables, where they have a size.
         var flows = 100_000
+        /// The size of fastnat's table, when it is to be no larger than this.
+        var table: Int?
         /// What is published.
         var services: [Service]
         /// Whether frames will be redirected into the uplink's and the container's veth, as generators do.
         var takesFrames = false
+        /// Whether containers' connections to the outside get the host's address.
+        var isMasqueraded = false
         /// Whether the client cuts segments and completes checksums itself, as if there were a wire.
         var isWire = false
     }
@@ -30,6 +34,8 @@ final class Stage {
     let topology: Topology
     let path: any PublishingPath
     private let conntrack: ConntrackRoom?
+    /// The flows of a service that generators have opened so far: the first ones.
+    var openFlows: [Service: UInt32] = [:]
 
     /// Builds everything; `binary` is the fastnat that paths of fastnat run.
     init(_ kind: PathKind, _ plan: Plan, binary: String) throws(BenchError) {
@@ -68,13 +74,14 @@ final class Stage {
 
     /// Throws when sockets at both ends do not get on with each other through this path.
     func requireSockets() throws(BenchError) {
-        if kind == .redirectXDP {
+        if kind == .redirectXDP, !plan.isWire {
             throw .unavailable("sockets' packets have partial checksums on a veth, which nobody completes after XDP")
         }
     }
 
     /// Ends all flows of the path, so that the next ones are new.
     func forgetFlows() throws(BenchError) {
+        openFlows = [:]
         try lab { () throws(TestingError) in
             if let path = path as? FastnatPath {
                 try path.run(["conntrack", "flush"])
@@ -88,16 +95,16 @@ final class Stage {
         _ kind: PathKind, _ topology: Topology, _ plan: Plan, _ binary: String
     ) -> any PublishingPath {
         // A quarter of fastnat's table is for flows that have had no reply (docs/state.md).
-        let flows = ["--max-flows", "\(max(262_144, plan.flows * 4))"]
+        let flows = ["--max-flows", "\(plan.table ?? max(262_144, plan.flows * 4))"]
         return switch kind {
         case .routing: RoutingPath()
         case .iptablesNFT: IptablesPath(topology, backend: .nft)
         case .iptablesLegacy: IptablesPath(topology, backend: .legacy)
-        case .nftables: NftablesPath(topology)
-        case .nftFlowtable: NftablesPath(topology, hasFlowtable: true)
+        case .nftables, .nftFlowtable, .xdpFlowtable: NftablesPath(topology, kind)
         case .dockerProxy: DockerProxyPath(topology)
         case .fastnatTC: FastnatPath(topology, mode: .tc, loadOptions: flows, binary: binary)
         case .fastnatXDP: FastnatPath(topology, mode: .xdp, loadOptions: flows, binary: binary)
+        case .fastnatAuto: FastnatPath(topology, mode: nil, loadOptions: flows, binary: binary)
         case .redirectTC, .redirectPeer, .redirectXDP: RedirectPath(topology, kind)
         }
     }
@@ -106,7 +113,9 @@ final class Stage {
         let (client, container, host) = (topology.client, topology.container, topology.host)
         try lab { () throws(TestingError) in
             // Flows that are made in one round are still known in the next.
-            try host.setSystemControl("net.netfilter.nf_conntrack_udp_timeout", "600")
+            for timeout in ["udp_timeout", "udp_timeout_stream"] {
+                try host.setSystemControl("net.netfilter.nf_conntrack_\(timeout)", "600")
+            }
             try client.namespace.setSystemControl("net.ipv4.ip_local_port_range", "1024 65535")
             if plan.takesFrames {
                 for interface in [topology.uplinks[0], topology.containerPort()] {
@@ -121,6 +130,7 @@ final class Stage {
                 plan.services.map {
                     PublishedPort($0.port, to: container.endpoint(.v4, $0.containerPort), $0.transport)
                 })
+            if plan.isMasqueraded { try (path as? any MasqueradingPath)?.masquerade(.v4) }
         }
     }
 

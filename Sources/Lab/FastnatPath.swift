@@ -11,17 +11,18 @@ public struct FastnatPath: MasqueradingPath {
     }
 
     /// Such as `fastnat-xdp`.
-    public var name: String { "fastnat-\(mode.rawValue)" }
+    public var name: String { "fastnat-\(mode?.rawValue ?? "auto")" }
 
     private let host: NetworkNamespace
     private let uplinks: [String]
     private let binary: String
-    private let mode: Mode
+    private let mode: Mode?
     private let loadOptions: [String]
 
-    /// Publishes in the host of this topology, on all its uplinks; `loadOptions` are further ones of `fastnat load`.
+    /// Publishes in the host of this topology, on all its uplinks; `loadOptions` are further ones of `fastnat load`, which
+    /// chooses the hook itself without a mode.
     public init(
-        _ topology: Topology, mode: Mode, loadOptions: [String] = [], binary: String = Self.defaultBinary
+        _ topology: Topology, mode: Mode?, loadOptions: [String] = [], binary: String = Self.defaultBinary
     ) {
         host = topology.host
         uplinks = topology.uplinks
@@ -44,7 +45,7 @@ public struct FastnatPath: MasqueradingPath {
 
     /// The command that `start` runs.
     public var loadArguments: [String] {
-        ["load"] + uplinks.flatMap { ["--iface", $0] } + ["--mode", mode.rawValue] + loadOptions
+        ["load"] + uplinks.flatMap { ["--iface", $0] } + ["--mode", mode?.rawValue ?? "auto"] + loadOptions
     }
 
     /// `fastnat map add`.

@@ -53,7 +53,7 @@ import Testing
     func schema() throws {
         let text = try Report.sample().json()
         let value = try #require(try JSONSerialization.jsonObject(with: Data(text.utf8)) as? [String: Any])
-        #expect(value.keys.sorted() == ["machine", "paths", "schema", "seconds", "settings", "workloads"])
+        #expect(value.keys.sorted() == ["machine", "paths", "schema", "seconds", "settings", "targets", "workloads"])
         let workload = try #require((value["workloads"] as? [[String: Any]])?.first)
         #expect(workload.keys.sorted() == ["name", "series", "title"])
         let series = try #require((workload["series"] as? [[String: Any]])?.first)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR MIT */
 /*
- * The benchmark's own programs: a generator of frames, counters where they arrive, drives that time one program, and the limits,
- * which redirect and do nothing else. One object is loaded for each path that is measured, so paths share no map.
+ * The benchmark's own programs: a generator of frames, counters where they arrive, drives that time one program, and the
+ * limits, which redirect and do nothing else. One object is loaded for each path that is measured, so paths share no map.
  */
 #include <linux/bpf.h>
 #include <linux/if_ether.h>
@@ -86,7 +86,7 @@ static __always_inline __u32 flow_choose(const struct bench_traffic *to, struct 
 	if (to->order == BENCH_ORDER_NEW)
 		return (__u32)count->generated++ * BENCH_MAX_CPUS + bpf_get_smp_processor_id() + to->first;
 	if (to->order == BENCH_ORDER_EACH)
-		return (__u32)count->generated++ % to->flows;
+		return ((__u32)count->generated++ + to->first * bpf_get_smp_processor_id()) % to->flows;
 	return to->flows == 1 ? 0 : bpf_get_prandom_u32() % to->flows;
 }
 

@@ -30,7 +30,7 @@ struct bench_traffic {
 	__u32 interface;     /* where to, by its index in the sender's namespace */
 	__u32 flows;         /* at least 1 */
 	__u32 order;         /* enum bench_order */
-	__u32 first;         /* BENCH_ORDER_NEW: the first flow's number */
+	__u32 first;         /* BENCH_ORDER_NEW: the first flow's number; _EACH: how many flows apart CPUs begin */
 	__u32 first_address; /* of flow 0, host order: the client's side */
 	__u32 padding;
 	__u8 frame[BENCH_FRAME_SIZE + 4]; /* checksums and what makes a flow are left to the generator */

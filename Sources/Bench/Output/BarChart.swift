@@ -10,6 +10,8 @@ struct BarChart {
         /// Ends of the line across the bar's end: the quartiles.
         var low = 0.0
         var high = 0.0
+        /// Every sample, as a dot.
+        var samples: [Double] = []
         /// Beside the bar.
         var text: String
     }
@@ -35,7 +37,7 @@ struct BarChart {
 
     /// The longest bar or line fills what labels leave.
     private var scale: Double {
-        let longest = bars.compactMap { bar in bar.value.map { max($0, bar.high) } }.max() ?? 0
+        let longest = bars.compactMap { bar in bar.value.map { max($0, bar.samples.max() ?? 0) } }.max() ?? 0
         return longest > 0 ? (Self.width - Self.labelWidth - Self.textWidth) / longest : 0
     }
 
@@ -45,14 +47,17 @@ struct BarChart {
         guard let value = bar.value else {
             return label + text(bar.text, x: Self.labelWidth, middle, "none", anchor: "start")
         }
-        let (length, low, high) = (value * scale, bar.low * scale, bar.high * scale)
-        let end = Self.labelWidth + max(length, high) + 8
+        let (length, low, high) = (max(0, value * scale), bar.low * scale, bar.high * scale)
+        let end = Self.labelWidth + max(length, (bar.samples.max() ?? 0) * scale) + 8
+        let dots = bar.samples.map { sample in
+            "<circle class=\"sample\" cx=\"\(number(Self.labelWidth + sample * scale))\" cy=\"\(number(middle))\" r=\"2\"/>"
+        }
         let whisker = "M\(number(Self.labelWidth + low)) \(number(middle))H\(number(Self.labelWidth + high))"
         return label
             + """
             <rect class="\(bar.kind)" x="\(number(Self.labelWidth))" y="\(number(middle - Self.barHeight / 2))" \
             width="\(number(max(1, length)))" height="\(number(Self.barHeight))" rx="2"/>\
-            <path class="spread" d="\(whisker)"/>
+            <path class="spread" d="\(whisker)"/>\(dots.joined())
             """ + text(bar.text, x: end, middle, "value", anchor: "start")
     }
 

@@ -7,8 +7,13 @@ extension ReportPage {
         "Before a path is measured, packets go through it one flow after the other and are looked at where they arrive: TTL, addresses, "
             + "ports, IPv4 and UDP checksums. While it is measured, TTL, addresses and ports still are. Answers over TCP and UDP are "
             + "compared with what was sent.",
+        "Packets to the container are counted by an XDP program there, or, what redirect_peer brings past it, by a TC program behind it; "
+            + "\"TC sink\": all by the TC program, which makes paths comparable that end in different places; \"stack\": by the filter of "
+            + "a UDP socket, behind the container's whole stack.",
         "Packets are generated in the kernel (BPF_PROG_TEST_RUN with live frames) on one CPU, which also carries them to the end: the "
             + "generator's and the sink's time is in every figure, so ratios between paths are lower than between the paths' own costs.",
+        "cpu: the attached program itself, by BPF_PROG_TEST_RUN: a program writes the frame of a random flow and calls it, minus the "
+            + "same with an empty program, the least of several repetitions; only those count in which every frame was redirected.",
         "Both ends and the path share this machine's CPUs. Absolute figures say little about another machine; ratios say more.",
         "A veth is not a network card: there is no DMA, no interrupt, no receive hashing, and XDP on it takes segmentation offload "
             + "away from its peer. \"wire\" turns the client's offloads off, so that packets come as from a card.",
@@ -16,12 +21,22 @@ extension ReportPage {
             + "connections in front, and a connection tracking table large enough for all flows.",
     ]
 
+    /// What the colours of bars mean.
+    static let legend =
+        "<ul class=\"legend\">"
+        + [
+            ("ours", "fastnat"), ("reference", PathKind.reference.rawValue), ("other", "others"),
+            ("limit", "limits: programs that redirect and do nothing else"),
+        ].map { kind, text in
+            "<li><svg viewBox=\"0 0 12 12\" aria-hidden=\"true\"><rect width=\"12\" height=\"12\" rx=\"2\" class=\"\(kind)\"/></svg>\(text)</li>"
+        }.joined() + "</ul>"
+
     static let style = """
         :root { --page: #fff; --text: #1c2024; --quiet: #60646c; --line: #d9dce1; --ours: #1a7f5a; --reference: #8a6d1f;
-          --other: #7b8591; --limit: #c2c8d0; }
+          --other: #7b8591; --limit: #c2c8d0; --missed: #b3261e; }
         @media (prefers-color-scheme: dark) {
           :root { --page: #15181c; --text: #e6e8eb; --quiet: #9ba1a9; --line: #343a42; --ours: #3fbf8c; --reference: #d9b24a;
-            --other: #808a96; --limit: #4a525c; } }
+            --other: #808a96; --limit: #4a525c; --missed: #ff8a80; } }
         * { box-sizing: border-box; }
         body { margin: 0 auto; max-width: 1240px; padding: 1.5rem; background: var(--page); color: var(--text);
           font: 16px/1.5 system-ui, sans-serif; }
@@ -41,6 +56,13 @@ extension ReportPage {
         .spread { stroke: var(--text); stroke-width: 1.5; opacity: .75; }
         table { border-collapse: collapse; font-size: .875rem; }
         th, td { padding: .25rem 1rem .25rem 0; border-bottom: 1px solid var(--line); text-align: left; vertical-align: top; }
+        svg .sample { fill: var(--page); stroke: var(--text); stroke-width: 1; opacity: .8; }
+        .legend { display: flex; flex-wrap: wrap; gap: .25rem 1.25rem; padding: 0; list-style: none; font-size: .875rem; }
+        .legend svg { display: inline-block; width: .75rem; margin-right: .4rem; vertical-align: baseline; }
+        .wide { overflow-x: auto; }
+        .held td:last-child { color: var(--ours); font-weight: 600; }
+        .missed td:last-child { color: var(--missed); font-weight: 600; }
+        .unmeasured { color: var(--quiet); }
         details { margin-top: 1rem; overflow-x: auto; color: var(--quiet); }
         li { max-width: 85ch; margin-bottom: .4rem; }
         """

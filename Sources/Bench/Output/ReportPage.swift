@@ -24,9 +24,11 @@ public struct ReportPage {
         <header>
         <h1>fastnat benchmark</h1>
         <p>\(escaped(summary))</p>
+        \(Self.legend)
         \(navigation)
         </header>
         <main>
+        \(targets)
         \(report.workloads.map(section).joined(separator: "\n"))
         \(conditions)
         </main>
@@ -40,14 +42,35 @@ public struct ReportPage {
         let machine = report.machine
         return
             "Linux \(machine.kernel), \(machine.cpus) CPUs (\(machine.processor)), \(machine.system), \(machine.date). "
-            + "Each bar is the median of \(report.settings.rounds) interleaved rounds, the line across its end the distance of the "
-            + "quartiles; × is how many times better than \(PathKind.reference.rawValue), ~ marks rounds that differed by more than "
-            + "10 %. A path whose packets did not all arrive with the right addresses and checksums has no figure."
+            + "Each bar is the median of up to \(report.settings.rounds) interleaved rounds, each dot one of them, the line from quartile "
+            + "to quartile; × is how many times better than \(PathKind.reference.rawValue), ~ marks rounds that differed by more than "
+            + "10 %. A path whose packets did not all arrive with the right addresses and checksums has no figure, but the reason."
+            + (report.settings.rounds < 3
+                ? " With so few rounds the spread is not known: this is a first look, no proof." : "")
     }
 
     private var navigation: String {
         let links = report.workloads.map { "<a href=\"#\($0.name)\">\($0.name)</a>" }
-        return "<nav>\(links.joined(separator: " ")) <a href=\"#conditions\">conditions</a></nav>"
+        return
+            "<nav><a href=\"#targets\">targets</a> \(links.joined(separator: " ")) <a href=\"#conditions\">conditions</a></nav>"
+    }
+
+    /// What was to be reached, and what was.
+    private var targets: String {
+        let verdicts = report.verdicts
+        let rows = verdicts.map { verdict in
+            let cells = TargetTable.cells(verdict).map { "<td>\(escaped($0))</td>" }.joined()
+            return "<tr class=\"\(verdict.outcome)\">\(cells)</tr>"
+        }
+        let headings = TargetTable.headings.map { "<th>\($0)</th>" }.joined()
+        return """
+            <section id="targets">
+            <h2>targets</h2>
+            <p>\(escaped(verdicts.summary)). Ratios within this run; of several figures, the worst.</p>
+            <div class="wide"><table><thead><tr>\(headings)</tr></thead>
+            <tbody>\(rows.joined(separator: "\n"))</tbody></table></div>
+            </section>
+            """
     }
 
     private func section(_ workload: WorkloadReport) -> String {
@@ -69,7 +92,7 @@ public struct ReportPage {
         return """
             <figure>
             <figcaption>\(escaped(caption))<small>\(escaped(series.unit.rawValue)), \(better)</small></figcaption>
-            \(BarChart(title: caption, bars: report.paths.map { bar($0.name, series) }).svg())
+            \(BarChart(title: caption, bars: series.cells.map { bar($0.path, series) }).svg())
             </figure>
             """
     }
@@ -80,14 +103,19 @@ public struct ReportPage {
             kind == .reference
             ? "reference" : kind?.isLimit == true ? "limit" : path.hasPrefix("fastnat") ? "ours" : "other"
         guard let cell = series.cell(path), let median = cell.median else {
-            return BarChart.Bar(label: path, kind: style, value: nil, text: "no figure")
+            let reason = series.cell(path)?.missing ?? "not measured"
+            return BarChart.Bar(label: path, kind: style, value: nil, text: Self.shortened(reason, 66))
         }
         let sorted = cell.samples.sorted()
         let ratio = series.ratio(path).map { "  \(fixed($0, 2))×" } ?? ""
         return BarChart.Bar(
             label: path, kind: style, value: median,
             low: Statistics.quantile(0.25, of: sorted), high: Statistics.quantile(0.75, of: sorted),
-            text: (cell.isNoisy ? "~" : "") + series.unit.format(median) + ratio)
+            samples: sorted, text: (cell.isNoisy ? "~" : "") + series.unit.format(median) + ratio)
+    }
+
+    private static func shortened(_ text: String, _ length: Int) -> String {
+        text.count <= length ? text : text.prefix(length - 1) + "…"
     }
 
     /// Every sample, and why figures are missing, folded away.

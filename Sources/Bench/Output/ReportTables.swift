@@ -13,13 +13,16 @@ public struct ReportTables {
             parts += tables(of: workload, width: width).map { $0.text() }
             parts += missing(in: workload).map { "  \($0)" }
         }
+        let verdicts = report.verdicts
+        if !verdicts.isEmpty { parts += ["targets  \(verdicts.summary)", TargetTable(verdicts).text()] }
         parts.append(Self.legend)
         return parts.joined(separator: "\n") + "\n"
     }
 
     /// For a document.
     public func markdown() -> String {
-        var parts: [String] = []
+        let verdicts = report.verdicts
+        var parts = ["### Targets", "", "\(verdicts.summary).", "", TargetTable(verdicts).markdown(), ""]
         for workload in report.workloads {
             parts += ["### \(workload.name)", "", "\(workload.title).", ""]
             for table in tables(of: workload, width: 160) { parts += [table.markdown(), ""] }
@@ -45,23 +48,23 @@ public struct ReportTables {
     private func tables(of workload: WorkloadReport, width: Int) -> [FigureTable] {
         var tables: [FigureTable] = []
         for series in workload.series {
-            let column = column(series)
+            let column = column(series, of: workload)
             if var last = tables.last, last.width + column.width + 2 <= width {
                 last.columns.append(column)
                 tables[tables.count - 1] = last
             } else {
-                tables.append(FigureTable(paths: report.paths.map(\.name), columns: [column]))
+                tables.append(FigureTable(paths: report.paths(of: workload), columns: [column]))
             }
         }
         return tables
     }
 
-    private func column(_ series: Series) -> FigureTable.Column {
+    private func column(_ series: Series, of workload: WorkloadReport) -> FigureTable.Column {
         FigureTable.Column(
             heading: series.name.split(separator: ",").map(\.trimmed) + ["\(series.metric), \(series.unit.rawValue)"],
-            cells: report.paths.map { path in
-                guard let cell = series.cell(path.name), let median = cell.median else { return "–" }
-                let ratio = series.ratio(path.name).map { "  \(fixed($0, 2))×" } ?? ""
+            cells: report.paths(of: workload).map { path in
+                guard let cell = series.cell(path), let median = cell.median else { return "–" }
+                let ratio = series.ratio(path).map { "  \(fixed($0, 2))×" } ?? ""
                 return (cell.isNoisy ? "~" : "") + series.unit.format(median) + ratio
             })
     }

@@ -1,19 +1,21 @@
 import Lab
 
-/// The kernel's NAT with one nftables map from port to container, and optionally a flowtable.
+/// The kernel's NAT with one nftables map from port to container, and optionally a flowtable, which XDP can look into.
 struct NftablesPath: PublishingPath {
     let name: String
     private let host: NetworkNamespace
     private let interface: String
     private let ports: [String]
     private let hasFlowtable: Bool
+    private let isXDP: Bool
 
-    init(_ topology: Topology, hasFlowtable: Bool = false) {
-        name = (hasFlowtable ? PathKind.nftFlowtable : .nftables).rawValue
+    init(_ topology: Topology, _ kind: PathKind) {
+        name = kind.rawValue
         host = topology.host
         interface = topology.containerInterface
         ports = [topology.uplinks[0], topology.containerPort()]
-        self.hasFlowtable = hasFlowtable
+        hasFlowtable = kind != .nftables
+        isXDP = kind == .xdpFlowtable
     }
 
     func start() throws(TestingError) {
@@ -46,6 +48,7 @@ struct NftablesPath: PublishingPath {
             }
 
             """)
+        if isXDP { try host.command(["xdp-forward", "load", "--fwd-mode", "flowtable"] + ports) }
     }
 
     func publish(
@@ -67,7 +70,10 @@ struct NftablesPath: PublishingPath {
         try nft("delete element ip bench \(transport.rawValue)_ports { \(port) }\n")
     }
 
-    func stop() throws(TestingError) { try nft("delete table ip bench\n") }
+    func stop() throws(TestingError) {
+        if isXDP { try host.command(["xdp-forward", "unload"] + ports) }
+        try nft("delete table ip bench\n")
+    }
 
     private func nft(_ commands: String) throws(TestingError) {
         try host.command(["nft", "-f", "-"], input: Array(commands.utf8))

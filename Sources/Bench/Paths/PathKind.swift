@@ -9,9 +9,11 @@ public enum PathKind: String, Sendable, CaseIterable, Codable {
     case iptablesLegacy = "iptables-legacy"
     case nftables
     case nftFlowtable = "nft-flowtable"
+    case xdpFlowtable = "xdp-flowtable"
     case dockerProxy = "docker-proxy"
     case fastnatTC = "fastnat-tc"
     case fastnatXDP = "fastnat-xdp"
+    case fastnatAuto = "fastnat-auto"
     case redirectTC = "redirect-tc"
     case redirectPeer = "redirect-peer"
     case redirectXDP = "redirect-xdp"
@@ -30,7 +32,7 @@ public enum PathKind: String, Sendable, CaseIterable, Codable {
     /// Whether flows are the kernel's connection tracking's.
     var usesConnectionTracking: Bool {
         switch self {
-        case .iptablesNFT, .iptablesLegacy, .nftables, .nftFlowtable: true
+        case .iptablesNFT, .iptablesLegacy, .nftables, .nftFlowtable, .xdpFlowtable: true
         default: false
         }
     }
@@ -57,12 +59,16 @@ public enum PathKind: String, Sendable, CaseIterable, Codable {
             "the kernel's NAT with one nftables map from port to container, and an accept rule for what it translated"
         case .nftFlowtable:
             "the nftables map, and an nftables flowtable that takes established flows past the stack"
+        case .xdpFlowtable:
+            "the nftables flowtable, looked up at XDP by xdp-forward of xdp-tools"
         case .dockerProxy:
             "Docker's userland proxy: a process that copies"
         case .fastnatTC:
             "fastnat load --mode tc"
         case .fastnatXDP:
             "fastnat load --mode xdp"
+        case .fastnatAuto:
+            "fastnat load --mode auto, the default; measured where TC and XDP each have their strength"
         case .redirectTC:
             "limit: TC programs that redirect between the two interfaces and do nothing else, no NAT"
         case .redirectPeer:
@@ -79,14 +85,15 @@ public enum PathKind: String, Sendable, CaseIterable, Codable {
             case .iptablesNFT: ("iptables-nft-restore", "iptables")
             case .iptablesLegacy: ("iptables-legacy-restore", "iptables")
             case .nftables, .nftFlowtable: ("nft", "nftables")
+            case .xdpFlowtable: ("xdp-forward", "xdp-tools, 1.5 or later")
             case .dockerProxy: ("docker-proxy", "docker.io")
             default: nil
             }
+        if self == .nftFlowtable || self == .xdpFlowtable, isInstalled("nft"), !Self.hasFlowtables {
+            throw .unavailable("this kernel has no flowtables (CONFIG_NF_FLOW_TABLE_INET)")
+        }
         if let needed, !isInstalled(needed.program) {
             throw .unavailable("\(needed.program) is not installed (Debian: \(needed.package))")
-        }
-        if self == .nftFlowtable, !hasFlowtables() {
-            throw .unavailable("this kernel has no flowtables (CONFIG_NF_FLOW_TABLE_INET)")
         }
     }
 
@@ -96,9 +103,9 @@ public enum PathKind: String, Sendable, CaseIterable, Codable {
     }
 
     /// Asks by making one, in a namespace that then goes.
-    private func hasFlowtables() -> Bool {
+    private static let hasFlowtables: Bool = {
         let rules = "table inet probe { flowtable known { hook ingress priority 0; devices = { lo }; }; }\n"
         guard let namespace = try? NetworkNamespace("probe") else { return false }
         return (try? namespace.command(["nft", "-f", "-"], input: Array(rules.utf8))) != nil
-    }
+    }()
 }

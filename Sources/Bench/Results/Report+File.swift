@@ -6,7 +6,9 @@ extension Report {
     public func json() throws(BenchError) -> String {
         let encoder = JSONEncoder()
         encoder.outputFormatting = [.sortedKeys, .prettyPrinted, .withoutEscapingSlashes]
-        do { return String(decoding: try encoder.encode(self), as: UTF8.self) + "\n" } catch {
+        var report = self
+        report.targets = verdicts
+        do { return String(decoding: try encoder.encode(report), as: UTF8.self) + "\n" } catch {
             throw .file("cannot encode the results: \(error)")
         }
     }
@@ -32,5 +34,6 @@ extension Report {
             throw .file("\(path) has layout \(report.schema), not \(Self.currentSchema): measure again")
         }
         self = report
+        targets = nil
     }
 }

@@ -13,6 +13,8 @@ public struct Report: Codable, Sendable, Hashable {
     public var paths: [PathDescription]
     /// The workloads, in the order they were run.
     public var workloads: [WorkloadReport]
+    /// What became of the targets; in files alone, worked out anew by whoever reads one (`verdicts`).
+    public var targets: [Verdict]?
     /// Seconds it took.
     public var seconds: Double
 
@@ -32,6 +34,13 @@ public struct Report: Codable, Sendable, Hashable {
         public var name: String
         /// What packets go through, and how it was configured.
         public var text: String
+    }
+}
+
+extension Report {
+    /// The names of the paths that a workload was measured on.
+    func paths(of workload: WorkloadReport) -> [String] {
+        paths.map(\.name).filter { path in workload.series.contains { $0.cell(path) != nil } }
     }
 }
 
@@ -106,19 +115,23 @@ public enum FigureUnit: String, Codable, Sendable, Hashable {
     case milliseconds = "ms"
     case nanoseconds = "ns"
     case bytes = "bytes"
+    case flows = "flows"
+    case percentOfCPU = "% of a CPU"
 
     /// Whether more is better.
     public var isHigherBetter: Bool {
         switch self {
-        case .packetsPerSecond, .connectionsPerSecond, .flowsPerSecond, .gigabitsPerSecond, .gigabitsPerCPUSecond: true
-        case .microseconds, .milliseconds, .nanoseconds, .bytes: false
+        case .packetsPerSecond, .connectionsPerSecond, .flowsPerSecond, .gigabitsPerSecond, .gigabitsPerCPUSecond,
+            .flows:
+            true
+        case .microseconds, .milliseconds, .nanoseconds, .bytes, .percentOfCPU: false
         }
     }
 
     /// A value as people read it, such as "4.33 M".
     public func format(_ value: Double) -> String {
         switch self {
-        case .packetsPerSecond, .connectionsPerSecond, .flowsPerSecond:
+        case .packetsPerSecond, .connectionsPerSecond, .flowsPerSecond, .flows:
             value >= 999_500
                 ? Self.digits(value / 1e6) + " M"
                 : value >= 1_000 ? Self.digits(value / 1e3) + " k" : Self.digits(value)

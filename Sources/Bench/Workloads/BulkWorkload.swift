@@ -23,6 +23,8 @@ struct BulkWorkload: Workload {
             + (options.quick ? [] : [WorkloadGroup(plan: wire, measurements: asFromWire, roundsDivisor: 2)])
     }
 
+    func concerns(_ path: PathKind) -> Bool { true }
+
     private func measurement(_ name: String, _ streams: Int, _ isDownload: Bool) -> Measurement {
         let metrics = [
             Measurement.Metric(name: "throughput", unit: .gigabitsPerSecond),
@@ -71,11 +73,11 @@ final class BulkProbe: Probe {
     }
 
     private func run(seconds: Int) throws(BenchError) -> Outcome {
-        let busy = CPUTime.busySeconds()
+        let meter = CPUMeter()
         let result = try lab { () throws(TestingError) in
             try stage.topology.client.namespace.command(arguments + ["--time", "\(seconds)"], check: false)
         }
-        let spent = CPUTime.busySeconds() - busy
+        let spent = meter.busySeconds()
         guard let summary = try? JSONDecoder().decode(Summary.self, from: Data(result.outputBytes)) else {
             throw .wrong("iperf3 said: \(result.errors)\(result.output)")
         }
@@ -96,17 +98,5 @@ final class BulkProbe: Probe {
         }
         var end: End
         var error: String?
-    }
-}
-
-/// What all CPUs of the machine have done.
-enum CPUTime {
-    /// Seconds in which CPUs were not idle, since the machine came up (proc(5), /proc/stat).
-    static func busySeconds() -> Double {
-        let text = textFile("/proc/stat")?.split(separator: "\n").first ?? ""
-        let ticks = text.split(whereSeparator: \.isWhitespace).dropFirst().compactMap { Double($0) }
-        guard ticks.count >= 8 else { return 0 }
-        // user nice system idle iowait irq softirq steal
-        return (ticks[0] + ticks[1] + ticks[2] + ticks[5] + ticks[6]) / Double(sysconf(Int32(_SC_CLK_TCK)))
     }
 }

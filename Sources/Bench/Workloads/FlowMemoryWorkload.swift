@@ -1,5 +1,6 @@
 internal import BPF
 internal import CBench
+internal import FastNAT
 internal import Glibc
 internal import Lab
 
@@ -8,7 +9,8 @@ struct FlowMemoryWorkload: Workload {
     let name = "flows"
     let title =
         "kernel memory of a flow, both directions: for connection tracking, what slabs grow by while flows are opened, and 8 bytes "
-        + "of its hash table for each direction; for fastnat, its tables divided by the flows they hold"
+        + "of its hash table for each direction; for fastnat, its tables divided by the flows they hold; and how "
+        + "many of four million flows a table of 2^22 holds"
 
     func groups(_ options: BenchOptions) -> [WorkloadGroup] {
         let flows = options.quick ? 100_000 : 500_000
@@ -17,8 +19,48 @@ struct FlowMemoryWorkload: Workload {
             stage throws(BenchError) in
             try FlowMemoryProbe(stage, flows: UInt32(flows))
         }
-        return [WorkloadGroup(plan: plan, measurements: [measurement], roundsDivisor: options.rounds)]
+        let memory = WorkloadGroup(plan: plan, measurements: [measurement], roundsDivisor: options.rounds)
+        return options.quick ? [memory] : [memory, held(options)]
     }
+
+    /// A table of 2^22 flows, nearly full.
+    private func held(_ options: BenchOptions) -> WorkloadGroup {
+        let plan = Stage.Plan(
+            layout: .direct, table: 1 << 22, services: [PacketRateWorkload.service], takesFrames: true)
+        let measurement = Measurement(name: "4 M opened", metrics: [.init(name: "held", unit: .flows)]) {
+            stage throws(BenchError) in
+            try HeldFlowsProbe(stage)
+        }
+        return WorkloadGroup(plan: plan, measurements: [measurement], roundsDivisor: options.rounds)
+    }
+}
+
+/// Opens four million flows, and looks how many there are, and that packets of the first and of the last still arrive.
+private final class HeldFlowsProbe: Probe {
+    private let held: Double
+
+    private static let flows: UInt32 = 4_000_000
+    /// So many at a time, because only a quarter of the table is for flows that have had no reply (docs/state.md).
+    private static let step: UInt32 = 500_000
+
+    init(_ stage: Stage) throws(BenchError) {
+        guard stage.kind == .fastnatTC else {
+            throw .unavailable(
+                stage.path is FastnatPath ? "its table is that of fastnat-tc" : "not tried: its table has any size")
+        }
+        let service = PacketRateWorkload.service
+        for last in stride(from: Self.step, through: Self.flows, by: Int(Self.step)) {
+            let stream = try PacketStream(stage, PacketStream.Shape(flows: last, service: service))
+            try stream.openFlows()
+            // The first ones: those of all steps before must be there, too.
+            try stream.verify()
+        }
+        held = try stage.topology.host.inside { () throws(BenchError) in
+            do { return Double(try LoadedDatapath(for: .read).status().flows.flows) } catch { throw .wrong("\(error)") }
+        }
+    }
+
+    func sample(seconds: Double) throws(BenchError) -> [Double] { [held] }
 }
 
 private final class FlowMemoryProbe: Probe {

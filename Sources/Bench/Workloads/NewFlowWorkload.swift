@@ -7,21 +7,27 @@ struct NewFlowWorkload: Workload {
     let title = "new UDP flows in a second: every packet begins one"
 
     func groups(_ options: BenchOptions) -> [WorkloadGroup] {
-        let service = PacketRateWorkload.service
-        return Topology.Layout.allCases.filter { $0 == .direct || !options.quick }.map { layout in
+        let shape = PacketStream.Shape(order: BENCH_ORDER_NEW, service: PacketRateWorkload.service)
+        var counted = shape
+        counted.sink = .tc
+        let direct = [Self.measurement("direct", shape), Self.measurement("direct, TC sink", counted)]
+        let groups = [
+            WorkloadGroup(plan: Self.plan(.direct, [shape.service]), measurements: direct),
             WorkloadGroup(
-                plan: Self.plan(layout, [service]), measurements: [Self.measurement(layout.rawValue, service, options)])
-        }
+                plan: Self.plan(.bridge, [shape.service]), measurements: [Self.measurement("bridge", shape)],
+                roundsDivisor: 2),
+        ]
+        return options.quick ? Array(groups.prefix(1)) : groups
     }
 
     static func plan(_ layout: Topology.Layout, _ services: [Stage.Service]) -> Stage.Plan {
         Stage.Plan(layout: layout, flows: 1_000_000, services: services, takesFrames: true)
     }
 
-    static func measurement(_ name: String, _ service: Stage.Service, _ options: BenchOptions) -> Measurement {
+    static func measurement(_ name: String, _ shape: PacketStream.Shape) -> Measurement {
         Measurement(name: name, metrics: [.init(name: "new flows", unit: .flowsPerSecond)]) {
             stage throws(BenchError) in
-            try NewFlowProbe(stage, service)
+            try NewFlowProbe(stage, shape)
         }
     }
 }
@@ -30,10 +36,10 @@ private final class NewFlowProbe: Probe {
     private let stage: Stage
     private let stream: PacketStream
 
-    init(_ stage: Stage, _ service: Stage.Service) throws(BenchError) {
+    init(_ stage: Stage, _ shape: PacketStream.Shape) throws(BenchError) {
         if stage.kind == .dockerProxy { throw .unavailable("the proxy has a socket for each flow") }
         self.stage = stage
-        stream = try PacketStream(stage, PacketStream.Shape(order: BENCH_ORDER_NEW, service: service))
+        stream = try PacketStream(stage, shape)
         try stream.verify(count: 64)
     }
 

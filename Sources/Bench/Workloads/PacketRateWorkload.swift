@@ -9,36 +9,46 @@ struct PacketRateWorkload: Workload {
     static let service = Stage.Service(port: 8080, containerPort: 80, transport: .udp)
 
     func groups(_ options: BenchOptions) -> [WorkloadGroup] {
+        let service = Self.service
         var direct = [
-            measurement("direct, 1 flow", PacketStream.Shape(service: Self.service)),
-            measurement("direct, 1 flow, stack", PacketStream.Shape(sink: .socket, service: Self.service)),
-            measurement("direct, both ways", PacketStream.Shape(bothDirections: true, service: Self.service)),
+            Self.measurement("direct, 1 flow", PacketStream.Shape(service: service)),
+            Self.measurement("direct, 1 flow, TC sink", PacketStream.Shape(sink: .tc, service: service)),
         ]
-        if !options.quick { direct.append(measurement("direct, 64 flows", shape(64))) }
-        var bridge = [measurement("bridge, 1 flow", PacketStream.Shape(service: Self.service))]
+        let bridge = [
+            Self.measurement("bridge, 1 flow", PacketStream.Shape(service: service)),
+            Self.measurement("bridge, 1 flow, TC sink", PacketStream.Shape(sink: .tc, service: service)),
+        ]
+        var many = [several("64 k flows", 65_536)]
         if !options.quick {
-            bridge.append(
-                measurement("bridge, 1 flow, stack", PacketStream.Shape(sink: .socket, service: Self.service)))
+            let both = [BENCH_TO_CONTAINER, BENCH_TO_CLIENT]
+            direct += [
+                Self.measurement("direct, 1 flow, stack", PacketStream.Shape(sink: .socket, service: service)),
+                Self.measurement("direct, both ways", PacketStream.Shape(directions: both, service: service)),
+                several("64 flows", 64),
+            ]
+            many += [
+                several("64 k flows, TC sink", 65_536, .tc), several("100 k flows", 100_000),
+                several("1 M flows", 1_000_000),
+                several("1 M flows, TC sink", 1_000_000, .tc),
+            ]
         }
-        let many = options.quick ? [shape(65_536)] : [shape(65_536), shape(1_000_000)]
         return [
             WorkloadGroup(plan: plan(.direct), measurements: direct),
             WorkloadGroup(plan: plan(.bridge), measurements: bridge),
             WorkloadGroup(
-                plan: plan(.direct, flows: options.quick ? 65_536 : 1_000_000),
-                measurements: many.map { measurement("direct, \($0.flows >= 1_000_000 ? "1 M" : "64 k") flows", $0) }),
+                plan: plan(.direct, flows: options.quick ? 65_536 : 1_000_000), measurements: many, roundsDivisor: 2),
         ]
     }
 
-    private func shape(_ flows: UInt32) -> PacketStream.Shape {
-        PacketStream.Shape(flows: flows, service: Self.service)
+    private func several(_ name: String, _ flows: UInt32, _ sink: PacketStream.Sink = .first) -> Measurement {
+        Self.measurement("direct, \(name)", PacketStream.Shape(sink: sink, flows: flows, service: Self.service))
     }
 
     private func plan(_ layout: Topology.Layout, flows: Int = 10_000) -> Stage.Plan {
         Stage.Plan(layout: layout, flows: flows, services: [Self.service], takesFrames: true)
     }
 
-    private func measurement(_ name: String, _ shape: PacketStream.Shape) -> Measurement {
+    static func measurement(_ name: String, _ shape: PacketStream.Shape) -> Measurement {
         Measurement(name: name, metrics: [.init(name: "packets", unit: .packetsPerSecond)]) {
             stage throws(BenchError) in
             try PacketRateProbe(stage, shape)
@@ -52,7 +62,7 @@ final class PacketRateProbe: Probe {
 
     init(_ stage: Stage, _ shape: PacketStream.Shape) throws(BenchError) {
         if stage.kind == .dockerProxy {
-            if shape.bothDirections { throw .unavailable("only the proxy knows the ports that replies go to") }
+            if shape.directions.count > 1 { throw .unavailable("only the proxy knows the ports that replies go to") }
             if shape.flows > 64 { throw .unavailable("the proxy has a socket for each flow") }
         }
         stream = try PacketStream(stage, shape)

@@ -1,11 +1,16 @@
 internal import CBench
+internal import Glibc
 internal import Lab
 
 /// What CPUs have to do.
 struct ProcessorWorkload: Workload {
     let name = "cpu"
     let title =
-        "time that the program on the uplink takes for a packet of a known flow, by test run"
+        "time that the program on the uplink takes for a packet of a known flow, by test run; and how busy the machine's CPUs are "
+        + "together with \(Self.load / 1000) k UDP packets a second, client and container included"
+
+    /// Packets in a second of the fixed load.
+    fileprivate static let load: UInt32 = 100_000
 
     func groups(_ options: BenchOptions) -> [WorkloadGroup] {
         let counts: [(UInt32, String)] =
@@ -18,7 +23,14 @@ struct ProcessorWorkload: Workload {
             }
         }
         let plan = Stage.Plan(layout: .direct, flows: most, services: [PacketRateWorkload.service], takesFrames: true)
-        return [WorkloadGroup(plan: plan, measurements: programs, roundsDivisor: 2)]
+        // The client completes checksums itself: every path can take its packets then.
+        let wire = Stage.Plan(
+            layout: .direct, services: [PacketRateWorkload.service], takesFrames: true, isWire: true)
+        let use = Measurement(
+            name: "\(Self.load / 1000) k packets/s", metrics: [.init(name: "CPU use", unit: .percentOfCPU)]
+        ) { stage throws(BenchError) in try FixedLoadProbe(stage) }
+        let timed = WorkloadGroup(plan: plan, measurements: programs, roundsDivisor: 2)
+        return options.quick ? [timed] : [timed, WorkloadGroup(plan: wire, measurements: [use], roundsDivisor: 2)]
     }
 }
 
@@ -35,4 +47,51 @@ private final class ProgramTimeProbe: Probe {
     }
 
     func sample(seconds: Double) throws(BenchError) -> [Double] { [try drive.time(seconds: seconds)] }
+}
+
+/// Has a socket of the client send at a fixed rate to one of the container, and looks at how busy the machine is.
+private final class FixedLoadProbe: Probe {
+    private let stage: Stage
+    private let stream: PacketStream
+    private let source: Packet.Address = "10.64.0.1"
+
+    init(_ stage: Stage) throws(BenchError) {
+        self.stage = stage
+        stream = try PacketStream(stage, PacketStream.Shape(sink: .socket, service: PacketRateWorkload.service))
+        try stream.verify()
+        try lab { () throws(TestingError) in
+            // The sink takes packets from where generated flows come from.
+            try stage.topology.client.namespace.ip(["address replace \(source)/32 dev eth0"])
+        }
+    }
+
+    /// The kernel's figures have a resolution of 10 ms, so a sample is at least a second.
+    func sample(seconds: Double) throws(BenchError) -> [Double] {
+        try requireIdleness()
+        try stream.programs.reset()
+        let target = stage.target(PacketRateWorkload.service)
+        let meter = CPUMeter()
+        let outcome = try stage.topology.client.namespace.inside { () throws(BenchError) in
+            var outcome = cbench_outcome()
+            let result = cbench_datagrams(
+                source.word, target.address.word, target.port, ProcessorWorkload.load, UInt64(max(1, seconds) * 1e9),
+                &outcome)
+            if result != 0 { throw .wrong("sending to \(target): \(errnoText())") }
+            return outcome
+        }
+        let busy = meter.busySeconds() / (Double(outcome.nanoseconds) / 1e9)
+        let seen = try stream.programs.count(BENCH_TO_CONTAINER)
+        if seen.wrong > 0 || Double(seen.arrived) < Double(outcome.completed) * 0.99 {
+            throw .wrong("of \(outcome.completed) packets, \(seen.arrived) arrived as they should")
+        }
+        return [busy * 100]
+    }
+
+    /// What else goes on would be taken for the path's.
+    private func requireIdleness() throws(BenchError) {
+        let (meter, milliseconds) = (CPUMeter(), 200.0)
+        usleep(UInt32(milliseconds * 1e3))
+        let use = meter.busySeconds() / milliseconds * 1e5
+        if use > 20 { throw .unavailable("something else keeps this machine busy: \(fixed(use, 0)) % of a CPU") }
+    }
 }

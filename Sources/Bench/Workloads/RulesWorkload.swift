@@ -1,3 +1,4 @@
+internal import CBench
 internal import FastNAT
 internal import Lab
 
@@ -22,7 +23,8 @@ struct RulesWorkload: Workload {
         return WorkloadGroup(
             plan: NewFlowWorkload.plan(.direct, ports),
             measurements: [
-                packets(label, last), NewFlowWorkload.measurement(label, last, options),
+                packets(label, last),
+                NewFlowWorkload.measurement(label, PacketStream.Shape(order: BENCH_ORDER_NEW, service: last)),
                 adding(label, "adding one, command") { stage throws(BenchError) in try CommandProbe(stage) },
                 adding(label, "adding one, in a program") { stage throws(BenchError) in try LibraryProbe(stage) },
             ], roundsDivisor: 2)

@@ -8,6 +8,13 @@ protocol Workload: Sendable {
     var title: String { get }
     /// What is to be done, in topologies alike.
     func groups(_ options: BenchOptions) -> [WorkloadGroup]
+    /// Whether a path is measured.
+    func concerns(_ path: PathKind) -> Bool
+}
+
+extension Workload {
+    /// `auto` is one of the other two: it is measured where it has to choose.
+    func concerns(_ path: PathKind) -> Bool { path != .fastnatAuto }
 }
 
 /// Measurements that share a topology for each path.
@@ -44,11 +51,12 @@ protocol Probe: AnyObject {
 
 /// The workloads by name, in the order that they are run in.
 public enum WorkloadKind: String, Sendable, CaseIterable, Codable {
-    case pps, bulk, cps, rr, newflow, rules, flows, cpu
+    case pps, outbound, bulk, cps, rr, newflow, rules, flows, cpu
 
     var workload: any Workload {
         switch self {
         case .pps: PacketRateWorkload()
+        case .outbound: OutboundWorkload()
         case .bulk: BulkWorkload()
         case .cps: ConnectionRateWorkload()
         case .rr: ResponseTimeWorkload()

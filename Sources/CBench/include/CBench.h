@@ -44,6 +44,11 @@ int cbench_connections(uint32_t address, uint16_t port, unsigned int concurrency
 /* Asks over one connection (or one UDP socket) again and again, never sleeping. */
 int cbench_exchanges(uint32_t address, uint16_t port, bool udp, uint64_t nanoseconds, struct cbench_outcome *outcome);
 
+/* Sends UDP datagrams of the size of generated frames, `rate` in a second in bursts of 16, and waits for no answer.
+ * `completed` are those sent. Addresses are in network order; `source` is one of the calling thread's namespace. */
+int cbench_datagrams(uint32_t source, uint32_t address, uint16_t port, unsigned int rate, uint64_t nanoseconds,
+		     struct cbench_outcome *outcome);
+
 /* A UDP socket on `port` with a socket filter program, and a small receive buffer. */
 int cbench_filtered_socket(uint16_t port, int program);
 

@@ -21,7 +21,7 @@ struct BenchCommand: ParsableCommand {
     @Option(help: "Workloads, with commas between them. Default: all.", transform: WorkloadList.init)
     var workloads = WorkloadList()
 
-    @Option(help: "Samples of each figure. Default: 5, with --quick 1.")
+    @Option(help: "Samples of each figure. Default: 4, with --quick 1.")
     var rounds: Int?
 
     @Option(help: "Write everything that was found to this file.")

@@ -1,0 +1,37 @@
+internal import CBench
+internal import Lab
+
+/// Connections that the container begins, masqueraded.
+struct OutboundWorkload: Workload {
+    let name = "outbound"
+    let title =
+        "64-byte UDP packets in a second of flows that the container begins, under the host's address: out, replies, and new flows"
+
+    /// The port that the container sends from, and keeps on the outside.
+    private static let service = Stage.Service(port: 40_000, containerPort: 40_000, transport: .udp)
+
+    func groups(_ options: BenchOptions) -> [WorkloadGroup] {
+        let (out, replies) = (shape([BENCH_TO_CLIENT]), shape([BENCH_TO_CONTAINER]))
+        var measurements = [
+            measurement("out, 1 flow", out), measurement("replies, 1 flow", replies),
+            NewFlowWorkload.measurement("new", shape([BENCH_TO_CLIENT], order: BENCH_ORDER_NEW)),
+        ]
+        if !options.quick {
+            measurements.insert(measurement("replies, 64 k flows", shape([BENCH_TO_CONTAINER], flows: 65_536)), at: 2)
+        }
+        let plan = Stage.Plan(
+            layout: .direct, flows: 1_000_000, services: [], takesFrames: true, isMasqueraded: true)
+        return [WorkloadGroup(plan: plan, measurements: measurements, roundsDivisor: 2)]
+    }
+
+    private func shape(_ directions: [bench_direction], flows: UInt32 = 1, order: bench_order = BENCH_ORDER_RANDOM)
+        -> PacketStream.Shape
+    {
+        PacketStream.Shape(
+            flows: flows, order: order, directions: directions, opener: BENCH_TO_CLIENT, service: Self.service)
+    }
+
+    private func measurement(_ name: String, _ shape: PacketStream.Shape) -> Measurement {
+        PacketRateWorkload.measurement(name, shape)
+    }
+}

@@ -1,0 +1,110 @@
+import Testing
+
+@testable import Bench
+
+@Suite("Targets of the benchmark") struct TargetTests {
+    /// One figure of some paths.
+    private func report(
+        _ workload: String, _ unit: FigureUnit, _ figures: [(name: String, cells: [(PathKind, [Double])])]
+    ) -> Report {
+        var report = Report.sample()
+        report.paths = PathKind.allCases.map { .init(name: $0.rawValue, text: $0.text) }
+        let series = figures.map { figure in
+            Series(
+                name: figure.name, metric: "m", unit: unit,
+                cells: figure.cells.map { Cell(path: $0.0.rawValue, samples: $0.1, missing: "it broke") })
+        }
+        report.workloads = [WorkloadReport(name: workload, title: "", series: series)]
+        return report
+    }
+
+    @Test("A figure is divided by that of another path", arguments: [(5.6, Verdict.Outcome.held), (5.4, .missed)])
+    func times(value: Double, outcome: Verdict.Outcome) throws {
+        let report = report("pps", .packetsPerSecond, [("s", [(.iptablesNFT, [2]), (.fastnatXDP, [value * 2])])])
+        let target = Target(.pps, "s", metric: "m", .fastnatXDP, .times(5.5, .iptablesNFT))
+        let verdict = try #require(target.verdict(in: report))
+        #expect(verdict.outcome == outcome && verdict.target == "≥ 5.5 × iptables-nft")
+        #expect(verdict.text == (value == 5.6 ? "5.60" : "5.40") && verdict.figure == "pps, s: m")
+    }
+
+    @Test("Where less is better, the limit is above", arguments: [(7.4, Verdict.Outcome.held), (7.6, .missed)])
+    func less(value: Double, outcome: Verdict.Outcome) throws {
+        let report = report("rr", .microseconds, [("s", [(.iptablesNFT, [10]), (.fastnatTC, [value])])])
+        let target = Target(.rr, "s", metric: "m", .fastnatTC, .times(0.75, .iptablesNFT))
+        let verdict = try #require(target.verdict(in: report))
+        #expect(verdict.outcome == outcome && verdict.target == "≤ 0.75 × iptables-nft")
+    }
+
+    @Test("Of several figures the worst counts, and is named")
+    func worst() throws {
+        let report = report(
+            "rr", .microseconds,
+            [
+                ("a", [(.iptablesNFT, [10]), (.fastnatTC, [5])]), ("b", [(.iptablesNFT, [10]), (.fastnatTC, [9])]),
+            ])
+        let target = Target(.rr, "a", "b", metric: "m", .fastnatTC, .times(0.75, .iptablesNFT))
+        #expect(try #require(target.verdict(in: report)).text == "0.90 (b)")
+    }
+
+    @Test("Other bounds: the better of two, another series, an absolute figure")
+    func bounds() throws {
+        let cells: [(PathKind, [Double])] = [
+            (.iptablesNFT, [1]), (.fastnatTC, [4]), (.fastnatXDP, [8]), (.fastnatAuto, [6]),
+        ]
+        let report = report("bulk", .gigabitsPerSecond, [("a", cells), ("b", [(.fastnatAuto, [3])])])
+        func verdict(_ bound: Target.Bound) throws -> Verdict {
+            try #require(Target(.bulk, "a", metric: "m", .fastnatAuto, bound).verdict(in: report))
+        }
+        #expect(try verdict(.best(0.95, [.fastnatTC, .fastnatXDP])).measured == 0.75)
+        #expect(try verdict(.series(0.97, "b")).measured == 2)
+        #expect(try verdict(.value(7)).outcome == .missed)
+        #expect(try verdict(.value(5)).text == "6.00 Gbit/s")
+        #expect(try verdict(.lead(0.9, .bulk, "a", metric: "m")).measured == 1)
+    }
+
+    @Test("A figure that is missing is not measured, and says why; one that is noisy says so")
+    func uncertain() throws {
+        let target = Target(.pps, "s", metric: "m", .fastnatXDP, .times(5.5, .iptablesNFT))
+        let missing = report("pps", .packetsPerSecond, [("s", [(.iptablesNFT, [2]), (.fastnatXDP, [])])])
+        #expect(try #require(target.verdict(in: missing)).outcome == .unmeasured)
+        #expect(try #require(target.verdict(in: missing)).text == "it broke")
+        let noisy = report("pps", .packetsPerSecond, [("s", [(.iptablesNFT, [1, 2, 3]), (.fastnatXDP, [20])])])
+        #expect(try #require(target.verdict(in: noisy)).isNoisy)
+        #expect(target.verdict(in: report("cps", .packetsPerSecond, [("s", [])])) == nil)
+    }
+
+    @Test("Each target is of figures that a whole run has, on paths that it measures")
+    func figures() {
+        let options = BenchOptions(binary: "fastnat", version: "0")
+        for target in Target.all {
+            var figures = target.series.map { (target.workload, $0, target.metric) }
+            var paths = [target.path]
+            switch target.bound {
+            case .series(_, let name): figures.append((target.workload, name, target.metric))
+            case .lead(_, let workload, let name, let metric): figures.append((workload, name, metric))
+            case .times(_, let path): paths.append(path)
+            case .best(_, let others): paths += others
+            case .value: break
+            }
+            for (kind, name, metric) in figures {
+                let measurements = kind.workload.groups(options).flatMap(\.measurements)
+                let found = measurements.contains { $0.name == name && $0.metrics.contains { $0.name == metric } }
+                #expect(found, "\(kind), \(name): \(metric)")
+                #expect(paths.allSatisfy(kind.workload.concerns), "\(target)")
+            }
+        }
+    }
+
+    @Test("Tables, page and file have the verdicts")
+    func output() throws {
+        let report = Report.sample()
+        #expect(report.verdicts.map(\.outcome) == [.missed] + [Verdict.Outcome](repeating: .unmeasured, count: 4))
+        let text = ReportTables(report).text()
+        #expect(text.contains("targets  0 of 5 held, 1 missed, 4 not measured"))
+        #expect(text.contains("  fastnat-xdp  ≥ 5.5 × iptables-nft   4.00      missed"))
+        #expect(
+            ReportTables(report).markdown().contains("| `fastnat-xdp` | ≥ 5.5 × iptables-nft | 4.00 | **missed** |"))
+        #expect(ReportPage(report).html().contains("<tr class=\"missed\"><td>pps, direct, 1 flow: packets</td>"))
+        #expect(try report.json().contains("\"targets\" : ["))
+    }
+}
