@@ -35,10 +35,11 @@ let package = Package(
             dependencies: ["Addresses", "FastNAT", .product(name: "Yams", package: "Yams")],
             swiftSettings: strict),
         .target(name: "Rules", dependencies: ["Addresses", "FastNAT"], swiftSettings: strict),
+        .target(name: "CNI", dependencies: ["Addresses", "FastNAT"], swiftSettings: strict),
         .executableTarget(
             name: "CLI",
             dependencies: [
-                "Addresses", "Bench", "Configuration", "FastNAT", "Rules",
+                "Addresses", "Bench", "CNI", "Configuration", "FastNAT", "Rules",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ],
             swiftSettings: strict),
@@ -49,7 +50,7 @@ let package = Package(
         .testTarget(
             name: "FastNATTests",
             dependencies: [
-                "Addresses", "CLI", "Configuration", "FastNAT", "FastNATTesting", "Netlink", "Rules",
+                "Addresses", "CLI", "CNI", "Configuration", "FastNAT", "FastNATTesting", "Netlink", "Rules",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ],
             exclude: ["Rules/Fixtures"],
@@ -61,7 +62,7 @@ let package = Package(
         .testTarget(name: "BenchTests", dependencies: ["Bench", "FastNATTesting"], swiftSettings: strict),
         .testTarget(
             name: "EndToEndTests",
-            dependencies: ["Addresses", "Bench", "CDatapath", "CLI", "FastNATTesting"],
+            dependencies: ["Addresses", "Bench", "CDatapath", "CLI", "CNI", "FastNATTesting"],
             swiftSettings: strict),
     ]
 )

@@ -90,14 +90,15 @@ declare -A may_import=(
 	[FastNAT]="Addresses BPF CDatapath CLinux Netlink"
 	[Configuration]="Addresses FastNAT Yams"
 	[Rules]="Addresses FastNAT"
+	[CNI]="Addresses FastNAT"
 	[Bench]="BPF CBench FastNAT Lab"
-	[CLI]="Addresses ArgumentParser Bench Configuration FastNAT Rules"
+	[CLI]="Addresses ArgumentParser Bench CNI Configuration FastNAT Rules"
 	[Lab]="CLinux"
 	[FastNATTesting]="CLibbpf CLinux Lab"
-	[FastNATTests]="Addresses ArgumentParser CLI Configuration FastNAT FastNATTesting Netlink Rules"
+	[FastNATTests]="Addresses ArgumentParser CLI CNI Configuration FastNAT FastNATTesting Netlink Rules"
 	[DatapathTests]="Addresses BPF CDatapath FastNAT FastNATTesting"
 	[BenchTests]="Bench FastNATTesting"
-	[EndToEndTests]="Addresses Bench CDatapath FastNATTesting"
+	[EndToEndTests]="Addresses Bench CDatapath CNI FastNATTesting"
 )
 readonly c_modules="CBench CDatapath CLibbpf CLinux CMnl"
 

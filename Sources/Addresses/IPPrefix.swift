@@ -18,6 +18,16 @@ public struct IPPrefix: Sendable, Hashable {
         self.length = address.family.bitWidth
     }
 
+    /// The network of `length` bits that `address` is in.
+    ///
+    /// - Throws: when the length is not one of the family's.
+    public init(around address: IPAddress, length: Int) throws(AddressError) {
+        let width = address.family.bitWidth
+        let isPossible = (0...width).contains(length)
+        let network = isPossible ? IPAddress(bits: address.bits & Self.mask(length + 128 - width)) : address
+        try self.init(network, length: length)
+    }
+
     private init(_ address: IPAddress, length: Int, input: @autoclosure () -> String) throws(AddressError) {
         let longest = address.family.bitWidth
         guard length >= 0, length <= longest else {
@@ -49,6 +59,14 @@ public struct IPPrefix: Sendable, Hashable {
     /// Whether `candidate` is in this network; never for the other family.
     public func contains(_ candidate: IPAddress) -> Bool {
         candidate.family == family && candidate.bits & Self.mask(mappedLength) == address.bits
+    }
+
+    /// Networks that together are all that this one is not, within its family: one of each shorter length.
+    public var complement: [IPPrefix] {
+        (0..<length).compactMap { bit in
+            let flipped = IPAddress(bits: address.bits ^ UInt128(1) << UInt128(family.bitWidth - 1 - bit))
+            return try? IPPrefix(around: flipped, length: bit + 1)
+        }
     }
 
     /// Whether all of `other` is in this network.

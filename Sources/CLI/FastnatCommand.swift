@@ -17,6 +17,12 @@ struct FastnatCommand: ParsableCommand {
         subcommands: [
             LoadCommand.self, UnloadCommand.self, ApplyCommand.self, SaveCommand.self, MapCommand.self,
             MasqueradeCommand.self, ImportCommand.self, ExportCommand.self, ConntrackCommand.self,
-            StatusCommand.self, BenchCommand.self,
+            StatusCommand.self, BenchCommand.self, CNICommand.self,
         ])
+
+    /// Container runtimes call the program by another name, and with no arguments.
+    static func main() {
+        if CNIEntry.isWanted { CNIEntry.run() }
+        main(nil)
+    }
 }

@@ -81,6 +81,18 @@ struct Interfaces: ~Copyable {
         return links
     }
 
+    /// The names of the interfaces that default routes of these families lead through, and that programs fit on.
+    mutating func defaultUplinks(_ families: [IPFamily]) throws -> [String] {
+        var names: [String] = []
+        for family in families {
+            for route in try route.routes(family) where route.network.length == 0 {
+                guard let link = link(route.interfaceIndex), (try? refuseUnusable(link)) != nil else { continue }
+                if !names.contains(link.name) { names.append(link.name) }
+            }
+        }
+        return names
+    }
+
     /// The interface that packets to a target leave through. Throws `.notRoutable` when there is none that programs fit on.
     mutating func output(towards target: IPAddress) throws -> Link {
         let found: Route

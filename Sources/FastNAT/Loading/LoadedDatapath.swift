@@ -98,7 +98,7 @@ public struct LoadedDatapath: ~Copyable {
     ) throws -> [Link] {
         let new = change.new
         try refuseShadowing(by: new.filter { !force($0) })
-        let outputs = try outputs(for: new)
+        let outputs = try outputs(towards: new.map(\.target.address))
         try requireForwarding(Set(new.flatMap { [$0.family, $0.target.address.family] }), from: uplinks + outputs)
         return outputs
     }
@@ -129,10 +129,10 @@ public struct LoadedDatapath: ~Copyable {
     }
 
     /// The interfaces that lead to the targets. Throws when one cannot be reached.
-    private static func outputs(for mappings: [PortMapping]) throws -> [Link] {
+    static func outputs(towards targets: [IPAddress]) throws -> [Link] {
         var interfaces = try Interfaces()
         var outputs: [UInt32: Link] = [:]
-        for target in Set(mappings.map(\.target.address)) {
+        for target in Set(targets) {
             let link = try interfaces.output(towards: target)
             outputs[link.index] = link
         }

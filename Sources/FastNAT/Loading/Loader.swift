@@ -10,9 +10,11 @@ public enum Loader {
     ///
     /// When it fails, what was there before is there still, and nothing else is.
     ///
+    /// - Parameter onlyIfMissing: do nothing when fastnat is loaded and attached to these uplinks; whether it is, is asked when
+    ///   nobody else can load any more. A flow table that is there keeps its size.
     /// - Returns: what did not stop it: why targets of mappings cannot be reached now, or published ports
     ///   not from this host.
-    public static func load(_ request: LoadRequest) throws(FastNATError) -> [FastNATError] {
+    public static func load(_ request: LoadRequest, onlyIfMissing: Bool = false) throws(FastNATError) -> [FastNATError] {
         try Requirements.check()
         return try translating {
             let plan = try AttachmentPlan(request)
@@ -21,6 +23,11 @@ public enum Loader {
             let here = try state.lockPrepared()
             state.removeAbandoned(Loader.isAbandoned)
             let wasLoaded = state.isLoaded
+            var request = request
+            if onlyIfMissing, wasLoaded {
+                if Attachments(directory: state.links).carry(plan) { return [] }
+                request.maximumFlows = nil
+            }
             var problems: [FastNATError] = []
             do {
                 let object = try wasLoaded ? reload(request, state) : loadFresh(request, state)
