@@ -90,7 +90,7 @@ bench = PATH="$$PATH:$(CURDIR)/$(dir $(DOCKER_PROXY))" $(RELEASE) bench $(BENCH_
 
 $(DOCKER_PROXY):
 	@mkdir -p $(@D)
-	$(Q)command -v docker-proxy >/dev/null || scripts/docker-proxy.sh $@
+	$(Q)command -v docker-proxy >/dev/null || scripts/from-package.sh docker.io /usr/sbin/docker-proxy $@
 
 .PHONY: bench bench-check bench-docs
 bench: setup-bench build $(DOCKER_PROXY) ## Measure fastnat against iptables and others (BENCH_FLAGS=--quick: in 2 minutes)
@@ -104,8 +104,17 @@ bench-docs: ## Make what `make bench` measured last the committed figures
 	$(call step,WRITE,$(BENCH_FIGURES) docs/benchmarks.md)
 	$(Q)$(RELEASE) bench --from .build/bench/report.json --json $(BENCH_FIGURES) --document docs/benchmarks.md >/dev/null
 
+# Programs for tests, out of their packages: podman's would have systemd start services, busybox-static's may replace another.
+TEST_PROGRAMS := .build/test/podman .build/test/busybox
+
+.build/test/podman:
+	$(Q)scripts/from-package.sh podman /usr/bin/podman $@
+
+.build/test/busybox:
+	$(Q)scripts/from-package.sh busybox-static /bin/busybox $@
+
 .PHONY: test
-test: setup-test $(SKELETONS) ## Run all tests (FILTER=name: some); STRICT=1: warnings and skipped tests are failures
+test: setup-test $(SKELETONS) $(TEST_PROGRAMS) ## Run all tests (FILTER=name: some); STRICT=1: warnings and skipped tests are failures
 	$(Q)scripts/test.sh
 
 .PHONY: check

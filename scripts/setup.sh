@@ -6,10 +6,13 @@ set -euo pipefail
 
 if [[ ${SETUP:-} == no ]]; then exit 0; fi
 
+# Real CNI plugins; and what podman needs, which itself is taken out of its package (Makefile).
+cni="containernetworking-plugins conmon crun golang-github-containers-common libgpgme11 libsubid4 libdevmapper1.02.1 libseccomp2"
+
 # What each needs. git and ca-certificates: SwiftPM fetches a dependency.
 declare -A packages=(
 	[build]="clang libbpf-dev libelf-dev zlib1g-dev bpftool pkg-config libmnl-dev make gcc libc6-dev git ca-certificates"
-	[test]="iproute2 iptables nftables curl iperf3 tcpdump socat ethtool conntrack python3 iputils-ping procps util-linux chromium"
+	[test]="iproute2 iptables nftables curl iperf3 tcpdump socat ethtool conntrack python3 iputils-ping procps util-linux chromium $cni"
 	[lint]="clang-format shellcheck"
 	[bench]="iproute2 iptables nftables iperf3 ethtool conntrack util-linux"
 )

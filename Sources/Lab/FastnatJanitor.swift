@@ -36,7 +36,7 @@ package enum FastnatJanitor {
         """
 
     /// Puts the namespace on the list.
-    static func watch(_ namespace: NetworkNamespace) throws(TestingError) {
+    package static func watch(_ namespace: NetworkNamespace) throws(TestingError) {
         let cookie = try namespace.cookie
         try state.withLock { state throws(TestingError) in
             guard state.watched.insert(cookie).inserted else { return }
