@@ -110,6 +110,11 @@ public final class ChildProcess: Sendable {
     }
 }
 
+/// Makes daemons that programs of this process leave behind its own children, as a service manager does.
+public func adoptOrphans() throws(TestingError) {
+    _ = try checked("prctl", clinux_adopt_orphans())
+}
+
 /// Starts a program found through PATH with these three descriptors, as leader of a new group, default signals.
 private func spawn(
     _ command: [String], environment: [String], descriptors: [Int32]

@@ -163,4 +163,61 @@ struct CNITests {
         try runtime.del(container)
         try scene.finish()
     }
+
+    @Test("In 1.1.0, STATUS tells whether an ADD can succeed, CHECK what is wrong, and GC takes what nobody has any more")
+    func latest() throws {
+        let scene = try Scene(.fastnatTC, Topology.Options(.direct), isStarted: false)
+        let lacking = try CNIRuntime.network(.bridge, on: scene.host, version: "1.1.0")
+        #expect(throws: CNIRuntime.Failure.self) { try lacking.last("STATUS") }
+        let older = try CNIRuntime.network(.bridge, on: scene.host, options: ["uplinks": ["eth0"]])
+        let runtime = try CNIRuntime.network(.bridge, on: scene.host, version: "1.1.0", options: ["uplinks": ["eth0"]])
+        let gone = try CNIRuntime.network(.bridge, on: scene.host, version: "1.1.0", options: ["uplinks": ["eth7"]])
+        try runtime.last("STATUS")
+        #expect(Self.code { try gone.last("STATUS") } == 50)
+        #expect(Self.code { try lacking.last("STATUS") } == 50)
+
+        // Debian's plugins do not speak 1.1.0: their part is done in 1.0.0.
+        let kept = try Container("kept")
+        let dropped = try Container("dropped")
+        var results: [NSDictionary] = []
+        for (container, port) in [(kept, "8080:80"), (dropped, "8081:80")] {
+            let result = try #require(try older.add(container).last).mutableCopy() as? NSMutableDictionary
+            result?["cniVersion"] = "1.1.0"
+            let previous = try #require(result)
+            let published = container.publishing(port)
+            #expect(try runtime.last("ADD", published, ["prevResult": previous]) == previous)
+            #expect(try runtime.last("CHECK", published, ["prevResult": previous]) == nil)
+            results.append(previous)
+        }
+        let server = try TrafficServer(.http, in: kept.namespace, port: 80)
+        try runtime.last("STATUS")
+        #expect(Self.code { try gone.last("STATUS") } == 51)
+        #expect(Self.code { try runtime.last("GC") } == 7)
+        try runtime.last("GC", nil, ["cni.dev/valid-attachments": [["containerID": "kept", "ifname": "eth0"]]])
+        #expect(try scene.list("map").map { $0["owner"] as? String } == ["cni:testnet/kept/eth0", "cni:testnet/kept/eth0"])
+        #expect(Traffic.canGet(scene.published(8080), from: scene.client))
+        let check = { (container: Container, index: Int, port: String) in
+            Self.code {
+                try runtime.last("CHECK", container.publishing(port), ["prevResult": results[index]])
+            }
+        }
+        #expect(try check(kept, 0, "8080:80") == nil)
+        #expect(try check(kept, 0, "8090:80") == 105)
+        #expect(try check(dropped, 1, "8081:80") == 105)
+        try scene.host.ip(["link del cni0"])
+        #expect(try check(kept, 0, "8080:80") == 101)
+        try scene.finish()
+        #expect(try check(kept, 0, "8080:80") == 50)
+        _ = server
+    }
+
+    /// The code of the error that a plugin ends with; nil when it has none.
+    private static func code(_ body: () throws -> some Any) -> Int? {
+        do {
+            _ = try body()
+            return nil
+        } catch {
+            return (error as? CNIRuntime.Failure)?.code
+        }
+    }
 }

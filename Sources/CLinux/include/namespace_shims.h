@@ -22,6 +22,9 @@ int clinux_anonymous_file(const char *name);
 /* A descriptor that polls readable once the process has ended. */
 int clinux_pidfd_open(pid_t pid);
 
+/* Makes processes whose parents have ended this one's children (PR_SET_CHILD_SUBREAPER); prctl is variadic. */
+int clinux_adopt_orphans(void);
+
 /* Makes a spawned child close every descriptor from `lowest` on. */
 int clinux_spawn_close_from(posix_spawn_file_actions_t *actions, int lowest);
 

@@ -117,6 +117,13 @@ final class CNIRuntime: Sendable {
             self.ports = ports
         }
 
+        /// The same container with another port.
+        func publishing(_ port: String) -> Container {
+            var copy = self
+            copy.ports = [port]
+            return copy
+        }
+
         /// The capability's value.
         fileprivate var portMappings: [[String: Any]] {
             ports.map { text in

@@ -23,20 +23,25 @@ final class Podman: Sendable {
     init(_ host: NetworkNamespace, options: [String: Any]) throws {
         self.host = host
         try FastnatJanitor.watch(host)
+        // fastnat keeps its state where the oldest ancestor lives that it may look at. Where process 1 may not be looked at, that
+        // must not be conmon, which has podman clean up after a container.
+        try adoptOrphans()
         // crun knows cgroup v1 and v2, but not both at once.
         holder = try host.spawn([
             "unshare", "--mount", "--propagation", "private", "sh", "-c",
             """
             umount /sys/fs/cgroup/unified 2>/dev/null
-            mount -t tmpfs tmpfs /var/lib && mount -t tmpfs tmpfs /run && mkdir -p /run/lock \(Self.directory)/rootfs/bin \
-                \(Self.directory)/networks \(Self.directory)/plugins && echo ready && exec sleep infinity
+            for directory in /var/lib /run /dev/shm; do mount -t tmpfs tmpfs $directory || exit; done
+            mkdir -p /run/lock \(Self.directory)/rootfs/bin \(Self.directory)/networks \(Self.directory)/plugins
+            cp -a /etc/containers \(Self.directory) && mount --bind \(Self.directory)/containers /etc/containers
+            echo ready && exec sleep infinity
             """,
         ])
         try holder.waitUntil(printed: "ready")
         try command(
             "cp \(Self.programs)/busybox \(Self.directory)/rootfs/bin/ && "
                 + "ln -s \(FastnatPath.defaultBinary) \(Self.directory)/plugins/fastnat-cni && "
-                + "cat > \(Self.directory)/containers.conf", input: Self.configuration)
+                + "cat > /etc/containers/containers.conf", input: Self.configuration)
         let network = try JSONSerialization.data(withJSONObject: Self.network(options))
         try command("cat > \(Self.directory)/networks/10-testnet.conflist", input: String(decoding: network, as: UTF8.self))
         try command("tar -C \(Self.directory)/rootfs -c . | \(Self.podman) import - busybox")
@@ -52,7 +57,7 @@ final class Podman: Sendable {
 
     private static let directory = "/run/podman-test"
     private static let podman = """
-        CONTAINERS_CONF=\(directory)/containers.conf \(programs)/podman --root \(directory)/root --runroot \(directory)/run \
+        \(programs)/podman --root \(directory)/root --runroot \(directory)/run \
         --tmpdir \(directory)/tmp --storage-driver vfs
         """
 

@@ -65,4 +65,21 @@ import Testing
         #expect(!narrow.contains(wide))
         #expect(wide < narrow)
     }
+
+    @Test(arguments: ["10.1.2.3", "0.0.0.0", "2001:db8::77"])
+    func `a network and its complement are everything, and nothing is in both`(text: String) throws {
+        let address = try IPAddress(parsing: text)
+        for length in 0...address.family.bitWidth {
+            let network = try IPPrefix(around: address, length: length)
+            #expect(network.length == length && network.contains(address))
+            let rest = network.complement
+            #expect(rest.map(\.length) == (0..<length).map { $0 + 1 })
+            let all = rest + [network]
+            for (index, one) in all.enumerated() {
+                #expect(!all[(index + 1)...].contains { $0.contains(one) || one.contains($0) })
+            }
+        }
+        #expect(throws: AddressError.self) { try IPPrefix(around: address, length: address.family.bitWidth + 1) }
+        #expect(throws: AddressError.self) { try IPPrefix(around: address, length: -1) }
+    }
 }
