@@ -14,6 +14,8 @@ BPF_CLANG ?= /usr/bin/clang
 BPFTOOL ?= bpftool
 PREFIX ?= /usr/local
 DESTDIR ?=
+# Where container runtimes look for CNI plugins; Debian's look in /usr/lib/cni.
+CNI_BIN_DIR ?= /opt/cni/bin
 V ?= 0
 
 # V=1 shows commands; otherwise there is a line for each step.
@@ -157,14 +159,17 @@ install: ## Install the release binary under PREFIX (/usr/local), in DESTDIR if 
 	$(Q)test -x $(RELEASE) || $(MAKE) --no-print-directory build
 	$(call step,INSTALL,$(DESTDIR)$(PREFIX)/bin/fastnat)
 	$(Q)install -D -s -m 755 $(RELEASE) '$(DESTDIR)$(PREFIX)/bin/fastnat'
-	$(Q)install -D -m 644 -t '$(DESTDIR)$(PREFIX)/share/doc/fastnat' LICENSE docs/configuration.md
+	$(Q)install -D -m 644 -t '$(DESTDIR)$(PREFIX)/share/doc/fastnat' LICENSE docs/configuration.md docs/kubernetes.md docs/podman.md
+	$(Q)install -d '$(DESTDIR)$(CNI_BIN_DIR)'
+	$(Q)ln -sf '$(PREFIX)/bin/fastnat' '$(DESTDIR)$(CNI_BIN_DIR)/fastnat-cni'
 	$(Q)install -d '$(DESTDIR)$(PREFIX)/lib/systemd/system'
 	$(Q)sed 's|@PREFIX@|$(PREFIX)|' packaging/systemd/fastnat.service > '$(DESTDIR)$(PREFIX)/lib/systemd/system/fastnat.service'
 
 uninstall: ## Remove what install installed
 	$(call step,REMOVE,$(DESTDIR)$(PREFIX)/bin/fastnat)
 	$(Q)rm -f '$(DESTDIR)$(PREFIX)/bin/fastnat' '$(DESTDIR)$(PREFIX)/lib/systemd/system/fastnat.service' \
-		'$(DESTDIR)$(PREFIX)/share/doc/fastnat/'{LICENSE,configuration.md}
+		'$(DESTDIR)$(PREFIX)/share/doc/fastnat/'{LICENSE,configuration.md,kubernetes.md,podman.md} \
+		'$(DESTDIR)$(CNI_BIN_DIR)/fastnat-cni'
 	$(Q)rmdir '$(DESTDIR)$(PREFIX)/share/doc/fastnat' 2>/dev/null || true
 
 .PHONY: clean

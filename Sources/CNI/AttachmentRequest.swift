@@ -65,7 +65,8 @@ struct AttachmentRequest {
             throw CNIError(.changed, "the mappings of \(owner) are not those of its ADD", details: details)
         }
         guard !uplinks.isEmpty else {
-            throw CNIError(.limitedConnectivity, "fastnat is attached to no uplink: fastnat load --iface UPLINK does it")
+            throw CNIError(
+                .limitedConnectivity, "fastnat is attached to no uplink: fastnat load --iface UPLINK does it")
         }
     }
 
@@ -83,7 +84,9 @@ struct AttachmentRequest {
         throw .notLoaded
     }
 
-    private func runIfLoaded(_ body: (borrowing LoadedDatapath) throws(FastNATError) -> Void) throws(FastNATError) -> Bool {
+    private func runIfLoaded(_ body: (borrowing LoadedDatapath) throws(FastNATError) -> Void) throws(FastNATError)
+        -> Bool
+    {
         do throws(FastNATError) {
             let loaded = try LoadedDatapath(for: .change)
             guard Set(try loaded.uplinks()).isSuperset(of: options.uplinks) else { return false }

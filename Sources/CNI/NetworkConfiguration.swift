@@ -17,7 +17,8 @@ struct NetworkConfiguration {
         version = try SpecificationVersion(named: value["cniVersion"]?.string)
         network = value["name"]?.string ?? ""
         guard isIdentifier(network) else {
-            throw Fields(value).invalid("name", network, "it must be letters, digits, _, . and -, and begin with one of the first two")
+            throw Fields(value).invalid(
+                "name", network, "it must be letters, digits, _, . and -, and begin with one of the first two")
         }
         self.value = value
     }
@@ -45,7 +46,8 @@ struct NetworkConfiguration {
     /// The attachments that a GC is to leave alone.
     func validAttachments() throws(CNIError) -> [NetworkAttachment] {
         guard let valid = try Fields(value).objects("cni.dev/valid-attachments") else {
-            throw CNIError(.invalidConfiguration, "cni.dev/valid-attachments is missing: nothing is collected without it")
+            throw CNIError(
+                .invalidConfiguration, "cni.dev/valid-attachments is missing: nothing is collected without it")
         }
         return try valid.map { fields throws(CNIError) in
             let (container, interface) = (try fields.string("containerID") ?? "", try fields.string("ifname") ?? "")

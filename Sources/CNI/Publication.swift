@@ -47,7 +47,8 @@ private struct Line: Hashable {
 
     /// A port that names an address of a family which the container has not leads to the other one's: the container then sees
     /// the host as the client.
-    static func lines(_ port: HostPort, _ containers: [IPAddress], _ options: PluginOptions) throws(CNIError) -> [Line] {
+    static func lines(_ port: HostPort, _ containers: [IPAddress], _ options: PluginOptions) throws(CNIError) -> [Line]
+    {
         let wanted = port.hostAddress.map { [$0.family] } ?? containers.map(\.family)
         var lines: [Line] = []
         for family in wanted {
@@ -57,7 +58,8 @@ private struct Line: Hashable {
             guard named == nil || condition == nil || named == condition else {
                 throw CNIError(
                     .invalidConfiguration,
-                    "port \(port.hostPort) is for \(named?.description ?? "any"), and the conditions for another address")
+                    "port \(port.hostPort) is for \(named?.description ?? "any"), and the conditions for another address"
+                )
             }
             lines.append(
                 Line(
@@ -77,7 +79,8 @@ private struct Line: Hashable {
                     Listen(anyAddressOf: family, ports: range, transport: transport)
                 }
             return try PortMapping(
-                listen: listen, target: Target(address: target, ports: targets), allow: options.conditions(family).allow)
+                listen: listen, target: Target(address: target, ports: targets), allow: options.conditions(family).allow
+            )
         } catch {
             throw CNIError(.mapping(error))
         }

@@ -20,7 +20,8 @@ public enum SpecificationVersion: String, Sendable, CaseIterable, Comparable {
         guard let version = SpecificationVersion(rawValue: text ?? "") else {
             let known = SpecificationVersion.allCases.map(\.rawValue).joined(separator: ", ")
             throw CNIError(
-                .incompatibleVersion, "cniVersion \((text ?? "").debugDescription) is not supported: write one of \(known)")
+                .incompatibleVersion,
+                "cniVersion \((text ?? "").debugDescription) is not supported: write one of \(known)")
         }
         self = version
     }

@@ -50,7 +50,9 @@ struct CNITests {
             #expect(named == (family == .v4))
         }
         #expect(Set(try scene.list("map").compactMap { $0["owner"] as? String }) == ["cni:testnet/c1/eth0"])
-        let hooks = try #require(try scene.status()["programs"] as? [[String: Any]]).compactMap { $0["hook"] as? String }
+        let hooks = try #require(try scene.status()["programs"] as? [[String: Any]]).compactMap {
+            $0["hook"] as? String
+        }
         #expect(hooks.contains("xdp") == (chain.mode == .xdp))
 
         if chain.version >= "0.4.0" { try runtime.check(container, results[1]) }
@@ -131,7 +133,9 @@ struct CNITests {
         try scene.finish()
     }
 
-    @Test("Containers reach the world by a masquerade of the network, each on its own link, too", arguments: CNIRuntime.Kind.allCases)
+    @Test(
+        "Containers reach the world by a masquerade of the network, each on its own link, too",
+        arguments: CNIRuntime.Kind.allCases)
     func masquerade(_ kind: CNIRuntime.Kind) throws {
         let scene = try Scene(.fastnatTC, Topology.Options(.direct), isStarted: false)
         let runtime = try CNIRuntime.network(
@@ -164,7 +168,8 @@ struct CNITests {
         try scene.finish()
     }
 
-    @Test("In 1.1.0, STATUS tells whether an ADD can succeed, CHECK what is wrong, and GC takes what nobody has any more")
+    @Test(
+        "In 1.1.0, STATUS tells whether an ADD can succeed, CHECK what is wrong, and GC takes what nobody has any more")
     func latest() throws {
         let scene = try Scene(.fastnatTC, Topology.Options(.direct), isStarted: false)
         let lacking = try CNIRuntime.network(.bridge, on: scene.host, version: "1.1.0")
@@ -194,7 +199,8 @@ struct CNITests {
         #expect(Self.code { try gone.last("STATUS") } == 51)
         #expect(Self.code { try runtime.last("GC") } == 7)
         try runtime.last("GC", nil, ["cni.dev/valid-attachments": [["containerID": "kept", "ifname": "eth0"]]])
-        #expect(try scene.list("map").map { $0["owner"] as? String } == ["cni:testnet/kept/eth0", "cni:testnet/kept/eth0"])
+        #expect(
+            try scene.list("map").map { $0["owner"] as? String } == ["cni:testnet/kept/eth0", "cni:testnet/kept/eth0"])
         #expect(Traffic.canGet(scene.published(8080), from: scene.client))
         let check = { (container: Container, index: Int, port: String) in
             Self.code {

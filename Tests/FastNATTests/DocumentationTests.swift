@@ -1,4 +1,5 @@
 import ArgumentParser
+import CNI
 import Foundation
 import Testing
 
@@ -49,6 +50,12 @@ import Testing
         let table = try Table(after: "| exit status | meaning |", in: "README.md")
         let expected = [["0", "success"]] + ExitStatus.allCases.map { ["\($0.rawValue)", $0.meaning] }
         #expect(table.rows == expected)
+    }
+
+    @Test("docs/kubernetes.md lists the error codes of the CNI plugin, in order")
+    func errorCodes() throws {
+        let table = try Table(after: "| code | meaning |", in: "docs/kubernetes.md")
+        #expect(table.rows == CNIError.Code.allCases.map { ["\($0.rawValue)", $0.meaning] })
     }
 
     @Test("the default timeouts are the documented ones", arguments: ["README.md", "docs/state.md"])

@@ -14,7 +14,8 @@ public enum Loader {
     ///   nobody else can load any more. A flow table that is there keeps its size.
     /// - Returns: what did not stop it: why targets of mappings cannot be reached now, or published ports
     ///   not from this host.
-    public static func load(_ request: LoadRequest, onlyIfMissing: Bool = false) throws(FastNATError) -> [FastNATError] {
+    public static func load(_ request: LoadRequest, onlyIfMissing: Bool = false) throws(FastNATError) -> [FastNATError]
+    {
         try Requirements.check()
         return try translating {
             let plan = try AttachmentPlan(request)

@@ -25,7 +25,9 @@ final class CNIRuntime: Sendable {
         var description: String { "\(type): \(text)" }
     }
 
-    init(_ host: NetworkNamespace, network: String = "testnet", version: String = "1.0.0", plugins: [[String: Any]]) throws {
+    init(_ host: NetworkNamespace, network: String = "testnet", version: String = "1.0.0", plugins: [[String: Any]])
+        throws
+    {
         self.host = host
         self.network = network
         self.version = version
@@ -99,7 +101,8 @@ final class CNIRuntime: Sendable {
 
     /// Runs one command of the last plugin alone.
     @discardableResult
-    func last(_ command: String, _ container: Container? = nil, _ members: [String: Any?] = [:]) throws -> NSDictionary? {
+    func last(_ command: String, _ container: Container? = nil, _ members: [String: Any?] = [:]) throws -> NSDictionary?
+    {
         try run(command, try #require(plugins.last), container, members)
     }
 

@@ -32,7 +32,9 @@ final class Podman: Sendable {
             """
             umount /sys/fs/cgroup/unified 2>/dev/null
             for directory in /var/lib /run /dev/shm; do mount -t tmpfs tmpfs $directory || exit; done
-            mkdir -p /run/lock \(Self.directory)/rootfs/bin \(Self.directory)/networks \(Self.directory)/plugins
+            mkdir -p /run/lock \(Self.directory)/rootfs/bin \(Self.directory)/rootfs/www \
+                \(Self.directory)/networks \(Self.directory)/plugins
+            echo '\(Self.page)' >\(Self.directory)/rootfs/www/index.html
             cp -a /etc/containers \(Self.directory) && mount --bind \(Self.directory)/containers /etc/containers
             echo ready && exec sleep infinity
             """,
@@ -43,7 +45,8 @@ final class Podman: Sendable {
                 + "ln -s \(FastnatPath.defaultBinary) \(Self.directory)/plugins/fastnat-cni && "
                 + "cat > /etc/containers/containers.conf", input: Self.configuration)
         let network = try JSONSerialization.data(withJSONObject: Self.network(options))
-        try command("cat > \(Self.directory)/networks/10-testnet.conflist", input: String(decoding: network, as: UTF8.self))
+        try command(
+            "cat > \(Self.directory)/networks/10-testnet.conflist", input: String(decoding: network, as: UTF8.self))
         try command("tar -C \(Self.directory)/rootfs -c . | \(Self.podman) import - busybox")
     }
 
@@ -54,6 +57,9 @@ final class Podman: Sendable {
     func run(_ arguments: String..., check: Bool = true) throws -> CommandResult {
         try command("\(Self.podman) \(arguments.joined(separator: " "))", check: check)
     }
+
+    /// What is in `/www` of the image.
+    static let page = "a page in a container"
 
     private static let directory = "/run/podman-test"
     private static let podman = """

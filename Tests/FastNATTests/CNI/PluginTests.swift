@@ -33,7 +33,8 @@ import Testing
     func commands() throws {
         for version in Self.versions {
             let expected = version >= "0.4.0" ? nil : 1
-            #expect(try respond(environment("CHECK"), configuration(version, Self.result)).code == expected, "\(version)")
+            #expect(
+                try respond(environment("CHECK"), configuration(version, Self.result)).code == expected, "\(version)")
         }
         for command in ["GC", "STATUS"] {
             #expect(try respond(["CNI_COMMAND": command], configuration("1.0.0")).code == 1)
@@ -66,7 +67,8 @@ import Testing
     func input() throws {
         let unreadable = Plugin.respond(
             environment: environment("ADD"),
-            input: { () throws(CNIError) in throw CNIError(unreadable: .unreadableFile("-", errno: 5)) }, note: { _ in })
+            input: { () throws(CNIError) in throw CNIError(unreadable: .unreadableFile("-", errno: 5)) }, note: { _ in }
+        )
         #expect(!unreadable.succeeded)
         #expect(unreadable.output.contains(#""code":5"#))
         for text in ["", "{", "nothing", "[]"] { #expect(try respond(environment("ADD"), text).code == 6, "\(text)") }
@@ -74,7 +76,8 @@ import Testing
             #"{"cniVersion": "1.0.0", "name": "-", \#(Self.result)}"#, configuration("1.0.0"),
             configuration("1.0.0", #""prevResult": [1]"#), configuration("1.0.0", #"\#(Self.result), "mode": "fast""#),
             configuration("1.0.0", #"\#(Self.result), "uplinks": "eth0""#),
-            configuration("1.0.0", #"\#(Self.result), "runtimeConfig": {"portMappings": [{"hostPort": 0, "containerPort": 1}]}"#),
+            configuration(
+                "1.0.0", #"\#(Self.result), "runtimeConfig": {"portMappings": [{"hostPort": 0, "containerPort": 1}]}"#),
             configuration("1.0.0", #""prevResult": {"ips": [{"address": "10.1.0/24"}]}"#),
             configuration(
                 "1.0.0", #""prevResult": {}, "runtimeConfig": {"portMappings": [{"hostPort": 1, "containerPort": 1}]}"#),

@@ -33,7 +33,8 @@ import Testing
 
     @Test("Consecutive ports are one mapping, and what is twice there is there once")
     func ranges() throws {
-        let entries = ([7003, 7001, 7000, 7002, 7002, 7010].map { #"{"hostPort": \#($0), "containerPort": \#($0 + 1)}"# }
+        let entries =
+            ([7003, 7001, 7000, 7002, 7002, 7010].map { #"{"hostPort": \#($0), "containerPort": \#($0 + 1)}"# }
             + [#"{"hostPort": 7004, "containerPort": 80}"#, #"{"hostPort": 65535, "containerPort": 65535}"#])
             .joined(separator: ", ")
         let mappings = try published(#""runtimeConfig": {"portMappings": [\#(entries)]}"#, of: ["10.1.0.2"])
@@ -59,7 +60,8 @@ import Testing
             try conditioned(#""conditionsV4": ["-d", "192.0.2.1", "-s", "0.0.0.0/0"]"#)
                 == ["192.0.2.1:8080/tcp 10.1.0.2:80"])
         for words in [
-            #""!", "-d", "192.0.2.0/24""#, #""-d", "192.0.2.0/24""#, #""-i", "eth0""#, #""-m", "set""#, #""!", "-s", "0.0.0.0/0""#,
+            #""!", "-d", "192.0.2.0/24""#, #""-d", "192.0.2.0/24""#, #""-i", "eth0""#, #""-m", "set""#,
+            #""!", "-s", "0.0.0.0/0""#,
             #""-s", "10.0.0.0/8", "-s", "10.1.0.0/16""#,
         ] {
             #expect(code { _ = try conditioned(#""conditionsV4": [\#(words)]"#) } == .unsupportedField, "\(words)")
@@ -71,7 +73,8 @@ import Testing
 
     @Test("Options of portmap that change nothing here are taken, and what fastnat does not do is refused")
     func portmapOptions() throws {
-        let accepted = #""snat": false, "masqAll": false, "markMasqBit": 5, "externalSetMarkChain": "KUBE", "backend": "nftables""#
+        let accepted =
+            #""snat": false, "masqAll": false, "markMasqBit": 5, "externalSetMarkChain": "KUBE", "backend": "nftables""#
         #expect(try published("\(Self.web), \(accepted)").count == 2)
         #expect(code { _ = try published(#"\#(Self.web), "masqAll": true"#) } == .unsupportedField)
         #expect(code { _ = try published(#"\#(Self.web), "backend": "ipvs""#) } == .invalidConfiguration)

@@ -27,7 +27,8 @@ import Testing
             let version = try #require(value["cniVersion"]?.string.flatMap(SpecificationVersion.init))
             #expect(try AttachmentResult(value, in: version).value == value)
         }
-        #expect(try json("[0.1, 12.50, 18446744073709551615, 1e3, 1.0]").text() == "[0.1,12.5,18446744073709551615,1000,1]")
+        #expect(
+            try json("[0.1, 12.50, 18446744073709551615, 1e3, 1.0]").text() == "[0.1,12.5,18446744073709551615,1000,1]")
     }
 
     @Test("A result becomes one of another version", arguments: SpecificationVersion.allCases)
@@ -46,7 +47,8 @@ import Testing
 
     @Test("A result of an unknown version is refused")
     func unknown() throws {
-        #expect(code { _ = try AttachmentResult(json(#"{"cniVersion": "0.2.0"}"#), in: .v1_0_0) } == .incompatibleVersion)
+        #expect(
+            code { _ = try AttachmentResult(json(#"{"cniVersion": "0.2.0"}"#), in: .v1_0_0) } == .incompatibleVersion)
     }
 
     @Test("The container's addresses are those of its interface, one of each family")
@@ -69,7 +71,8 @@ import Testing
     @Test("Owners name network, container and interface, and long names stay different and short enough")
     func owners() throws {
         func owner(_ container: String, _ network: String) throws -> MappingOwner {
-            try MappingOwner(#require(NetworkAttachment(container: container, interface: "fifteen-letters")), in: network)
+            try MappingOwner(
+                #require(NetworkAttachment(container: container, interface: "fifteen-letters")), in: network)
         }
         #expect(try owner("c1", "net").text == "cni:net/c1/fifteen-letters")
         let (id, other) = (String(repeating: "a", count: 300), String(repeating: "a", count: 299) + "b")
