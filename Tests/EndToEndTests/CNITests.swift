@@ -207,13 +207,13 @@ struct CNITests {
                 try runtime.last("CHECK", container.publishing(port), ["prevResult": results[index]])
             }
         }
-        #expect(try check(kept, 0, "8080:80") == nil)
-        #expect(try check(kept, 0, "8090:80") == 105)
-        #expect(try check(dropped, 1, "8081:80") == 105)
+        #expect(check(kept, 0, "8080:80") == nil)
+        #expect(check(kept, 0, "8090:80") == 105)
+        #expect(check(dropped, 1, "8081:80") == 105)
         try scene.host.ip(["link del cni0"])
-        #expect(try check(kept, 0, "8080:80") == 101)
+        #expect(check(kept, 0, "8080:80") == 101)
         try scene.finish()
-        #expect(try check(kept, 0, "8080:80") == 50)
+        #expect(check(kept, 0, "8080:80") == 50)
         _ = server
     }
 
