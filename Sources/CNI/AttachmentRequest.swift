@@ -131,7 +131,7 @@ struct AttachmentRequest {
     private func masquerade(_ rules: [MasqueradeRule], _ loaded: borrowing LoadedDatapath) throws(FastNATError) {
         if rules.isEmpty { return }
         let present = Set(try loaded.masquerades().map(\.rule.network))
-        for rule in rules where !present.contains(rule.network) { try loaded.masquerade(rule) }
+        try loaded.masquerade(rules.filter { !present.contains($0.network) })
         try loaded.connect(to: addresses.map(\.address))
     }
 }

@@ -95,7 +95,7 @@ extension CNIError {
         switch error {
         case .notPermitted, .notLoaded, .otherVersion, .kernelTooOld: .unavailable
         case .locked: .tryAgainLater
-        case .mapping(.sctpUnsupported): .unsupportedField
+        case .mapping(.sctpPorts), .mapping(.sctpFamilies): .unsupportedField
         case .mapping, .mappingFile, .masquerade, .invalidFlowLimit, .invalidTimeout, .unreadableFile:
             .invalidConfiguration
         case .overlap, .portInUse, .listenersUnknown, .masqueradeExists, .flowLimitFixed: .conflict

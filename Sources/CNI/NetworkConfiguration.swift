@@ -73,7 +73,7 @@ struct HostPort: Hashable {
         hostAddress = try fields.address("hostIP")
         let name = try fields.string("protocol") ?? ""
         guard let transport = name.isEmpty ? .tcp : TransportProtocol(name: name.lowercased()) else {
-            throw fields.unsupported("protocol", name, "it maps tcp and udp")
+            throw fields.unsupported("protocol", name, "it maps tcp, udp and sctp")
         }
         self.transport = transport
     }

@@ -78,8 +78,10 @@ import Testing
         #expect(try published("\(Self.web), \(accepted)").count == 2)
         #expect(code { _ = try published(#"\#(Self.web), "masqAll": true"#) } == .unsupportedField)
         #expect(code { _ = try published(#"\#(Self.web), "backend": "ipvs""#) } == .invalidConfiguration)
-        for sctp in ["sctp", "icmp"] {
-            let entry = #""hostPort": 1, "containerPort": 1, "protocol": "\#(sctp)""#
+        for entry in [
+            #""hostPort": 1, "containerPort": 1, "protocol": "icmp""#,
+            #""hostPort": 1, "containerPort": 2, "protocol": "sctp""#,
+        ] {
             #expect(code { _ = try published(Self.ports(entry)) } == .unsupportedField)
         }
         for port in ["0", "65536", "-1", #""80""#, "8.5"] {
