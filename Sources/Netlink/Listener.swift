@@ -24,6 +24,8 @@ public struct Listener: Sendable, Hashable {
     public let acceptsIPv6: Bool
     /// The index of the interface that it is bound to (`SO_BINDTODEVICE`); nil for any.
     public let interfaceIndex: UInt32?
+    /// The number by which /proc/PID/fd names the socket.
+    public let inode: UInt32
 
     /// Whether it takes packets of `family`.
     public func accepts(_ family: IPFamily) -> Bool { family == .ipv4 ? acceptsIPv4 : acceptsIPv6 }
@@ -52,6 +54,7 @@ extension Listener {
         }
         self.port = UInt16(bigEndian: socket.id.idiag_sport)
         self.interfaceIndex = socket.id.idiag_if == 0 ? nil : socket.id.idiag_if
+        self.inode = socket.idiag_inode
     }
 }
 

@@ -106,6 +106,26 @@ import Testing
         #expect(try datapath.owners() == [nil, "two:2"])
     }
 
+    @Test func `a port goes from one owner to another in one change`() throws {
+        let datapath = try TestDatapath(["1 172.20.0.2:1"])
+        try datapath.replaceMappings(of: .one, with: ["2 172.20.0.2:2", "3-5 172.20.0.2:3"])
+        try datapath.replaceMappings(of: .two, with: ["6 172.20.0.2:6"])
+        let wanted = try [
+            OwnedMapping(PortMapping(parsing: "2 172.20.0.2:2"), of: .two),
+            OwnedMapping(PortMapping(parsing: "4 172.20.0.2:4"), of: .two),
+            OwnedMapping(PortMapping(parsing: "6 172.20.0.2:7"), of: .one),
+        ]
+        func change(_ wanted: [OwnedMapping]) throws -> MappingChange {
+            try MappingChange(leaving: { _ in true }, with: wanted, among: try datapath.maps.mappingEntries())
+        }
+        try datapath.datapath.carryOut(try change(wanted))
+        #expect(try datapath.owners() == [nil, "two:2", "two:2", "one:1"])
+        #expect(try Set(datapath.mappings(of: .two)) == Set(wanted.prefix(2).map(\.mapping)))
+        #expect(try change(wanted).isEmpty)
+        let byHand = OwnedMapping(try PortMapping(parsing: "1 172.20.0.2:9"), of: .one)
+        #expect(throws: FastNATError.self) { try change(wanted + [byHand]) }
+    }
+
     @Test func `a replacement that finds no room changes nothing`() throws {
         let datapath = try TestDatapath(["1 172.20.0.2:1"])
         try datapath.replaceMappings(of: .one, with: ["2 172.20.0.2:2", "3-9 172.20.0.2:3 allow=10.0.0.0/8"])

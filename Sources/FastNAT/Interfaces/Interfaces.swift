@@ -66,6 +66,9 @@ struct Interfaces: ~Copyable {
         return routes.first { $0.network.length == 0 }.flatMap { link($0.interfaceIndex)?.name }
     }
 
+    /// The unicast routes of a family, of all tables.
+    mutating func routes(_ family: IPFamily) throws -> [NetworkRoute] { try route.routes(family) }
+
     /// All addresses of this host.
     mutating func addresses() throws -> [InterfaceAddress] { try route.addresses() }
 

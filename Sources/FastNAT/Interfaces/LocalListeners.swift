@@ -21,9 +21,15 @@ struct LocalListeners {
     }
 
     /// Throws `.portInUse` when a mapping would shadow a local program: silently taking over sshd's port is the classic trap.
-    func refuseShadowing(by mapping: PortMapping) throws(FastNATError) {
+    ///
+    /// - Parameter isStandIn: whether the socket of this inode only stands in for the mapping.
+    func refuseShadowing(by mapping: PortMapping, except isStandIn: (UInt32) -> Bool = { _ in false })
+        throws(FastNATError)
+    {
         for listener in listeners[mapping.listen.transport] ?? []
-        where mapping.listen.ports.contains(listener.port) && isShadowed(listener, by: mapping) {
+        where mapping.listen.ports.contains(listener.port) && isShadowed(listener, by: mapping)
+            && !isStandIn(listener.inode)
+        {
             throw .portInUse(mapping.listen, port: listener.port, by: listener.address)
         }
     }

@@ -153,7 +153,7 @@ public struct LoadedDatapath: ~Copyable {
         }
     }
 
-    private func currentUplinks() throws -> [Link] {
+    func currentUplinks() throws -> [Link] {
         var interfaces = try Interfaces()
         return attachments.all().filter { $0.role == .uplink }.compactMap { interfaces.link($0.interfaceIndex) }
     }

@@ -133,15 +133,17 @@ struct StatePlan {
 
 extension MappingChange {
     /// What the change consists of, for people.
-    fileprivate var differences: [StateChange] {
-        let moves = moves.compactMap { move -> StateChange? in
-            switch (move.old?.mapping, move.new) {
-            case (nil, let new?): .add(new)
-            case (let old?, let new?): .replace(old, with: new)
-            case (let old?, nil): .remove(old)
-            case (nil, nil): nil
-            }
+    var differences: [StateChange] { adoptions.map { .adopt($0.mapping) } + moves.compactMap(\.difference) }
+}
+
+extension MappingChange.Move {
+    /// What the move is, for people.
+    var difference: StateChange? {
+        switch (old?.mapping, new) {
+        case (nil, let new?): .add(new)
+        case (let old?, let new?): .replace(old, with: new)
+        case (let old?, nil): .remove(old)
+        case (nil, nil): nil
         }
-        return adoptions.map { .adopt($0.mapping) } + moves
     }
 }

@@ -68,6 +68,16 @@ extension Datapath {
         }
     }
 
+    /// Ends the UDP flows of an owner's mappings, which stay.
+    public func endUDPFlows(of owner: MappingOwner) throws(FastNATError) {
+        try translating {
+            for entry in try maps.mappingEntries()
+            where entry.owner == owner && entry.mapping.listen.transport == .udp {
+                _ = try flush(mapping: entry.id)
+            }
+        }
+    }
+
     /// Removes every mapping, as `removeMappings(_:of:ending:)` does.
     public func removeAllMappings(ending: FlowEnding = .drain) throws(FastNATError) {
         try translating {

@@ -73,7 +73,7 @@ extension DatapathMaps {
                 return MappingEntry(
                     key: mapping_key(mapping.listen, family: mapping.family),
                     value: CDatapath.mapping(mapping, id: id, client: Self.hostAddress(towards: mapping)),
-                    mapping: mapping, owner: change.owner)
+                    mapping: mapping, owner: move.owner)
             }
             return MappingStep.moving(move.old, to: new)
         }

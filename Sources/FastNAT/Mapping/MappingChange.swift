@@ -1,14 +1,17 @@
 internal import Addresses
 
-/// What is to become of the mappings of one owner, checked against all others.
+/// What is to become of the mappings of one owner, or of several, checked against all others.
 struct MappingChange {
     /// An entry that comes, goes, or takes the place of another one with the same address, first port and protocol.
     struct Move {
         let old: DatapathMaps.MappingEntry?
         let new: PortMapping?
+        /// Whose the new one is.
+        let owner: MappingOwner?
     }
 
-    let owner: MappingOwner?
+    /// Whose adopted entries become.
+    private(set) var owner: MappingOwner?
     /// Every mapping that is there, of whoever.
     let present: [DatapathMaps.MappingEntry]
     /// What is to be done, in an order in which every packet meets, at every moment, what was or what will be: a port that is
@@ -22,7 +25,7 @@ struct MappingChange {
         throws(FastNATError)
     {
         try Self.refuseOverlaps(new, with: present)
-        self.init(owner, present, new.map { Move(old: nil, new: $0) })
+        self.init(present, new.map { Move(old: nil, new: $0, owner: owner) })
     }
 
     /// Adds to what is there, in the place of the owner's mappings that listen where a new one does. Throws `.overlap` when one
@@ -35,7 +38,7 @@ struct MappingChange {
         let ids = Set(replaced.map(\.id))
         try Self.refuseOverlaps(new, with: present.filter { !ids.contains($0.id) })
         let old = Dictionary(uniqueKeysWithValues: replaced.map { ($0.mapping.listen, $0) })
-        self.init(owner, present, new.map { Move(old: old[$0.listen], new: $0) })
+        self.init(present, new.map { Move(old: old[$0.listen], new: $0, owner: owner) })
     }
 
     /// Leaves an owner with these mappings and no others. Throws `.overlap` when one claims a port of another owner's.
@@ -50,21 +53,38 @@ struct MappingChange {
         let adopted = Set(adoptions.map(\.mapping))
         let new = all.filter { !adopted.contains($0) }
         try Self.refuseOverlaps(all, with: present.filter { $0.owner != owner && !adopted.contains($0.mapping) })
-        var old: [Place: DatapathMaps.MappingEntry] = [:]
-        for entry in present where entry.owner == owner { old[Place(entry.mapping)] = entry }
-        let pairs = new.map { Move(old: old.removeValue(forKey: Place($0)), new: $0) }
-        let changed = pairs.filter { $0.old?.mapping != $0.new }
-        self.init(owner, present, changed + old.values.map { Move(old: $0, new: nil) })
+        self.init(present, present.filter { $0.owner == owner }, becoming: new.map { OwnedMapping($0, of: owner) })
+        self.owner = owner
         self.adoptions = adoptions
+    }
+
+    /// Leaves all owners of a kind with these mappings and no others: a port may go from one of them to another. Throws `.overlap`
+    /// when a mapping claims a port of somebody else's.
+    init(
+        leaving isOurs: (MappingOwner) -> Bool, with all: [OwnedMapping], among present: [DatapathMaps.MappingEntry]
+    ) throws(FastNATError) {
+        let ours = present.filter { $0.isOwned(isOurs) }
+        try Self.refuseOverlaps(all.map(\.mapping), with: present.filter { !$0.isOwned(isOurs) })
+        self.init(present, ours, becoming: all)
     }
 
     /// Takes mappings away.
     init(removing doomed: [DatapathMaps.MappingEntry], from present: [DatapathMaps.MappingEntry]) {
-        self.init(nil, present, doomed.map { Move(old: $0, new: nil) })
+        self.init(present, doomed.map { Move(old: $0, new: nil, owner: nil) })
     }
 
-    private init(_ owner: MappingOwner?, _ present: [DatapathMaps.MappingEntry], _ moves: [Move]) {
-        self.owner = owner
+    /// Makes `new` of the entries `ours`; what is equal stays.
+    private init(
+        _ present: [DatapathMaps.MappingEntry], _ ours: [DatapathMaps.MappingEntry], becoming new: [OwnedMapping]
+    ) {
+        var old: [Place: DatapathMaps.MappingEntry] = [:]
+        for entry in ours { old[Place(entry.mapping)] = entry }
+        let pairs = new.map { Move(old: old.removeValue(forKey: Place($0.mapping)), new: $0.mapping, owner: $0.owner) }
+        let changed = pairs.filter { $0.old?.mapping != $0.new || $0.old?.owner != $0.owner }
+        self.init(present, changed + old.values.map { Move(old: $0, new: nil, owner: nil) })
+    }
+
+    private init(_ present: [DatapathMaps.MappingEntry], _ moves: [Move]) {
         self.present = present
         let (old, new) = (OverlapIndex(moves.compactMap(\.old?.mapping)), OverlapIndex(moves.compactMap(\.new)))
         self.moves = moves.map { ($0.order(old, new), $0) }.sorted { $0.0 < $1.0 }.map(\.1)
@@ -101,6 +121,11 @@ struct MappingChange {
             }
         }
     }
+}
+
+extension DatapathMaps.MappingEntry {
+    /// Whether it has an owner, and one of that kind.
+    func isOwned(_ isOurs: (MappingOwner) -> Bool) -> Bool { owner.map(isOurs) ?? false }
 }
 
 /// What the key of an entry is made of.

@@ -21,7 +21,7 @@ func makeDirectory(_ path: String) throws(FastNATError) {
 }
 
 /// The names in a directory, sorted; empty when there is none.
-func directoryEntries(_ path: String) -> [String] {
+package func directoryEntries(_ path: String) -> [String] {
     guard let directory = opendir(path) else { return [] }
     defer { closedir(directory) }
     var names: [String] = []
