@@ -115,8 +115,15 @@ TEST_PROGRAMS := .build/test/podman .build/test/busybox
 .build/test/busybox:
 	$(Q)scripts/from-package.sh busybox-static /bin/busybox $@
 
+# Debian's Docker, unpacked and not installed: that would start a daemon, which changes the host's packet filter.
+DOCKER_ENGINE := .build/docker
+
+.PHONY: docker-engine
+docker-engine:
+	$(Q)scripts/docker-engine.sh $(DOCKER_ENGINE)
+
 .PHONY: test
-test: setup-test $(SKELETONS) $(TEST_PROGRAMS) ## Run all tests (FILTER=name: some); STRICT=1: warnings and skipped tests are failures
+test: setup-test docker-engine $(SKELETONS) $(TEST_PROGRAMS) ## Run all tests (FILTER=name: some); STRICT=1: warnings and skipped tests are failures
 	$(Q)scripts/test.sh
 
 .PHONY: check
@@ -154,22 +161,25 @@ setup: ## Install the Debian packages that are missing (SETUP=no: nothing ever i
 setup-build setup-test setup-lint setup-bench: setup-%:
 	$(Q)scripts/setup.sh $(if $(filter build,$*),,build) $*
 
+UNITS := $(notdir $(wildcard packaging/systemd/*.service))
+DOCUMENTS := configuration.md docker.md firewall.md kubernetes.md migrating-from-iptables.md podman.md
+
 .PHONY: install uninstall
 install: ## Install the release binary under PREFIX (/usr/local), in DESTDIR if given
 	$(Q)test -x $(RELEASE) || $(MAKE) --no-print-directory build
 	$(call step,INSTALL,$(DESTDIR)$(PREFIX)/bin/fastnat)
 	$(Q)install -D -s -m 755 $(RELEASE) '$(DESTDIR)$(PREFIX)/bin/fastnat'
-	$(Q)install -D -m 644 -t '$(DESTDIR)$(PREFIX)/share/doc/fastnat' LICENSE docs/configuration.md docs/kubernetes.md docs/podman.md
+	$(Q)install -D -m 644 -t '$(DESTDIR)$(PREFIX)/share/doc/fastnat' LICENSE $(DOCUMENTS:%=docs/%)
 	$(Q)install -d '$(DESTDIR)$(CNI_BIN_DIR)'
 	$(Q)ln -sf '$(PREFIX)/bin/fastnat' '$(DESTDIR)$(CNI_BIN_DIR)/fastnat-cni'
 	$(Q)install -d '$(DESTDIR)$(PREFIX)/lib/systemd/system'
-	$(Q)sed 's|@PREFIX@|$(PREFIX)|' packaging/systemd/fastnat.service > '$(DESTDIR)$(PREFIX)/lib/systemd/system/fastnat.service'
+	$(Q)for unit in $(UNITS); do \
+		sed 's|@PREFIX@|$(PREFIX)|' packaging/systemd/$$unit > '$(DESTDIR)$(PREFIX)/lib/systemd/system/'$$unit || exit; done
 
 uninstall: ## Remove what install installed
 	$(call step,REMOVE,$(DESTDIR)$(PREFIX)/bin/fastnat)
-	$(Q)rm -f '$(DESTDIR)$(PREFIX)/bin/fastnat' '$(DESTDIR)$(PREFIX)/lib/systemd/system/fastnat.service' \
-		'$(DESTDIR)$(PREFIX)/share/doc/fastnat/'{LICENSE,configuration.md,kubernetes.md,podman.md} \
-		'$(DESTDIR)$(CNI_BIN_DIR)/fastnat-cni'
+	$(Q)rm -f '$(DESTDIR)$(PREFIX)/bin/fastnat' $(UNITS:%='$(DESTDIR)$(PREFIX)/lib/systemd/system/%') \
+		$(patsubst %,'$(DESTDIR)$(PREFIX)/share/doc/fastnat/%',LICENSE $(DOCUMENTS)) '$(DESTDIR)$(CNI_BIN_DIR)/fastnat-cni'
 	$(Q)rmdir '$(DESTDIR)$(PREFIX)/share/doc/fastnat' 2>/dev/null || true
 
 .PHONY: clean

@@ -14,6 +14,8 @@ let package = Package(
     ],
     dependencies: [
         .package(url: "https://github.com/apple/swift-argument-parser", from: "1.5.0"),
+        .package(url: "https://github.com/apple/swift-log", from: "1.16.0"),
+        .package(url: "https://github.com/apple/swift-nio", from: "2.90.0"),
         .package(url: "https://github.com/jpsim/Yams", exact: "6.2.2"),
     ],
     targets: [
@@ -35,12 +37,23 @@ let package = Package(
             dependencies: ["Addresses", "FastNAT", .product(name: "Yams", package: "Yams")],
             swiftSettings: strict),
         .target(name: "Rules", dependencies: ["Addresses", "FastNAT"], swiftSettings: strict),
+        .target(
+            name: "Docker",
+            dependencies: [
+                "Addresses", "FastNAT",
+                .product(name: "Logging", package: "swift-log"),
+                .product(name: "NIOCore", package: "swift-nio"),
+                .product(name: "NIOHTTP1", package: "swift-nio"),
+                .product(name: "NIOPosix", package: "swift-nio"),
+            ],
+            swiftSettings: strict),
         .target(name: "CNI", dependencies: ["Addresses", "FastNAT"], swiftSettings: strict),
         .executableTarget(
             name: "CLI",
             dependencies: [
-                "Addresses", "Bench", "CNI", "Configuration", "FastNAT", "Rules",
+                "Addresses", "Bench", "CNI", "Configuration", "Docker", "FastNAT", "Rules",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
+                .product(name: "Logging", package: "swift-log"),
             ],
             swiftSettings: strict),
         .target(name: "Bench", dependencies: ["BPF", "CBench", "FastNAT", "Lab"], swiftSettings: strict),
@@ -50,10 +63,10 @@ let package = Package(
         .testTarget(
             name: "FastNATTests",
             dependencies: [
-                "Addresses", "CLI", "CNI", "Configuration", "FastNAT", "FastNATTesting", "Netlink", "Rules",
+                "Addresses", "CLI", "CNI", "Configuration", "Docker", "FastNAT", "FastNATTesting", "Netlink", "Rules",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ],
-            exclude: ["Rules/Fixtures"],
+            exclude: ["Docker/Fixtures", "Rules/Fixtures"],
             swiftSettings: strict),
         .testTarget(
             name: "DatapathTests",

@@ -91,11 +91,12 @@ declare -A may_import=(
 	[Configuration]="Addresses FastNAT Yams"
 	[Rules]="Addresses FastNAT"
 	[CNI]="Addresses FastNAT"
+	[Docker]="Addresses FastNAT Logging NIOCore NIOHTTP1 NIOPosix"
 	[Bench]="BPF CBench FastNAT Lab"
-	[CLI]="Addresses ArgumentParser Bench CNI Configuration FastNAT Rules"
+	[CLI]="Addresses ArgumentParser Bench CNI Configuration Docker FastNAT Logging Rules"
 	[Lab]="CLinux"
 	[FastNATTesting]="CLibbpf CLinux Lab"
-	[FastNATTests]="Addresses ArgumentParser CLI CNI Configuration FastNAT FastNATTesting Netlink Rules"
+	[FastNATTests]="Addresses ArgumentParser CLI CNI Configuration Docker FastNAT FastNATTesting Netlink Rules"
 	[DatapathTests]="Addresses BPF CDatapath FastNAT FastNATTesting"
 	[BenchTests]="Bench FastNATTesting"
 	[EndToEndTests]="Addresses Bench CDatapath CNI FastNATTesting"
@@ -109,7 +110,7 @@ swift_imports() { # file:line:module
 
 swift_layers() {
 	local file line imported module wrong=0
-	local ours=" ArgumentParser Yams $c_modules ${!may_import[*]} "
+	local ours=" ArgumentParser Logging NIOCore NIOHTTP1 NIOPosix Yams $c_modules ${!may_import[*]} "
 	for module in Sources/* Tests/*; do
 		module=${module##*/}
 		[[ $ours == *" $module "* ]] || { complain "$module: say in scripts/lint.sh what it may import" || wrong=1; }

@@ -23,7 +23,7 @@ enum ExitStatus: Int32, CaseIterable {
         case .data: "wrong file of mappings or configuration"
         case .noInput: "no such interface, mapping, masquerade or file"
         case .noHost: "target or network not routable"
-        case .unavailable: "not loaded, or loaded by another version"
+        case .unavailable: "not loaded, loaded by another version, or no Docker"
         case .software: "a BPF operation, a query of the kernel or a system call failed"
         case .system: "kernel too old or not configured"
         case .conflict: "conflict or table full"

@@ -16,7 +16,7 @@ struct FastnatCommand: ParsableCommand {
         version: "0.1.0",
         subcommands: [
             LoadCommand.self, UnloadCommand.self, ApplyCommand.self, SaveCommand.self, MapCommand.self,
-            MasqueradeCommand.self, ImportCommand.self, ExportCommand.self, ConntrackCommand.self,
+            MasqueradeCommand.self, DockerCommand.self, ImportCommand.self, ExportCommand.self, ConntrackCommand.self,
             StatusCommand.self, BenchCommand.self, CNICommand.self,
         ])
 

@@ -91,7 +91,7 @@ import Testing
         ("conntrack list", ConntrackListCommand.helpMessage()),
         ("conntrack count", ConntrackCountCommand.helpMessage()),
         ("conntrack flush", ConntrackFlushCommand.helpMessage()), ("status", StatusCommand.helpMessage()),
-        ("bench", BenchCommand.helpMessage()),
+        ("docker", DockerCommand.helpMessage()), ("bench", BenchCommand.helpMessage()),
     ]
 }
 

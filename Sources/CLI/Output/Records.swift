@@ -108,9 +108,10 @@ struct StateChangeRecord: Encodable {
     let change: String
     let what: String
 
-    init(_ change: StateChange) {
-        let text = change.description
-        self.change = text.hasPrefix("+") ? "add" : text.hasPrefix("-") ? "remove" : "change"
+    init(_ change: StateChange) { self.init(text: change.description) }
+
+    init(text: String) {
+        change = text.hasPrefix("+") ? "add" : text.hasPrefix("-") ? "remove" : "change"
         what = String(text.dropFirst(2))
     }
 }
