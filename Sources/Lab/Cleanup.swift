@@ -9,7 +9,7 @@ import Glibc
 /// away those of tokens whose lock nobody holds.
 package enum Cleanup {
     /// This process's token.
-    static let token: String = start()
+    package static let token: String = start()
 
     private static let installed: Void = clinux_cleanup_install()
     private static let directory = "/run/fastnat-testing"
@@ -19,7 +19,7 @@ package enum Cleanup {
     static func install() { installed }
 
     /// A name that no other namespace has: prefix, token, label.
-    static func uniqueName(_ label: String) -> String {
+    package static func uniqueName(_ label: String) -> String {
         "\(namePrefix)\(token)-\(label)-\(randomHex(digits: 8))"
     }
 
