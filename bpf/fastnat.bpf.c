@@ -48,7 +48,29 @@ int fastnat_uplink(struct __sk_buff *skb)
 SEC("tc")
 int fastnat_container(struct __sk_buff *skb)
 {
-	return tc_run_attached(skb, SIDE_CONTAINER);
+	int action = tc_run_attached(skb, SIDE_CONTAINER);
+
+	if (action == TC_NEXT)
+		station_confirm(skb);
+	return action;
+}
+
+/* Ingress of a port of a bridge: replies of known flows, before the bridge sees them. What it passes, fastnat_container gets (and
+ * counts) when it leaves the bridge for the host. */
+SEC("tc")
+int fastnat_port(struct __sk_buff *skb)
+{
+	struct tuple tuple;
+	struct packet packet = {.side = SIDE_PORT, .stage = STAGE_ATTACHED, .tuple = &tuple};
+	enum verdict verdict;
+
+	if (!port_frame_is_for_host(skb))
+		return TC_NEXT;
+	tc_packet_init(&packet, skb);
+	verdict = pipeline(&packet);
+	if (verdict == VERDICT_DROP)
+		reason_count(packet.reason);
+	return tc_action(&packet, verdict);
 }
 
 /* Egress of an uplink that containers are masqueraded on. What is forwarded, by us or by the kernel, has come in somewhere. */
@@ -62,12 +84,16 @@ int fastnat_host(struct __sk_buff *skb)
 SEC("tc")
 int fastnat_admit(struct __sk_buff *skb)
 {
+	if (skb->cb[TC_NOTE_SIDE] == SIDE_CONTAINER)
+		station_confirm(skb);
 	return tc_run_stage(skb, STAGE_ADMIT);
 }
 
 SEC("tc")
 int fastnat_route(struct __sk_buff *skb)
 {
+	if (skb->cb[TC_NOTE_SIDE] == SIDE_CONTAINER)
+		station_confirm(skb);
 	return tc_run_stage(skb, STAGE_ROUTE);
 }
 

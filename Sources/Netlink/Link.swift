@@ -17,6 +17,10 @@ public struct Link: Sendable, Hashable {
     public let parentIndex: UInt32?
     /// The hardware address, when it is 48 bits.
     public let mac: MACAddress?
+    /// How it takes part in the bridge that it is a port of; nil when it is none.
+    public let bridgePort: BridgePort?
+    /// Whether it is a bridge that tells VLANs apart.
+    public let filtersVLANs: Bool
     /// The largest packet without the link header, in bytes.
     public let mtu: UInt32
     /// Whether it is switched on (`IFF_UP`); a carrier is another matter.
@@ -39,7 +43,11 @@ extension Link {
         let parent = attributes.contains(IFLA_LINK_NETNSID) ? nil : attributes.uint32(IFLA_LINK)
         self.index = UInt32(truncatingIfNeeded: header.ifi_index)
         self.name = name
-        self.kind = attributes.nested(IFLA_LINKINFO, upTo: IFLA_INFO_KIND).string(IFLA_INFO_KIND)
+        let information = attributes.nested(IFLA_LINKINFO, upTo: IFLA_INFO_SLAVE_DATA)
+        self.kind = information.string(IFLA_INFO_KIND)
+        self.bridgePort = BridgePort(information)
+        let bridge = information.nested(IFLA_INFO_DATA, upTo: IFLA_BR_VLAN_FILTERING)
+        self.filtersVLANs = kind == "bridge" && bridge.uint8(IFLA_BR_VLAN_FILTERING) != 0
         self.masterIndex = attributes.uint32(IFLA_MASTER)
         self.parentIndex = parent == 0 ? nil : parent
         self.mac = attributes.bytes(IFLA_ADDRESS).flatMap { MACAddress(bytes: $0) }
@@ -89,12 +97,13 @@ extension NetlinkSocket<RouteBus> {
         }
     }
 
-    /// All interfaces of the namespace, in the order of their indices.
-    public mutating func links() throws(NetlinkError) -> [Link] {
+    /// All interfaces of the namespace, in the order of their indices; or those that are ports of one.
+    public mutating func links(masterIndex: UInt32? = nil) throws(NetlinkError) -> [Link] {
         try dump("list the interfaces", type: RTM_GETLINK, header: ifinfomsg()) { request in
             request.put(IFLA_EXT_MASK, UInt32(RTEXT_FILTER_SKIP_STATS))
+            if let masterIndex { request.put(IFLA_MASTER, masterIndex) }
         } parse: { message in
             Link(message)
-        }.sorted { $0.index < $1.index }
+        }.filter { masterIndex == nil || $0.masterIndex == masterIndex }.sorted { $0.index < $1.index }
     }
 }

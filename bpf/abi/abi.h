@@ -4,6 +4,7 @@
 #define FASTNAT_ABI_H
 
 #include "address.h"
+#include "bridge.h"
 #include "flow.h"
 #include "flow_limits.h"
 #include "fragment.h"

@@ -6,9 +6,10 @@
 #include "tc.h"
 #include "xdp.h"
 
+/* XDP finds out with the flow, a port of a bridge has found out before (nat/bridge.h). */
 static __always_inline bool packet_is_for_host(struct packet *packet)
 {
-	return packet->hook == HOOK_XDP || tc_packet_is_for_host(packet);
+	return packet->hook == HOOK_XDP || packet->side == SIDE_PORT || tc_packet_is_for_host(packet);
 }
 
 /* Bytes of the whole frame. `wanted` is what the caller needs to be there: XDP asks the kernel for the length of a frame in

@@ -22,6 +22,7 @@ enum side {
 	SIDE_UPLINK,    /* packets from clients: may make flows */
 	SIDE_CONTAINER, /* packets from containers: may make flows too */
 	SIDE_HOST,      /* packets from sockets of this host, on their way out of an uplink */
+	SIDE_PORT,      /* packets from containers, where they enter a bridge */
 };
 
 /* What becomes of a packet. Values of their own: each hook translates them (hook/). */

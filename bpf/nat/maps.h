@@ -202,6 +202,33 @@ struct {
 	__type(value, __u32);
 } xdp_outputs SEC(".maps");
 
+/* ifindex → a port of a bridge that fastnat_port is attached to. Written by the loader, what has been heard there by the
+ * datapath; full: the bridge finds the way to further ports. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, MAX_BRIDGE_PORTS);
+	__type(key, __u32);
+	__type(value, struct bridge_port);
+} bridge_ports SEC(".maps");
+
+/* ifindex → itself: the same ports. Written by the loader; the kernel removes a device that goes, and tells so. */
+struct {
+	__uint(type, BPF_MAP_TYPE_DEVMAP_HASH);
+	__uint(max_entries, MAX_BRIDGE_PORTS);
+	__type(key, __u32);
+	__type(value, __u32);
+} bridge_port_devices SEC(".maps");
+
+/* bridge, MAC address → ifindex of the port that it was heard at last. Written and deleted by the datapath, first entries by
+ * the loader; full: the one used least lately goes. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, MAX_BRIDGE_PORTS);
+	__type(key, struct station_key);
+	__type(value, __u32);
+} bridge_stations SEC(".maps");
+
 /* A flow to be made. The destination port of `reply` is what the client's own becomes: as it stands there if that is free and
  * in the range, else another one of the range. */
 struct flow_request {
@@ -252,7 +279,9 @@ struct {
 
 /* A route, and what bpf_redirect_neigh needs to find the neighbour itself. */
 struct route {
-	struct next_hop next_hop;
+	struct next_hop next_hop; /* where a frame leaves: behind a bridge, by the container's port where that is known */
+	__u32 output;             /* where the route leads, the bridge: the neighbour is known there */
+	__u32 zero;
 	struct bpf_redir_neigh neighbour;
 };
 

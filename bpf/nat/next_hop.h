@@ -4,6 +4,7 @@
 #ifndef FASTNAT_NAT_NEXT_HOP_H
 #define FASTNAT_NAT_NEXT_HOP_H
 
+#include "bridge.h"
 #include "track.h"
 
 /* Units of 2^20 ns (about a millisecond) that a cached next hop is good for. */
@@ -110,7 +111,7 @@ static __always_inline void route_set_neighbour(struct route *route, const struc
 __noinline int route_find(struct __sk_buff *skb, const struct rewrite *rewrite, struct route *route)
 {
 	struct bpf_fib_lookup fib;
-	__u32 output;
+	__u32 output, port;
 	long result;
 
 	if (!rewrite || !route)
@@ -120,6 +121,7 @@ __noinline int route_find(struct __sk_buff *skb, const struct rewrite *rewrite, 
 		return -1;
 	output = fib.ifindex;
 	__builtin_memset(route, 0, sizeof(*route));
+	route->output = output;
 	route->next_hop.ifindex = output;
 	route->next_hop.mtu = result == BPF_FIB_LKUP_RET_SUCCESS ? fib.mtu_result : MTU_UNKNOWN;
 	route_set_neighbour(route, &fib);
@@ -127,6 +129,9 @@ __noinline int route_find(struct __sk_buff *skb, const struct rewrite *rewrite, 
 		__builtin_memcpy(route->next_hop.destination_mac, fib.dmac, ETH_ALEN);
 		__builtin_memcpy(route->next_hop.source_mac, fib.smac, ETH_ALEN);
 		route->next_hop.flags = NEXT_HOP_RESOLVED;
+		port = station_port(output, fib.dmac);
+		if (port)
+			route->next_hop.ifindex = output = port;
 		if (bpf_map_lookup_elem(&xdp_outputs, &output))
 			route->next_hop.flags |= NEXT_HOP_XDP;
 	}
@@ -225,7 +230,7 @@ static __always_inline struct route *route_of(struct packet *packet, const struc
 /* Sends through the kernel's neighbour table: it resolves a neighbour that is not known, and keeps a known one confirmed. */
 static __always_inline enum verdict redirect_to_neighbour(struct packet *packet, struct route *route)
 {
-	packet->action = bpf_redirect_neigh(route->next_hop.ifindex, &route->neighbour, sizeof(route->neighbour), 0);
+	packet->action = bpf_redirect_neigh(route->output, &route->neighbour, sizeof(route->neighbour), 0);
 	return VERDICT_REDIRECTED;
 }
 

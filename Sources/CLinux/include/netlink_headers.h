@@ -45,4 +45,9 @@ enum {
 };
 #endif
 
+/* As in <linux/if_bridge.h>, which cannot be imported: it defines struct in6_addr, as <netinet/in.h> does. */
+#ifndef BR_STATE_FORWARDING
+#define BR_STATE_FORWARDING 3
+#endif
+
 #endif

@@ -5,6 +5,7 @@ internal import CDatapath
 enum DatapathProgram: String, CaseIterable {
     case uplink = "fastnat_uplink"
     case container = "fastnat_container"
+    case port = "fastnat_port"
     case host = "fastnat_host"
     case admit = "fastnat_admit"
     case route = "fastnat_route"

@@ -23,6 +23,9 @@ struct DatapathMaps: ~Copyable {
     let hostAddresses: PerCPUMap<host_address>
     let reasonCounters: PerCPUMap<UInt64>
     let xdpOutputs: Map<UInt32, UInt32>
+    let bridgePorts: Map<UInt32, bridge_port>
+    let bridgePortDevices: Map<UInt32, UInt32>
+    let bridgeStations: Map<station_key, UInt32>
     let fragmentNotes: Map<fragment_key, fragment_note>
     let fragmentQueues: Map<fragment_key, fragment_queue>
 
@@ -30,9 +33,9 @@ struct DatapathMaps: ~Copyable {
     static let names = [
         "flow_index", "flows", "flow_slots", "slot_cursors", "flow_gauges", "settings", "mappings", "mapping_ranges",
         "mapping_sources", "mapping_owners", "masquerades", "masquerade_exemptions", "mapping_counters",
-        "target_hops", "host_addresses", "reason_counters", "xdp_outputs", "fragment_notes", "fragment_queues",
-        "fragment_slots", "fragment_cursor", "flow_limits", "limit_counts", "limit_dues", "source_counts",
-        "source_dues",
+        "target_hops", "host_addresses", "reason_counters", "xdp_outputs", "bridge_ports", "bridge_port_devices",
+        "bridge_stations", "fragment_notes", "fragment_queues", "fragment_slots", "fragment_cursor", "flow_limits",
+        "limit_counts", "limit_dues", "source_counts", "source_dues",
         "scratches", "cuts", "report_limits", "stages", "sweeps",
     ]
 
@@ -60,6 +63,10 @@ struct DatapathMaps: ~Copyable {
         let hostAddresses = try PerCPUMap<host_address>(try open("host_addresses"), name: "host_addresses")
         let reasonCounters = try PerCPUMap<UInt64>(try open("reason_counters"), name: "reason_counters")
         let xdpOutputs = try Map<UInt32, UInt32>(try open("xdp_outputs"), name: "xdp_outputs")
+        let bridgePorts = try Map<UInt32, bridge_port>(try open("bridge_ports"), name: "bridge_ports")
+        let bridgePortDevices = try Map<UInt32, UInt32>(
+            try open("bridge_port_devices"), name: "bridge_port_devices")
+        let bridgeStations = try Map<station_key, UInt32>(try open("bridge_stations"), name: "bridge_stations")
         let fragmentNotes = try Map<fragment_key, fragment_note>(try open("fragment_notes"), name: "fragment_notes")
         let fragmentQueues = try Map<fragment_key, fragment_queue>(
             try open("fragment_queues"), name: "fragment_queues")
@@ -83,6 +90,9 @@ struct DatapathMaps: ~Copyable {
         self.hostAddresses = hostAddresses
         self.reasonCounters = reasonCounters
         self.xdpOutputs = xdpOutputs
+        self.bridgePorts = bridgePorts
+        self.bridgePortDevices = bridgePortDevices
+        self.bridgeStations = bridgeStations
         self.fragmentNotes = fragmentNotes
         self.fragmentQueues = fragmentQueues
     }

@@ -6,6 +6,8 @@ public enum InterfaceRole: String, Sendable, Hashable {
     case uplink
     /// Containers are behind it.
     case container
+    /// A port of a bridge that containers are behind.
+    case port
     /// The host's own packets leave by it: an uplink that containers are masqueraded on.
     case host
 
@@ -13,6 +15,7 @@ public enum InterfaceRole: String, Sendable, Hashable {
         switch self {
         case .uplink: .uplink
         case .container: .container
+        case .port: .port
         case .host: .host
         }
     }

@@ -49,6 +49,17 @@ struct Interfaces: ~Copyable {
     /// The interface of an index, or nil when it has gone.
     mutating func link(_ index: UInt32) -> Link? { try? route.link(index: index) }
 
+    /// The ports of a bridge; none of an interface that is no bridge.
+    mutating func ports(of bridge: Link) -> [Link] {
+        guard bridge.kind == "bridge" else { return [] }
+        return (try? route.links(masterIndex: bridge.index)) ?? []
+    }
+
+    /// What a bridge has learned.
+    mutating func stations(of bridge: Link) -> [BridgeStation] {
+        (try? route.stations(bridgeIndex: bridge.index)) ?? []
+    }
+
     /// What the driver can do at XDP; nil: the kernel cannot tell.
     mutating func xdpFeatures(_ index: UInt32) throws -> XDPFeatures? {
         var generic = try GenericNetlink()

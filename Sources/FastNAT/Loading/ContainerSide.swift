@@ -32,38 +32,43 @@ extension DatapathMaps {
     ///
     /// - Returns: why targets cannot be reached.
     func connect(
-        _ targets: [IPAddress], _ program: borrowing Descriptor, _ attachments: Attachments
+        _ targets: [IPAddress], _ program: borrowing Descriptor, _ port: borrowing Descriptor,
+        _ attachments: Attachments
     ) -> [FastNATError] {
         var problems: [FastNATError] = []
+        var links: Set<Link> = []
         for target in targets {
             do throws(FastNATError) {
-                try connect(target, program, attachments)
+                links.insert(try connect(target, program, attachments))
             } catch {
                 problems.append(error)
             }
         }
+        for link in links { connectPorts(of: link, port, attachments) }
         return problems
     }
 
     private func connect(
         _ target: IPAddress, _ program: borrowing Descriptor, _ attachments: Attachments
-    ) throws(FastNATError) {
+    ) throws(FastNATError) -> Link {
         try translating {
             var interfaces = try Interfaces()
             let link = try interfaces.output(towards: target)
             _ = try attachments.attachContainerSide(link, program)
             try noteXDPOutput(link.index)
+            return link
         }
     }
 
     /// The same for the interfaces that lead to masqueraded networks.
     func connect(
-        _ networks: [IPPrefix], except uplinks: Set<UInt32>, _ program: borrowing Descriptor, _ attachments: Attachments
+        _ networks: [IPPrefix], except uplinks: Set<UInt32>, _ program: borrowing Descriptor,
+        _ port: borrowing Descriptor, _ attachments: Attachments
     ) -> [FastNATError] {
         var problems: [FastNATError] = []
         for network in networks {
             do throws(FastNATError) {
-                try connect(network, except: uplinks, program, attachments)
+                try connect(network, except: uplinks, program, port, attachments)
             } catch {
                 problems.append(error)
             }
@@ -72,13 +77,15 @@ extension DatapathMaps {
     }
 
     private func connect(
-        _ network: IPPrefix, except uplinks: Set<UInt32>, _ program: borrowing Descriptor, _ attachments: Attachments
+        _ network: IPPrefix, except uplinks: Set<UInt32>, _ program: borrowing Descriptor,
+        _ port: borrowing Descriptor, _ attachments: Attachments
     ) throws(FastNATError) {
         try translating {
             var interfaces = try Interfaces()
             for link in try interfaces.outputs(towards: network, except: uplinks) {
                 _ = try attachments.attachContainerSide(link, program)
                 try noteXDPOutput(link.index)
+                connectPorts(of: link, port, attachments)
             }
         }
     }

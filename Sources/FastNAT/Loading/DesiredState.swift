@@ -99,7 +99,8 @@ extension StateChange: CustomStringConvertible {
         switch self {
         case .load(let maximumFlows): "+ fastnat, with room for \(maximumFlows) flows"
         case .attach(let interface, .uplink, let usesXDP): "+ uplink \(interface), at \(usesXDP ? "XDP and TC" : "TC")"
-        case .attach(let interface, .container, _), .attach(let interface, .host, _): "+ internal \(interface)"
+        case .attach(let interface, .container, _), .attach(let interface, .port, _), .attach(let interface, .host, _):
+            "+ internal \(interface)"
         case .detach(let interface): "- uplink \(interface)"
         case .mode(let interface, let mode): "~ uplink \(interface): mode \(mode.rawValue)"
         case .timeout(let name, let old, let new): "~ timeout \(name): \(old) s -> \(new) s"

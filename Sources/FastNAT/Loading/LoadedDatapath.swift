@@ -108,16 +108,18 @@ public struct LoadedDatapath: ~Copyable {
     func connecting(_ outputs: [Link], _ body: () throws -> Void) throws {
         let attachments = attachments
         let program = try Descriptor(pinnedAt: "\(state.programs)/\(DatapathProgram.container.rawValue)")
+        let port = try Descriptor(pinnedAt: "\(state.programs)/\(DatapathProgram.port.rawValue)")
         var (attached, entered): ([Attachment], [UInt32]) = ([], [])
         do {
             for output in outputs {
                 if let new = try attachments.attachContainerSide(output, program) { attached.append(new) }
                 if try datapath.maps.noteXDPOutput(output.index) { entered.append(output.index) }
+                attached += datapath.maps.connectPorts(of: output, port, attachments)
             }
             try body()
         } catch {
             for index in entered { _ = try? datapath.maps.xdpOutputs.remove(index) }
-            for attachment in attached { attachments.detach(attachment) }
+            for attachment in attached { datapath.maps.leave(attachment, attachments) }
             throw error
         }
     }

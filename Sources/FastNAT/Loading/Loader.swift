@@ -88,7 +88,7 @@ public enum Loader {
     }
 
     static func pinPrograms(of object: borrowing LoadedObject, in directory: String) throws {
-        for program in [DatapathProgram.container, .host, .flush] {
+        for program in [DatapathProgram.container, .port, .host, .flush] {
             let path = "\(directory)/\(program.rawValue)"
             unlink(path)
             try object.program(program.rawValue).pin(at: path)
@@ -107,6 +107,7 @@ public enum Loader {
         let targets = try maps.targets()
         let networks: [IPPrefix]
         let container = try object.program(DatapathProgram.container.rawValue)
+        let port = try object.program(DatapathProgram.port.rawValue)
         var new: [Attachment] = []
         do {
             for interface in plan.interfaces {
@@ -129,8 +130,8 @@ public enum Loader {
             for attachment in new { attachments.detach(attachment) }
             throw error
         }
-        return maps.connect(targets, container, attachments)
-            + maps.connect(networks, except: attachments.uplinks(), container, attachments)
+        return maps.connect(targets, container, port, attachments)
+            + maps.connect(networks, except: attachments.uplinks(), container, port, attachments)
     }
 
     private static func attachXDP(
