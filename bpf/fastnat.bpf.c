@@ -104,6 +104,12 @@ int fastnat_translate(struct __sk_buff *skb)
 }
 
 SEC("tc")
+int fastnat_echo(struct __sk_buff *skb)
+{
+	return tc_run_stage(skb, STAGE_ECHO);
+}
+
+SEC("tc")
 int fastnat_icmp(struct __sk_buff *skb)
 {
 	return tc_run_stage(skb, STAGE_ICMP);

@@ -3,6 +3,7 @@
 #ifndef FASTNAT_PIPELINE_H
 #define FASTNAT_PIPELINE_H
 
+#include "nat/cross.h"
 #include "nat/cut.h"
 #include "nat/fragment.h"
 #include "nat/icmp.h"
@@ -91,7 +92,7 @@ static __always_inline enum reason tc_packet_refused(struct packet *packet, cons
 /* The stages that may look up routes; others hand packets to them. */
 static __always_inline bool packet_may_ask(const struct packet *packet)
 {
-	return packet->stage == STAGE_ROUTE || packet->stage == STAGE_FRAGMENT;
+	return packet->stage == STAGE_ROUTE || packet->stage == STAGE_FRAGMENT || packet->stage == STAGE_ECHO;
 }
 
 /* A flow whose next hop is fresh needs nothing but itself; STAGE_ROUTE looks up the route of others. */
@@ -251,11 +252,14 @@ static __always_inline bool flow_is_over(struct packet *packet, const struct flo
 	return packet_may_ask(packet) && flow_is_homeless(packet, reference->flow, direction);
 }
 
-/* A packet from the middle of a connection or association is not ours: whoever carried it goes on. */
+/* A packet from the middle of a connection or association is not ours: whoever carried it goes on. Nor is an echo that is for
+ * this host. */
 static __always_inline bool packet_may_begin(const struct packet *packet)
 {
 	if (packet->is_later_fragment)
 		return false;
+	if (packet_is_echo(packet))
+		return packet->echo == ECHO_REQUEST && packet->side != SIDE_UPLINK;
 	return !protocol_has_handshake(packet->tuple->protocol) ||
 	       (packet->tcp_flags & (TCP_SYN | TCP_ACK | TCP_RST)) == TCP_SYN;
 }
@@ -295,11 +299,20 @@ static __always_inline enum verdict fragment_enter(struct packet *packet)
 	return fragment_announce(packet, false) ? VERDICT_TAKEN : VERDICT_CONTINUE;
 }
 
+/* A request and a reply can have the same tuple where the identifier is ECHO_PORT. */
+static __always_inline bool echo_is_astray(const struct packet *packet, const struct flow_reference *reference)
+{
+	return packet_is_echo(packet) &&
+	       (packet->echo == ECHO_REQUEST) != (entry_direction(reference->entry) == DIRECTION_ORIGINAL);
+}
+
 static __always_inline enum verdict forward_known(struct packet *packet, const struct flow_reference *reference)
 {
 	enum verdict verdict;
 
 	if (packet->side == SIDE_HOST && !(reference->flow->life.flags & FLOW_OF_HOST))
+		return VERDICT_PASS;
+	if (echo_is_astray(packet, reference))
 		return VERDICT_PASS;
 	if (flow_is_over(packet, reference)) {
 		if (packet_may_ask(packet))
@@ -337,19 +350,36 @@ static __always_inline enum verdict fragment_leave(struct packet *packet)
 	return VERDICT_TAKEN;
 }
 
-/* STAGE_ADMIT: the flow, once made, is as any other; STAGE_ROUTE or STAGE_FRAGMENT goes on. In a race, another CPU was faster:
- * its flow is as good. */
+/* What a container is told of: no more connections just now. To clients from anywhere it would be an answer to any flood. */
+static __always_inline bool refusal_is_reported(const struct packet *packet, enum reason reason)
+{
+	return packet->side == SIDE_CONTAINER &&
+	       (reason == REASON_NO_FREE_PORT || reason == REASON_TABLE_FULL || reason == REASON_HALF_OPEN_FULL);
+}
+
+/* The stage that has the packet of a flow that has just been made. */
+static __always_inline enum stage stage_after_admission(const struct packet *packet)
+{
+	if (packet->is_first_fragment)
+		return STAGE_FRAGMENT;
+	return protocol_is_icmp(packet->tuple->protocol) ? STAGE_ECHO : STAGE_ROUTE;
+}
+
+/* STAGE_ADMIT: the flow, once made, is as any other; another stage goes on. In a race, another CPU was faster: its flow is as
+ * good. */
 static __always_inline enum verdict admit(struct packet *packet)
 {
 	enum reason reason = begin(packet);
 	enum verdict verdict;
 
+	if (refusal_is_reported(packet, reason)) /* RFC 5508, REQ-8 */
+		return packet_report(packet, reason, 0);
 	if (reason != REASON_NONE && reason != REASON_FLOW_RACE) {
 		verdict = packet_refuse(packet, reason);
 		return verdict == VERDICT_PASS ? fragment_leave(packet) : verdict;
 	}
 	packet->begun = reason == REASON_NONE;
-	return packet_continue(packet, packet->is_first_fragment ? STAGE_FRAGMENT : STAGE_ROUTE);
+	return packet_continue(packet, stage_after_admission(packet));
 }
 
 static __always_inline enum verdict forward_any(struct packet *packet)
@@ -423,7 +453,22 @@ static __always_inline enum verdict forward_error(struct packet *packet)
 {
 	if (packet->side == SIDE_HOST || !packet_is_for_host(packet))
 		return VERDICT_PASS;
+	if (packet->stage == STAGE_TRANSLATE)
+		return error_cross(packet);
 	return packet->stage == STAGE_ICMP ? error_forward(packet) : packet_continue(packet, STAGE_ICMP);
+}
+
+static __always_inline bool stage_takes_echo(enum stage stage)
+{
+	return stage == STAGE_ECHO || stage == STAGE_ADMIT || stage == STAGE_FRAGMENT || stage == STAGE_REPORT;
+}
+
+/* Fragments follow a first one, wherever that goes. */
+static __always_inline enum verdict forward_foreign(struct packet *packet)
+{
+	if (packet->stage != STAGE_FRAGMENT || !packet->is_first_fragment || !packet_is_for_host(packet))
+		return VERDICT_PASS;
+	return fragment_leave(packet);
 }
 
 static __always_inline enum verdict pipeline(struct packet *packet)
@@ -435,9 +480,15 @@ static __always_inline enum verdict pipeline(struct packet *packet)
 	case PARSE_FRAGMENT:
 		return packet->hook == HOOK_XDP ? VERDICT_PASS : packet_continue(packet, STAGE_FRAGMENT);
 	case PARSE_FOREIGN:
-		return VERDICT_PASS;
+		return forward_foreign(packet);
 	case PARSE_ERROR:
 		return forward_error(packet);
+	case PARSE_ECHO:
+		if (packet->stage == STAGE_ATTACHED)
+			return packet_continue(packet, STAGE_ECHO);
+		if (!stage_takes_echo(packet->stage)) /* never */
+			return VERDICT_PASS;
+		break;
 	case PARSE_OK:
 		break;
 	}

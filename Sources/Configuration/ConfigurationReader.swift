@@ -105,6 +105,7 @@ extension Configuration {
     static var timeoutNames: [(String, WritableKeyPath<Timeouts, UInt32>)] {
         [
             ("tcp-half-open", \.tcpHalfOpen), ("tcp-open", \.tcpOpen), ("tcp-closing", \.tcpClosing), ("udp", \.udp),
+            ("icmp", \.icmp),
         ]
     }
 

@@ -41,10 +41,10 @@ public struct PacketView: Sendable, CustomStringConvertible {
     /// A decimal field's number.
     public func number(_ name: String) -> Int? { self[name].flatMap { Int($0) } }
 
-    /// From where, if it is an IP packet; without a transport header the port is 0.
+    /// From where, if it is an IP packet; an echo's port is its identifier, and without a transport header it is 0.
     public var source: Packet.Endpoint? { endpoint("src", "sport") }
 
-    /// To where, if it is an IP packet; without a transport header the port is 0.
+    /// To where, likewise.
     public var destination: Packet.Endpoint? { endpoint("dst", "dport") }
 
     /// All fields on one line.
@@ -58,8 +58,13 @@ public struct PacketView: Sendable, CustomStringConvertible {
 
     private func endpoint(_ address: String, _ port: String) -> Packet.Endpoint? {
         guard let text = self["ip.\(address)"] ?? self["ip6.\(address)"] else { return nil }
-        let number = self["tcp.\(port)"] ?? self["udp.\(port)"] ?? self["sctp.\(port)"] ?? "0"
-        return try? Packet.Endpoint(Packet.Address(text), port: UInt16(number) ?? 0)
+        let number = (self["tcp.\(port)"] ?? self["udp.\(port)"] ?? self["sctp.\(port)"]).flatMap { UInt16($0) } ?? echoIdentifier ?? 0
+        return try? Packet.Endpoint(Packet.Address(text), port: number)
+    }
+
+    private var echoIdentifier: UInt16? {
+        guard let type = number("icmp.type"), [0, 8, 128, 129].contains(type) else { return nil }
+        return self["icmp.rest"].flatMap { UInt32($0.dropFirst(2), radix: 16) }.map { UInt16($0 >> 16) }
     }
 
     private mutating func decodeEthernet(_ cursor: inout PacketCursor) {

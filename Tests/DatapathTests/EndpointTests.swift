@@ -111,7 +111,7 @@ import Testing
         }
         #expect(Set(begun.map(\.external.port)) == Set(50_000...50_009))
         let late = Outbound(kind).fromOther(kind.family).toFar(kind.family)
-        try datapath.expectDropped(late.request(.syn), on: .container, counting: "no_free_port")
+        try datapath.expectReported(late.request(.syn), as: .prohibited, on: .container, counting: "no_free_port")
         for outbound in begun { _ = try datapath.open(outbound.with { $0.server.port += 1 }) }
     }
 
@@ -148,7 +148,7 @@ import Testing
 
 extension Outbound {
     /// The same to a server behind the gateway.
-    fileprivate func toFar(_ family: Family) -> Outbound {
+    func toFar(_ family: Family) -> Outbound {
         with {
             $0.server.address = family.farClient
             $0.serverMAC = TestNetwork.gatewayMAC

@@ -16,7 +16,7 @@ import Testing
         #expect(try datapath.datapath.flowCount().flows == 10)
         #expect(try datapath.datapath.flowCount().halfOpen == 4)
         try datapath.changeSettings { settings in
-            settings.timeouts = timeouts(tcp_half_open: 1, tcp_open: 1, tcp_closing: 1, udp: 1)
+            settings.timeouts = timeouts(tcp_half_open: 1, tcp_open: 1, tcp_closing: 1, udp: 1, icmp: 1)
         }
         try datapath.startSweep()
         try await datapath.awaitFlows(0)

@@ -151,11 +151,10 @@ import Testing
     @Test(arguments: Family.allCases)
     func `other protocols' fragments are left alone`(family: Family) throws {
         let datapath = try TestDatapath()
-        let echo = Packet.icmp(
-            from: family.client, to: family.host, type: family == .ipv4 ? 8 : 128,
-            payload: [UInt8](repeating: 1, count: 100)
+        let gre = Packet.ip(
+            from: family.client, to: family.host, protocolNumber: 47, payload: [UInt8](repeating: 1, count: 100)
         ).with { $0.link = (TestNetwork.clientMAC, "02:00:00:00:01:01") }
-        for fragment in echo.fragments(of: 48, identification: 5).reversed() {
+        for fragment in gre.fragments(of: 48, identification: 5).reversed() {
             for hook in Hook.allCases { try datapath.expectPassed(fragment, at: hook) }
         }
     }

@@ -33,7 +33,8 @@ import Testing
         try datapath.masquerade(family, to: family.host, ports: 40_000...40_000)
         let outbound = Outbound(family, owner == .bound ? .udp : .tcp)
         let socket = try HostSocket(owner, outbound, in: datapath)
-        try datapath.expectDropped(outbound.request(.syn), on: .container, counting: "no_free_port")
+        try datapath.expectReported(
+            outbound.request(.syn), as: .prohibited, on: .container, counting: "no_free_port")
         #expect(try datapath.states() == [])
         _ = consume socket
         _ = try datapath.open(outbound)

@@ -153,7 +153,8 @@ import Testing
             $0.container.address = way.family.otherTarget
             $0.containerMAC = TestNetwork.otherTargetMAC
         }
-        try datapath.expectDropped(other.request(.syn), on: .container, counting: "no_free_port")
+        try datapath.expectReported(
+            other.request(.syn), as: .prohibited, on: .container, counting: "no_free_port")
         #expect(try datapath.population().flows == 1)
     }
 
@@ -163,7 +164,8 @@ import Testing
         try datapath.masquerade(family, ports: 40_000...40_001)
         _ = try datapath.open(Outbound(family, .sctp))
         let outside = Outbound(family, .sctp).with { $0.container.port = 39_999 }
-        try datapath.expectDropped(outside.request(.syn), on: .container, counting: "no_free_port")
+        try datapath.expectReported(
+            outside.request(.syn), as: .prohibited, on: .container, counting: "no_free_port")
     }
 
     @Test(arguments: Family.allCases, [Side.uplink, .container])

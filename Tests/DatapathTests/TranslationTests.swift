@@ -83,6 +83,12 @@ import Testing
             as: .tooBig(mtu: kind.family == .ipv4 ? 1_480 : 1_520), counting: "too_big")
         try datapath.expectReported(
             conversation.request().with { $0.ttl = 1 }, as: .timeExceeded, counting: "ttl_expired")
+        // The container is told in its own family.
+        let inside = inside(conversation)
+        let reply = inside.reply(
+            payload: [UInt8](repeating: 1, count: 1_501 - headers - (kind.family == .ipv4 ? 20 : 40)))
+        try datapath.expectReported(
+            reply, as: .tooBig(mtu: kind.family == .ipv4 ? 1_520 : 1_480), on: .container, counting: "too_big")
     }
 
     private func open(_ conversation: Conversation) throws {
@@ -103,16 +109,20 @@ import Testing
         _ conversation: Conversation, _ flags: Packet.TCPFlags = .ack, payload: [UInt8] = [],
         _ change: (inout Packet) -> Void = { _ in }
     ) throws {
-        let other = conversation.published.address.isIPv6 ? Family.ipv4 : .ipv6
-        let inside = conversation.with {
-            $0.client = Packet.Endpoint(other.containerSide, port: $0.client.port)
-            $0.target = Packet.Endpoint(other.target, port: 80)
-        }
-        let reply = inside.reply(flags, payload: payload).with(change)
+        let reply = inside(conversation).reply(flags, payload: payload).with(change)
         let expected = reply.crossed(
             from: conversation.published, to: conversation.client,
             over: (conversation.uplinkMAC, conversation.clientMAC))
         try expect(reply, expected, on: .container)
+    }
+
+    /// The conversation as the container has it.
+    private func inside(_ conversation: Conversation) -> Conversation {
+        let other = conversation.published.address.isIPv6 ? Family.ipv4 : .ipv6
+        return conversation.with {
+            $0.client = Packet.Endpoint(other.containerSide, port: $0.client.port)
+            $0.target = Packet.Endpoint(other.target, port: 80)
+        }
     }
 
     /// An identification that fastnat has given is any.

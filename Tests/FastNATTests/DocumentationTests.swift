@@ -66,6 +66,7 @@ import Testing
             ["`--tcp-half-open-timeout`", "\(defaults.tcpHalfOpen) s"],
             ["`--tcp-open-timeout`", "\(defaults.tcpOpen) s"],
             ["`--tcp-closing-timeout`", "\(defaults.tcpClosing) s"], ["`--udp-timeout`", "\(defaults.udp) s"],
+            ["`--icmp-timeout`", "\(defaults.icmp) s"],
         ]
         #expect(table.rows.map { Array($0.prefix(2)) } == expected)
     }

@@ -15,15 +15,20 @@ enum {
 	TUPLE_WORDS = 5, /* of 64 bits */
 };
 
-/* What names one direction of a flow: the source and destination of its packets as they arrive. */
+/* What names one direction of a flow: the source and destination of its packets as they arrive. Whoever sends ICMP echo
+ * requests has their identifier for a port, whoever answers ECHO_PORT. */
 struct tuple {
 	struct address source;
 	struct address destination;
 	__be16 source_port;
 	__be16 destination_port;
-	__u8 protocol; /* IPPROTO_TCP, IPPROTO_UDP or IPPROTO_SCTP */
+	__u8 protocol; /* IPPROTO_TCP, IPPROTO_UDP, IPPROTO_SCTP, IPPROTO_ICMP or IPPROTO_ICMPV6 */
 	__u8 zero[3];
 } __attribute__((aligned(8)));
+
+enum echo_port {
+	ECHO_PORT = 8, /* host byte order */
+};
 
 _Static_assert(sizeof(struct address) == 16, "struct address is part of every key");
 _Static_assert(sizeof(struct tuple) == 40, "struct tuple is hashed as five 64-bit words");

@@ -17,7 +17,7 @@
 	X(TTL_EXPIRED, ttl_expired, 1, "TTL or hop limit used up") \
 	X(TOO_BIG, too_big, 1, "longer than the MTU of the way to its next hop") \
 	X(UNTRANSLATABLE, untranslatable, 1, \
-	  "between IPv4 and IPv6: fragments, IPv4 options, UDP without a checksum or UDP GSO") \
+	  "between IPv4 and IPv6: fragments, IPv4 options, UDP without a checksum, UDP GSO, some ICMP errors") \
 	X(CUT_FAILED, cut_failed, 1, "too long for the MTU, and the kernel had no memory to cut it") \
 	X(NO_ROUTE, no_route, 1, "no route to the target or client, or forwarding is off") \
 	X(TABLE_FULL, table_full, 1, "the flow table is full") \

@@ -3,6 +3,8 @@
 #ifndef FASTNAT_ABI_SETTINGS_H
 #define FASTNAT_ABI_SETTINGS_H
 
+#include <stddef.h>
+
 #include "address.h"
 
 /* Seconds without a packet after which a flow ends. */
@@ -11,6 +13,7 @@ struct timeouts {
 	__u32 tcp_open;
 	__u32 tcp_closing;
 	__u32 udp;
+	__u32 icmp;
 };
 
 /* Changed while packets flow; one element of the map `settings`. */
@@ -21,9 +24,10 @@ struct settings {
 	__u32 has_addressed_mappings; /* any mapping with a host address */
 	__u32 has_ranges;             /* any mapping of more than one port */
 	__u32 has_masquerades;        /* any at all */
-	__u32 has_open_ports;         /* any masquerade that lets in what no container has asked for */
-	__u32 abi_version;            /* ABI_VERSION of the loader that made the maps */
+	__u32 abi_version;            /* ABI_VERSION of the loader that made the maps; where it stood in all versions */
 	__u32 mappings_version;       /* counts the changes of mappings */
+	__u32 has_open_ports;         /* any masquerade that lets in what no container has asked for */
+	__u32 zero;
 	__u64 hash_seed;
 };
 
@@ -38,14 +42,14 @@ struct layout {
 /* Input of the syscall program that ends flows: those of one mapping, or all. */
 struct flush_request {
 	__u32 mapping_id;
-	__u32 protocol; /* 0: every protocol */
-	__u32 patterns; /* not 0: and patterns of whatever protocol */
-	__u32 all;      /* not 0: every mapping */
-	__u32 cut;      /* not 0: TCP flows are not deleted but cut, so that both ends learn of it */
-	__u32 ended;    /* out */
+	__u32 drains; /* not 0: TCP connections and SCTP associations go on */
+	__u32 all;    /* not 0: every mapping */
+	__u32 cut;    /* not 0: TCP flows are not deleted but cut, so that both ends learn of it */
+	__u32 ended;  /* out */
 };
 
-_Static_assert(sizeof(struct settings) == 56, "struct settings");
+_Static_assert(sizeof(struct settings) == 64, "struct settings");
+_Static_assert(offsetof(struct settings, abi_version) == 40, "what other versions read to learn that they are others");
 _Static_assert(sizeof(struct layout) == 48, "struct layout");
 
 #endif

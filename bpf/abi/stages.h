@@ -7,7 +7,8 @@
 #define FASTNAT_STAGES(X) \
 	X(ADMIT, fastnat_admit)         /* packets of no known flow: begins it, where they may */ \
 	X(ROUTE, fastnat_route)         /* known flows, new ones among them, that need a route */ \
-	X(TRANSLATE, fastnat_translate) /* flows whose two sides are of different families */ \
+	X(TRANSLATE, fastnat_translate) /* flows whose two sides are of different families, and ICMP errors about them */ \
+	X(ECHO, fastnat_echo)           /* ICMP echo requests and replies, of whatever flow or of none */ \
 	X(ICMP, fastnat_icmp)           /* ICMP errors about packets of flows */ \
 	X(REPORT, fastnat_report)       /* packets that are dropped, and their sender told */ \
 	X(FRAGMENT, fastnat_fragment)   /* fragments, and packets that must become some */ \

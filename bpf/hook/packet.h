@@ -34,6 +34,13 @@ enum verdict {
 	VERDICT_CONTINUE,   /* the program of packet->stage goes on with it; TC alone */
 };
 
+/* What kind of ICMP echo a packet is. */
+enum echo {
+	ECHO_NONE,
+	ECHO_REQUEST,
+	ECHO_REPLY,
+};
+
 /* `hook` and `stage` are constants at each entry point, so branches on them fold away; so is `side` where programs are
  * attached. The compiler keeps the rest in registers or on the stack: every function that takes a packet is inlined, or its
  * pointers are refetched. */
@@ -56,11 +63,19 @@ struct packet {
 	__u8 tcp_flags;         /* as on the wire; SCTP's are those that mean the same (net/sctp.h), UDP has none */
 	bool is_ipv4;
 	bool without_checksum; /* that covers the addresses: UDP with none, and SCTP */
+	enum echo echo;        /* read by packet_is_echo alone */
 	/* STAGE_FRAGMENT alone (net/fragment.h): */
 	bool is_first_fragment; /* others follow */
 	bool is_later_fragment; /* no transport header, no ports of its own */
 	bool is_tiny_fragment;
 };
+
+/* Whether the packet is an ICMP echo, which these stages forward, first fragments among them: the code of others need not ask.
+ */
+static __always_inline bool packet_is_echo(const struct packet *packet)
+{
+	return (packet->stage == STAGE_ECHO || packet->stage == STAGE_FRAGMENT) && packet->echo != ECHO_NONE;
+}
 
 /* Bounds a length that a helper is to read or write. The verifier of Linux 6.1 learns neither from a comparison with zero nor
  * from one of a difference, which is what the compiler makes of two; so it is shown how the length comes about. */

@@ -104,7 +104,7 @@ __noinline int cut_complete_checksum(void)
 	if (!cut)
 		return -1;
 	ip = cut_header(cut);
-	if (cut->place & (IPV4_MORE_FRAGMENTS | IPV4_FRAGMENT_OFFSET))
+	if (cut->place & (IPV4_MORE_FRAGMENTS | IPV4_FRAGMENT_OFFSET) || ip->protocol == IPPROTO_ICMP) /* no device sums ICMP */
 		return 0;
 	if (ip->protocol == IPPROTO_SCTP)
 		return cut_has_crc(cut) ? 0 : -1;

@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR MIT */
 /* The host's own sockets and the external ports of containers. A container never gets a port that a socket has (source_port.h);
  * a socket that is connected later may choose one that a container has towards the same destination. Then the socket's packets
- * leave with another port, as the kernel's own NAT would do it: a flow of this host, which only changes ports. */
+ * leave with another port, as the kernel's own NAT would do it: a flow of this host, which only changes ports. So it is with
+ * identifiers of ICMP echo, but that no socket can be asked for its own: a container may get one that the host is using towards
+ * the same destination, and the host's next request then leaves with another. */
 #ifndef FASTNAT_NAT_HOST_SOCKET_H
 #define FASTNAT_NAT_HOST_SOCKET_H
 

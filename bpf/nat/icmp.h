@@ -113,6 +113,21 @@ static __always_inline enum verdict error_translate(struct packet *packet, const
 	return error_write(packet, quote, delta) ? VERDICT_PASS : packet_refuse(packet, REASON_CHECKSUM_UPDATE);
 }
 
+/* A reply that this host has passed on answers a request the other way (pipeline.h: echo_is_astray). */
+static __always_inline bool quote_is_astray(const struct quote *quote, const struct flow_reference *reference)
+{
+	return quote->echo != ECHO_NONE &&
+	       (quote->echo == ECHO_REQUEST) != (entry_direction(reference->entry) == DIRECTION_REPLY);
+}
+
+/* Whether the error is about a packet of a flow; then its quote can be read. */
+static __always_inline bool error_find_flow(struct packet *packet, struct quote *quote, struct flow_reference *reference)
+{
+	return quote_load(packet, quote) && quote_read(quote, packet->is_ipv4) &&
+	       address_equal(&packet->tuple->destination, &quote->tuple.destination) && flow_find(&quote->tuple, reference) &&
+	       !(reference->flow->life.flags & FLOW_PATTERN) && !quote_is_astray(quote, reference);
+}
+
 /* An error about no flow is the stack's, whatever it says: it may be about a connection of the host. */
 static __always_inline enum verdict error_forward(struct packet *packet)
 {
@@ -123,14 +138,14 @@ static __always_inline enum verdict error_forward(struct packet *packet)
 	if (!scratch)
 		return VERDICT_PASS;
 	quote = &scratch->quote;
-	if (!quote_load(packet, quote) || !quote_read(quote, packet->is_ipv4) ||
-	    !address_equal(&packet->tuple->destination, &quote->tuple.destination) || !flow_find(&quote->tuple, &reference) ||
-	    reference.flow->life.flags & (FLOW_PATTERN | FLOW_TRANSLATES))
+	if (!error_find_flow(packet, quote, &reference))
 		return VERDICT_PASS;
 	if (quote->is_damaged || !message_is_sound(packet)) /* RFC 5508, REQ-3 */
 		return packet_refuse(packet, REASON_BAD_ERROR);
 	if (address_is_no_host(&packet->tuple->source))
 		return packet_refuse(packet, REASON_MARTIAN_SOURCE);
+	if (reference.flow->life.flags & FLOW_TRANSLATES)
+		return packet_continue(packet, STAGE_TRANSLATE);
 	return error_translate(packet, &reference, quote);
 }
 

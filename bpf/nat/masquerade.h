@@ -70,7 +70,7 @@ __noinline int masquerade_address(struct __sk_buff *skb, const struct tuple *ori
 }
 
 /* The ports of the rule. Where it leaves the choice, those that are to a server what the container's own is, as the kernel has
- * it: below 512, below 1024, or others (RFC 4787, REQ-3a). */
+ * it: below 512, below 1024, or others (RFC 4787, REQ-3a). Of identifiers, none is better than others. */
 static __always_inline void request_set_ports(struct flow_request *request, const struct masquerade *rule)
 {
 	__u32 port = bpf_ntohs(request->original.source_port);
@@ -80,6 +80,8 @@ static __always_inline void request_set_ports(struct flow_request *request, cons
 	if (rule->first_port) {
 		request->first_port = rule->first_port;
 		request->last_port = rule->last_port;
+	} else if (protocol_is_icmp(request->original.protocol)) {
+		request->first_port = 1;
 	} else if (port < PORT_FIRST_PRIVILEGED) {
 		request->first_port = 1;
 		request->last_port = PORT_FIRST_PRIVILEGED - 1;

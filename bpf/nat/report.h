@@ -133,17 +133,23 @@ __noinline int report_message_store(struct __sk_buff *skb, __u32 offset, __u32 l
 	return bpf_skb_store_bytes(skb, offset, &scratch->report, length, BPF_F_RECOMPUTE_CSUM);
 }
 
-/* Bytes of the packet that are quoted; 0 when they cannot be read. */
-static __always_inline __u32 report_quote(struct packet *packet, struct report_message *message)
+static __always_inline void report_quote_clear(struct report_message *message)
 {
 	__u64 *words = (void *)message->quote;
-	__u32 length = packet->ip_length, limit = packet->is_ipv4 ? REPORT_IPV4_QUOTE_BYTES : REPORT_QUOTE_BYTES;
 
 #pragma clang loop unroll(disable)
 	for (int i = 0; i < REPORT_QUOTE_BYTES / sizeof(*words); i++) {
 		words[i] = 0;
 		asm volatile("" ::: "memory"); /* or the compiler makes it a memset of more than it can write out */
 	}
+}
+
+/* Bytes of the packet that are quoted; 0 when they cannot be read. */
+static __always_inline __u32 report_quote(struct packet *packet, struct report_message *message)
+{
+	__u32 length = packet->ip_length, limit = packet->is_ipv4 ? REPORT_IPV4_QUOTE_BYTES : REPORT_QUOTE_BYTES;
+
+	report_quote_clear(message);
 	if (length > limit)
 		length = limit;
 	return report_quote_load(packet->context, length) ? 0 : length;

@@ -17,16 +17,20 @@
 
 struct sweep_step {
 	__u64 now;
-	struct timeouts timeouts;
+	/* Both in one slot of the stack: a write to the second has the verifier forget the first, or it would follow each
+	 * through all its values. */
 	__u32 word;     /* to look at next */
 	__u32 occupied; /* words with flows in them, so far */
 	__u64 bits;     /* of the current word */
-	bool flushes;   /* not a sweep: ends what `request` says, idle or not, and all words in one step */
+	struct timeouts timeouts;
+	bool flushes; /* not a sweep: ends what `request` says, idle or not, and all words in one step */
 	struct flush_request request;
 };
 
 static __always_inline __u32 flow_timeout(const struct flow *flow, struct flow_state state, const struct timeouts *timeouts)
 {
+	if (protocol_is_icmp(flow->original.tuple.protocol))
+		return timeouts->icmp;
 	if (!protocol_has_handshake(flow->original.tuple.protocol))
 		return timeouts->udp;
 	if (flow_is_closing(flow) || flow->life.flags & FLOW_PATTERN)
@@ -58,8 +62,7 @@ static __always_inline void flow_keep_pattern(const struct flow *flow, struct fl
 static __always_inline bool flush_wants(const struct flush_request *request, const struct flow *flow)
 {
 	return (request->all || flow->original.mapping_id == request->mapping_id) &&
-	       (!request->protocol || flow->original.tuple.protocol == request->protocol ||
-		(request->patterns && flow->life.flags & FLOW_PATTERN));
+	       (!request->drains || !protocol_has_handshake(flow->original.tuple.protocol) || flow->life.flags & FLOW_PATTERN);
 }
 
 /* A flow of this host's own connection need not be: without it, the stack itself answers both ends. An association cannot be

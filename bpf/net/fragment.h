@@ -16,6 +16,7 @@ static __always_inline bool fragment_is_tiny(const struct packet *packet, const 
 static __always_inline enum parse_result fragment_parse_later(struct packet *packet, __u32 offset, __u32 length)
 {
 	packet->is_later_fragment = true;
+	packet->echo = ECHO_NONE;
 	packet->is_tiny_fragment = packet->tuple->protocol == IPPROTO_TCP && offset < sizeof(struct tcphdr);
 	packet->headers_length = packet->transport_offset - ETH_HLEN;
 	packet->tcp_flags = 0;
@@ -57,7 +58,7 @@ static __always_inline enum parse_result fragment_parse_ipv4(struct packet *pack
 	header_length = ip->ihl * 4;
 	if (!packet_set_length(packet, bpf_ntohs(ip->tot_len), header_length))
 		return PARSE_MALFORMED;
-	if (!protocol_has_ports(ip->protocol))
+	if (!protocol_has_ports(ip->protocol) && ip->protocol != IPPROTO_ICMP)
 		return PARSE_FOREIGN;
 	packet->is_ipv4 = true;
 	packet->transport_offset = ETH_HLEN + header_length;
@@ -83,7 +84,7 @@ static __always_inline enum parse_result fragment_parse_ipv6(struct packet *pack
 	if (!packet_set_length(packet, bpf_ntohs(ip->payload_len) + sizeof(*ip), header_length))
 		return PARSE_MALFORMED;
 	/* RFC 8200 lets the next header of later fragments differ from the first's; nobody sends such. */
-	if (!protocol_has_ports(fragment->next_header))
+	if (!protocol_has_ports(fragment->next_header) && fragment->next_header != IPPROTO_ICMPV6)
 		return PARSE_FOREIGN;
 	packet->is_ipv4 = false;
 	packet->transport_offset = ETH_HLEN + header_length;
@@ -100,7 +101,8 @@ static __always_inline enum parse_result fragment_parse_ipv6(struct packet *pack
 	return fragment_parse_first(packet, fragment + 1, length, fragment->place & bpf_htons(FRAGMENT_MORE));
 }
 
-/* For what packet_parse calls PARSE_FRAGMENT. An IPv6 packet in a single fragment (RFC 6946) is no first one: none follows. */
+/* For what packet_parse calls PARSE_FRAGMENT. An IPv6 packet in a single fragment (RFC 6946) is no first one: none follows.
+ * PARSE_FOREIGN: the stack's; of a first fragment, those that follow are, too. */
 static __always_inline enum parse_result fragment_parse(struct packet *packet, struct fragment_key *key)
 {
 	struct ethhdr *ethernet = packet->data;
@@ -109,14 +111,16 @@ static __always_inline enum parse_result fragment_parse(struct packet *packet, s
 	if ((void *)(ethernet + 1) > packet->data_end)
 		return PARSE_FOREIGN;
 	result = ethernet->h_proto == bpf_htons(ETH_P_IP) ? fragment_parse_ipv4(packet, key) : fragment_parse_ipv6(packet, key);
-	if (result != PARSE_OK)
+	if (result == PARSE_ERROR) /* its checksum is that of a message that is not here */
+		result = PARSE_FOREIGN;
+	if (result != PARSE_OK && result != PARSE_ECHO && !packet->is_first_fragment)
 		return result;
 	key->source = packet->tuple->source;
 	key->destination = packet->tuple->destination;
 	key->protocol = packet->tuple->protocol;
 	key->side = packet->side;
 	__builtin_memset(key->zero, 0, sizeof(key->zero));
-	return PARSE_OK;
+	return result;
 }
 
 #endif

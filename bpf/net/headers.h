@@ -61,22 +61,50 @@ struct icmp_header {
 	__be32 rest; /* of an error: zero or its parameter, such as an MTU */
 };
 
-/* Errors of ICMPv4 (RFC 792; linux/icmp.h includes the C library). Source quench and redirects are not for us to pass on
- * (RFC 5508, REQ-10). */
+/* Of an echo request or reply. */
+struct icmp_echo {
+	__u8 type;
+	__u8 code;
+	__be16 checksum;
+	__be16 identifier;
+	__be16 sequence;
+};
+#define ICMP_CHECKSUM_OFFSET offsetof(struct icmp_header, checksum)
+
+/* Echo and errors of ICMPv4 (RFC 792; linux/icmp.h includes the C library). Source quench and redirects are not for us to pass
+ * on (RFC 5508, REQ-10). */
 enum icmpv4_type {
+	ICMPV4_ECHO_REPLY = 0,
 	ICMPV4_DESTINATION_UNREACHABLE = 3,
+	ICMPV4_ECHO_REQUEST = 8,
 	ICMPV4_TIME_EXCEEDED = 11,
 	ICMPV4_PARAMETER_PROBLEM = 12,
 };
 
 /* Codes of ICMPV4_DESTINATION_UNREACHABLE (RFC 792, RFC 1812, 5.2.7.1). */
 enum icmpv4_unreachable {
+	ICMPV4_HOST_UNREACHABLE = 1,
+	ICMPV4_PROTOCOL_UNREACHABLE = 2,
+	ICMPV4_PORT_UNREACHABLE = 3,
 	ICMPV4_FRAGMENTATION_NEEDED = 4,
+	ICMPV4_HOST_PROHIBITED = 10,
 	ICMPV4_PROHIBITED = 13,
 };
 
 #define TCP_CHECKSUM_OFFSET offsetof(struct tcphdr, check)
 #define UDP_CHECKSUM_OFFSET offsetof(struct udphdr, check)
+
+static __always_inline bool protocol_is_icmp(__u8 protocol)
+{
+	return protocol == IPPROTO_ICMP || protocol == IPPROTO_ICMPV6;
+}
+
+static __always_inline enum echo icmp_echo_kind(bool is_ipv4, __u8 type)
+{
+	if (type == (is_ipv4 ? ICMPV4_ECHO_REQUEST : ICMPV6_ECHO_REQUEST))
+		return ECHO_REQUEST;
+	return type == (is_ipv4 ? ICMPV4_ECHO_REPLY : ICMPV6_ECHO_REPLY) ? ECHO_REPLY : ECHO_NONE;
+}
 
 /* Both are at even addresses. */
 static __always_inline bool mac_equal(const __u8 *left, const __u8 *right)

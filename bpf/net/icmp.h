@@ -17,6 +17,7 @@ struct quote {
 	__u32 offset;            /* in the frame */
 	__u32 length;            /* bytes that were there */
 	__u32 transport;         /* where the transport header begins in `bytes` */
+	enum echo echo;          /* that it is */
 	bool is_damaged;         /* the checksum of its IPv4 header is wrong */
 };
 
@@ -89,11 +90,27 @@ static __always_inline void *quote_transport(struct quote *quote)
 	return offset <= QUOTE_BYTES - sizeof(struct tcphdr) ? quote->bytes + offset : NULL;
 }
 
+/* An identifier is the port of the request's sender. */
+static __always_inline bool quote_read_identifier(struct quote *quote, const struct icmp_echo *message)
+{
+	quote->echo = icmp_echo_kind(quote->tuple.protocol == IPPROTO_ICMP, message->type);
+	if (quote->echo == ECHO_REQUEST) {
+		quote->tuple.source_port = bpf_htons(ECHO_PORT);
+		quote->tuple.destination_port = message->identifier;
+	} else {
+		quote->tuple.source_port = message->identifier;
+		quote->tuple.destination_port = bpf_htons(ECHO_PORT);
+	}
+	return quote->echo != ECHO_NONE;
+}
+
 /* What stands in the places of ports, reversed. */
-static __always_inline bool quote_read_ports(struct quote *quote)
+static __always_inline bool quote_read_ports(struct quote *quote, bool is_ipv4)
 {
 	struct udphdr *transport = quote_transport(quote); /* TCP's ports stand in the same place */
 
+	if (transport && quote->tuple.protocol == (is_ipv4 ? IPPROTO_ICMP : IPPROTO_ICMPV6))
+		return quote_read_identifier(quote, (void *)transport);
 	if (!transport || !protocol_has_ports(quote->tuple.protocol))
 		return false;
 	quote->tuple.destination_port = transport->source;
@@ -104,7 +121,7 @@ static __always_inline bool quote_read_ports(struct quote *quote)
 /* false: nothing that has ports is quoted, or too little of it. */
 static __always_inline bool quote_read(struct quote *quote, bool is_ipv4)
 {
-	return (is_ipv4 ? quote_read_ipv4(quote) : quote_read_ipv6(quote)) && quote_read_ports(quote);
+	return (is_ipv4 ? quote_read_ipv4(quote) : quote_read_ipv6(quote)) && quote_read_ports(quote, is_ipv4);
 }
 
 static __always_inline void quote_write_network(struct quote *quote, const struct tuple *tuple, __u16 address_delta,
@@ -124,22 +141,37 @@ static __always_inline void quote_write_network(struct quote *quote, const struc
 	}
 }
 
-/* Ports, and the checksum where so much is quoted. One that was wrong stays wrong. */
-static __always_inline void quote_write_transport(struct quote *quote, const struct tuple *tuple, __u16 delta)
+/* Gives a quoted transport header, of which `available` bytes are there, the ports of `tuple`, and moves its checksum if that
+ * is there, too. One that was wrong stays wrong. */
+static __always_inline void transport_restore(struct udphdr *udp, __u32 available, const struct tuple *tuple, __u16 delta)
 {
-	struct udphdr *udp = quote_transport(quote);
 	struct tcphdr *tcp = (void *)udp;
 
-	if (!udp)
-		return;
 	udp->source = tuple->source_port;
 	udp->dest = tuple->destination_port;
 	if (tuple->protocol == IPPROTO_TCP) {
-		if (quote->length >= quote->transport + TCP_CHECKSUM_OFFSET + sizeof(tcp->check))
+		if (available >= TCP_CHECKSUM_OFFSET + sizeof(tcp->check))
 			tcp->check = checksum_apply(tcp->check, delta);
 	} else if (tuple->protocol == IPPROTO_UDP && udp->check) {
 		udp->check = checksum_apply(udp->check, delta) ?: 0xffff;
 	}
+}
+
+static __always_inline void quote_write_identifier(struct quote *quote, struct icmp_echo *message, const struct tuple *tuple,
+						   __u16 delta)
+{
+	message->identifier = quote->echo == ECHO_REQUEST ? tuple->source_port : tuple->destination_port;
+	message->checksum = checksum_apply(message->checksum, delta);
+}
+
+static __always_inline void quote_write_transport(struct quote *quote, const struct tuple *tuple, __u16 delta)
+{
+	struct udphdr *udp = quote_transport(quote);
+
+	if (udp && quote->echo != ECHO_NONE)
+		quote_write_identifier(quote, (void *)udp, tuple, delta);
+	else if (udp)
+		transport_restore(udp, quote->length - quote->transport, tuple, delta);
 }
 
 /* Makes the quoted packet one of `tuple`; the deltas are those of the flow's half that carries packets the other way: their
@@ -148,9 +180,10 @@ static __always_inline __u16 quote_rewrite(struct quote *quote, const struct tup
 					   __u16 port_delta, bool is_ipv4)
 {
 	__u32 before = bytes_sum(quote->bytes, QUOTE_BYTES, 0);
+	bool covers_addresses = tuple->protocol != IPPROTO_ICMP;
 
 	quote_write_network(quote, tuple, address_delta, is_ipv4);
-	quote_write_transport(quote, tuple, checksum_fold((__u64)address_delta + port_delta));
+	quote_write_transport(quote, tuple, checksum_fold((covers_addresses ? (__u64)address_delta : 0) + port_delta));
 	return checksum_delta(before, bytes_sum(quote->bytes, QUOTE_BYTES, 0));
 }
 

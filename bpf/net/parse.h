@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR MIT */
-/* Ethernet → IPv4 or IPv6 → TCP, UDP, SCTP or an ICMP error. Fills in struct packet; changes nothing. */
+/* Ethernet → IPv4 or IPv6 → TCP, UDP, SCTP, ICMP echo or an ICMP error. Fills in struct packet; changes nothing. */
 #ifndef FASTNAT_NET_PARSE_H
 #define FASTNAT_NET_PARSE_H
 
@@ -8,10 +8,11 @@
 
 enum parse_result {
 	PARSE_OK,
-	PARSE_FOREIGN,   /* well, but no TCP, UDP or SCTP over IP: not ours */
+	PARSE_FOREIGN,   /* well, but nothing that is translated: not ours */
 	PARSE_MALFORMED, /* left to the stack, counted */
 	PARSE_FRAGMENT,  /* left to the stack, counted */
 	PARSE_ERROR,     /* an ICMP error, about a packet that may be ours */
+	PARSE_ECHO, /* an ICMP echo; everything is set as for PARSE_OK but in attached programs, which have no use for it */
 };
 
 /* Protocols that are read further. ICMP is TC's alone: at XDP it is foreign. */
@@ -20,12 +21,31 @@ static __always_inline bool protocol_is_known(const struct packet *packet, __u8 
 	return protocol_has_ports(protocol) || (packet->hook == HOOK_TC && protocol == icmp);
 }
 
+static __always_inline enum parse_result parse_echo(struct packet *packet, const struct icmp_echo *echo)
+{
+	bool is_request = packet->echo == ECHO_REQUEST;
+
+	if (packet->stage == STAGE_ATTACHED)
+		return PARSE_ECHO;
+	packet->tcp_flags = 0;
+	packet->headers_length = packet->transport_offset - ETH_HLEN + sizeof(*echo);
+	packet->without_checksum = false;
+	packet->tuple->source_port = is_request ? echo->identifier : bpf_htons(ECHO_PORT);
+	packet->tuple->destination_port = is_request ? bpf_htons(ECHO_PORT) : echo->identifier;
+	return PARSE_ECHO;
+}
+
 static __always_inline enum parse_result parse_icmp(struct packet *packet, const struct icmp_header *icmp, __u32 available)
 {
 	bool is_error;
 
+	if (packet->hook == HOOK_XDP)
+		return PARSE_FOREIGN;
 	if (available < sizeof(*icmp) || (void *)(icmp + 1) > packet->data_end)
 		return PARSE_FOREIGN;
+	packet->echo = icmp_echo_kind(packet->is_ipv4, icmp->type);
+	if (packet->echo != ECHO_NONE)
+		return parse_echo(packet, (const void *)icmp);
 	if (packet->is_ipv4)
 		is_error = icmp->type == ICMPV4_DESTINATION_UNREACHABLE || icmp->type == ICMPV4_TIME_EXCEEDED ||
 			   icmp->type == ICMPV4_PARAMETER_PROBLEM;
@@ -98,7 +118,7 @@ static __always_inline enum parse_result parse_ipv4(struct packet *packet)
 	if (!protocol_is_known(packet, ip->protocol, IPPROTO_ICMP))
 		return PARSE_FOREIGN;
 	if (ip->frag_off & bpf_htons(IPV4_MORE_FRAGMENTS | IPV4_FRAGMENT_OFFSET))
-		return ip->protocol == IPPROTO_ICMP ? PARSE_FOREIGN : PARSE_FRAGMENT;
+		return PARSE_FRAGMENT;
 	packet->is_ipv4 = true;
 	packet->transport_offset = ETH_HLEN + header_length;
 	packet->tuple->protocol = ip->protocol;

@@ -75,10 +75,22 @@ static __always_inline bool rewrite_network(struct packet *packet, const struct 
 	return true;
 }
 
+static __always_inline bool rewrite_identifier(struct packet *packet, const struct rewrite *rewrite)
+{
+	struct icmp_echo *echo = packet_transport(packet);
+
+	if ((void *)(echo + 1) > packet->data_end)
+		return false;
+	echo->identifier = packet->echo == ECHO_REQUEST ? rewrite->source_port : rewrite->destination_port;
+	return true;
+}
+
 static __always_inline bool rewrite_ports(struct packet *packet, const struct rewrite *rewrite)
 {
 	struct udphdr *transport = packet_transport(packet); /* TCP's ports stand in the same place */
 
+	if (packet_is_echo(packet))
+		return rewrite_identifier(packet, rewrite);
 	if ((void *)(transport + 1) > packet->data_end)
 		return false;
 	transport->source = rewrite->source_port;
@@ -113,6 +125,9 @@ static __always_inline bool rewrite_checksum(struct packet *packet, const struct
 {
 	if (packet->hook == HOOK_XDP)
 		return rewrite_checksum_xdp(packet, rewrite);
+	if (packet_is_echo(packet)) /* ICMPv4 has no pseudo header */
+		return tc_checksum_update(packet, packet->transport_offset + ICMP_CHECKSUM_OFFSET,
+					  packet->is_ipv4 ? 0 : rewrite->address_delta, rewrite->port_delta, 0);
 	if (packet->tuple->protocol == IPPROTO_TCP)
 		return tc_checksum_update(packet, packet->transport_offset + TCP_CHECKSUM_OFFSET, rewrite->address_delta,
 					  rewrite->port_delta, 0);

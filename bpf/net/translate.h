@@ -39,7 +39,8 @@ static __always_inline bool ip_fields_read(struct packet *packet, struct ip_fiel
 }
 
 /* The identification only matters where the packet may be fragmented. */
-static __always_inline void ipv4_header_make(struct iphdr *ip, const struct ip_fields *fields, const struct rewrite *rewrite)
+static __always_inline void ipv4_header_make(struct iphdr *ip, const struct ip_fields *fields, const struct address *source,
+					     const struct address *destination)
 {
 	__u16 length = sizeof(*ip) + fields->payload;
 	__u16 *words = (void *)ip;
@@ -56,15 +57,16 @@ static __always_inline void ipv4_header_make(struct iphdr *ip, const struct ip_f
 		ip->id = bpf_get_prandom_u32();
 	ip->ttl = fields->ttl;
 	ip->protocol = fields->protocol;
-	ip->saddr = rewrite->source.words[3];
-	ip->daddr = rewrite->destination.words[3];
+	ip->saddr = source->words[3];
+	ip->daddr = destination->words[3];
 #pragma unroll
 	for (int i = 0; i < sizeof(*ip) / 2; i++)
 		sum += words[i];
 	ip->check = ~checksum_fold(sum);
 }
 
-static __always_inline void ipv6_header_make(struct ipv6hdr *ip, const struct ip_fields *fields, const struct rewrite *rewrite)
+static __always_inline void ipv6_header_make(struct ipv6hdr *ip, const struct ip_fields *fields, const struct address *source,
+					     const struct address *destination)
 {
 	__builtin_memset(ip, 0, sizeof(*ip));
 	ip->version = 6;
@@ -73,8 +75,8 @@ static __always_inline void ipv6_header_make(struct ipv6hdr *ip, const struct ip
 	ip->payload_len = bpf_htons(fields->payload);
 	ip->nexthdr = fields->protocol;
 	ip->hop_limit = fields->ttl;
-	__builtin_memcpy(&ip->saddr, &rewrite->source, sizeof(ip->saddr));
-	__builtin_memcpy(&ip->daddr, &rewrite->destination, sizeof(ip->daddr));
+	__builtin_memcpy(&ip->saddr, source, sizeof(ip->saddr));
+	__builtin_memcpy(&ip->daddr, destination, sizeof(ip->daddr));
 }
 
 /* Puts the new header in place. The sum of a valid IPv4 header is zero, so a checksum over the whole packet that the device
@@ -90,9 +92,9 @@ static __always_inline bool ip_header_replace(struct packet *packet, const struc
 	__u32 length = packet->is_ipv4 ? sizeof(header.ipv6) : sizeof(header.ipv4);
 
 	if (packet->is_ipv4)
-		ipv6_header_make(&header.ipv6, fields, rewrite);
+		ipv6_header_make(&header.ipv6, fields, &rewrite->source, &rewrite->destination);
 	else
-		ipv4_header_make(&header.ipv4, fields, rewrite);
+		ipv4_header_make(&header.ipv4, fields, &rewrite->source, &rewrite->destination);
 	if (bpf_skb_change_proto(packet->context, type, 0) ||
 	    bpf_skb_store_bytes(packet->context, offsetof(struct ethhdr, h_proto), &type, sizeof(type), 0))
 		return false;

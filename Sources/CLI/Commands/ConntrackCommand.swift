@@ -25,7 +25,7 @@ struct ConntrackListCommand: ParsableCommand {
             "PROTOCOL", "STATE", "SOURCE", "DESTINATION", "TARGET", "AS", "PACKETS", "BYTES", "AGE", "EXPIRES")
         for flow in flows {
             table.add(
-                flow.transport.name, flow.state.rawValue, flow.original.source.description,
+                flow.protocol.name, flow.state.rawValue, flow.original.source.description,
                 destination(flow.original.destination, flow), destination(flow.reply.source, flow),
                 flow.reply.destination.description,
                 "\(flow.original.packets)/\(flow.reply.packets)", "\(flow.original.bytes)/\(flow.reply.bytes)",

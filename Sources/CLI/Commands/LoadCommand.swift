@@ -40,6 +40,9 @@ struct LoadCommand: ParsableCommand {
     @Option(help: "Seconds without a packet after which a UDP flow ends, 120 or more. Default: 300.")
     var udpTimeout: UInt32?
 
+    @Option(help: "Seconds without a packet after which an ICMP echo ends, 60 or more. Default: 60.")
+    var icmpTimeout: UInt32?
+
     @Flag(name: .shortAndLong, help: "Print the verifier's log when the kernel refuses a program.")
     var verbose = false
 
@@ -54,7 +57,8 @@ struct LoadCommand: ParsableCommand {
         request.attachment = attach
         request.maximumFlows = maxFlows
         request.timeouts = TimeoutChanges(
-            tcpHalfOpen: tcpHalfOpenTimeout, tcpOpen: tcpOpenTimeout, tcpClosing: tcpClosingTimeout, udp: udpTimeout)
+            tcpHalfOpen: tcpHalfOpenTimeout, tcpOpen: tcpOpenTimeout, tcpClosing: tcpClosingTimeout, udp: udpTimeout,
+            icmp: icmpTimeout)
         try reporting(verbose: verbose) { () throws(FastNATError) in
             for problem in try Loader.load(request) { complain("fastnat: loaded, but \(problem)") }
         }

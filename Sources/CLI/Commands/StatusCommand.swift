@@ -24,7 +24,7 @@ struct StatusCommand: ParsableCommand {
         let timeouts = status.timeouts
         print(
             "timeouts  TCP open \(timeouts.tcpOpen) s, half-open \(timeouts.tcpHalfOpen) s, "
-                + "closing \(timeouts.tcpClosing) s; UDP \(timeouts.udp) s")
+                + "closing \(timeouts.tcpClosing) s; UDP \(timeouts.udp) s; ICMP \(timeouts.icmp) s")
         print("kernel    uses \(status.featuresUsed.joined(separator: ", "))")
         if !status.featuresMissed.isEmpty {
             print("          without \(status.featuresMissed.joined(separator: ", "))")

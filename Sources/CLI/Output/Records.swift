@@ -146,7 +146,7 @@ struct FlowRecord: Encodable {
     let expires: Double
 
     init(_ flow: Flow) {
-        `protocol` = flow.transport.name
+        `protocol` = flow.protocol.name
         state = flow.state.rawValue
         original = Tuple(flow.original)
         reply = Tuple(flow.reply)
@@ -187,6 +187,7 @@ struct StatusRecord: Encodable {
         let tcpOpen: UInt32
         let tcpClosing: UInt32
         let udp: UInt32
+        let icmp: UInt32
     }
 
     struct Features: Encodable {
@@ -233,7 +234,7 @@ struct StatusRecord: Encodable {
         }
         timeouts = Timeouts(
             tcpHalfOpen: status.timeouts.tcpHalfOpen, tcpOpen: status.timeouts.tcpOpen,
-            tcpClosing: status.timeouts.tcpClosing, udp: status.timeouts.udp)
+            tcpClosing: status.timeouts.tcpClosing, udp: status.timeouts.udp, icmp: status.timeouts.icmp)
         features = Features(used: status.featuresUsed, missed: status.featuresMissed)
     }
 }

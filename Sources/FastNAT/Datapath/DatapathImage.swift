@@ -10,6 +10,7 @@ enum DatapathProgram: String, CaseIterable {
     case admit = "fastnat_admit"
     case route = "fastnat_route"
     case translate = "fastnat_translate"
+    case echo = "fastnat_echo"
     case icmp = "fastnat_icmp"
     case report = "fastnat_report"
     case fragment = "fastnat_fragment"

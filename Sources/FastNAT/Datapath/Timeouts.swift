@@ -10,6 +10,8 @@ public struct Timeouts: Sendable, Hashable {
     public var tcpClosing: UInt32 = 240
     /// UDP (RFC 4787, REQ-5: 5 minutes recommended, never under 2).
     public var udp: UInt32 = 300
+    /// ICMP echo (RFC 5508, REQ-2: never under 60 seconds).
+    public var icmp: UInt32 = 60
 
     /// The defaults.
     public init() {}
@@ -20,6 +22,7 @@ public struct Timeouts: Sendable, Hashable {
         for (name, value, bounds) in [
             ("TCP half-open", tcpHalfOpen, 1...day), ("TCP open", tcpOpen, 1...30 * day),
             ("TCP closing", tcpClosing, 1...day), ("UDP", udp, 120...day),
+            ("ICMP", icmp, 60...day),
         ] where !bounds.contains(Int(value)) {
             throw .invalidTimeout(name, Int(value), bounds: bounds)
         }
@@ -27,7 +30,7 @@ public struct Timeouts: Sendable, Hashable {
     }
 
     var abi: timeouts {
-        timeouts(tcp_half_open: tcpHalfOpen, tcp_open: tcpOpen, tcp_closing: tcpClosing, udp: udp)
+        timeouts(tcp_half_open: tcpHalfOpen, tcp_open: tcpOpen, tcp_closing: tcpClosing, udp: udp, icmp: icmp)
     }
 
     init(_ abi: timeouts) {
@@ -35,6 +38,7 @@ public struct Timeouts: Sendable, Hashable {
         tcpOpen = abi.tcp_open
         tcpClosing = abi.tcp_closing
         udp = abi.udp
+        icmp = abi.icmp
     }
 }
 
@@ -44,20 +48,25 @@ public struct TimeoutChanges: Sendable, Hashable {
     let tcpOpen: UInt32?
     let tcpClosing: UInt32?
     let udp: UInt32?
+    let icmp: UInt32?
 
     /// The changes; none by default.
-    public init(tcpHalfOpen: UInt32? = nil, tcpOpen: UInt32? = nil, tcpClosing: UInt32? = nil, udp: UInt32? = nil) {
+    public init(
+        tcpHalfOpen: UInt32? = nil, tcpOpen: UInt32? = nil, tcpClosing: UInt32? = nil, udp: UInt32? = nil,
+        icmp: UInt32? = nil
+    ) {
         self.tcpHalfOpen = tcpHalfOpen
         self.tcpOpen = tcpOpen
         self.tcpClosing = tcpClosing
         self.udp = udp
+        self.icmp = icmp
     }
 
     /// All of these.
     init(_ timeouts: Timeouts) {
         self.init(
             tcpHalfOpen: timeouts.tcpHalfOpen, tcpOpen: timeouts.tcpOpen, tcpClosing: timeouts.tcpClosing,
-            udp: timeouts.udp)
+            udp: timeouts.udp, icmp: timeouts.icmp)
     }
 
     func applied(to timeouts: Timeouts) throws(FastNATError) -> Timeouts {
@@ -66,6 +75,7 @@ public struct TimeoutChanges: Sendable, Hashable {
         result.tcpOpen = tcpOpen ?? timeouts.tcpOpen
         result.tcpClosing = tcpClosing ?? timeouts.tcpClosing
         result.udp = udp ?? timeouts.udp
+        result.icmp = icmp ?? timeouts.icmp
         return try result.validated()
     }
 }

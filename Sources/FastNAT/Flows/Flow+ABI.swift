@@ -5,27 +5,27 @@ extension Flow {
     /// The flow of a record, or nil for one that is free or being made.
     init?(_ record: flow, now: UInt64, timeouts: Timeouts) {
         guard record.life.state.phase != FLOW_DEAD.rawValue,
-            let transport = TransportProtocol(rawValue: record.original.tuple.protocol)
+            let `protocol` = FlowProtocol(rawValue: record.original.tuple.protocol)
         else { return nil }
-        let state = FlowState(record, transport)
+        let state = FlowState(record, `protocol`)
         let lastSeen = max(record.original.last_seen, record.reply.last_seen)
         let idle = now > lastSeen ? Double(now - lastSeen) / 1e9 : 0
         self.init(
-            transport: transport, state: state,
-            original: FlowDirection(record.original), reply: FlowDirection(record.reply),
+            protocol: `protocol`, state: state,
+            original: FlowDirection(record.original, `protocol`), reply: FlowDirection(record.reply, `protocol`),
             age: now > record.life.created ? Double(now - record.life.created) / 1e9 : 0,
-            expires: max(0, Double(timeouts.seconds(for: state, transport)) - idle))
+            expires: max(0, Double(timeouts.seconds(for: state, `protocol`)) - idle))
     }
 }
 
 extension FlowState {
     /// The same reading of the two directions as in bpf/nat/track.h.
-    fileprivate init(_ record: flow, _ transport: TransportProtocol) {
+    fileprivate init(_ record: flow, _ protocol: FlowProtocol) {
         let (original, reply) = (record.original.seen, record.reply.seen)
         let isOpen = record.life.state.phase == FLOW_OPEN.rawValue
         if record.life.flags & FLOW_PATTERN.rawValue != 0 {
             self = .endpoint
-        } else if !transport.hasHandshake {
+        } else if !`protocol`.hasHandshake {
             self = isOpen ? .replied : .unreplied
         } else if (original | reply) & SEEN_RST.rawValue != 0 || original & reply & SEEN_FIN.rawValue != 0 {
             self = .closing
@@ -36,23 +36,30 @@ extension FlowState {
 }
 
 extension Timeouts {
-    fileprivate func seconds(for state: FlowState, _ transport: TransportProtocol) -> UInt32 {
-        switch state {
+    fileprivate func seconds(for state: FlowState, _ protocol: FlowProtocol) -> UInt32 {
+        let datagrams = `protocol`.isEcho ? icmp : udp
+        return switch state {
         case .halfOpen: tcpHalfOpen
         case .established: tcpOpen
         case .closing: tcpClosing
-        case .unreplied, .replied: udp
-        case .endpoint: transport.hasHandshake ? tcpClosing : udp
+        case .unreplied, .replied: datagrams
+        case .endpoint: `protocol`.hasHandshake ? tcpClosing : datagrams
         }
     }
 }
 
 extension FlowDirection {
-    fileprivate init(_ half: flow_half) {
+    /// Both ends of an echo have the one identifier that its packets have.
+    fileprivate init(_ half: flow_half, _ protocol: FlowProtocol) {
+        var ports = (UInt16(bigEndian: half.tuple.source_port), UInt16(bigEndian: half.tuple.destination_port))
+        if `protocol`.isEcho, ports.1 == ECHO_PORT.rawValue {
+            ports.1 = ports.0
+        } else if `protocol`.isEcho, ports.0 == ECHO_PORT.rawValue {
+            ports.0 = ports.1
+        }
         self.init(
-            source: Endpoint(address: half.tuple.source.value, port: UInt16(bigEndian: half.tuple.source_port)),
-            destination: Endpoint(
-                address: half.tuple.destination.value, port: UInt16(bigEndian: half.tuple.destination_port)),
+            source: Endpoint(address: half.tuple.source.value, port: ports.0),
+            destination: Endpoint(address: half.tuple.destination.value, port: ports.1),
             packets: half.packets, bytes: half.bytes)
     }
 }

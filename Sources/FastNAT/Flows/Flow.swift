@@ -4,7 +4,7 @@ public import Addresses
 public struct Endpoint: Sendable, Hashable, CustomStringConvertible {
     /// The address.
     public let address: IPAddress
-    /// The port, in host byte order.
+    /// The port, or of ICMP echo the identifier, in host byte order.
     public let port: UInt16
 
     /// Both as one text.
@@ -33,18 +33,44 @@ public enum FlowState: String, Sendable, Hashable {
     case established
     /// TCP, SCTP: ended by both sides, or reset.
     case closing
-    /// UDP: only the client has sent.
+    /// UDP, ICMP: only the client has sent.
     case unreplied
-    /// UDP: both sides have sent.
+    /// UDP, ICMP: both sides have sent.
     case replied
     /// No flow but an external port that is kept for a container's: its destination has no port and, as a rule, no address.
     case endpoint
 }
 
-/// A connection, or an exchange of datagrams, through a mapping.
+/// What a flow's packets are, numbered as by IANA and in the IP header. Each has ports, or an echo identifier in their place.
+public enum FlowProtocol: UInt8, Sendable, Hashable {
+    case icmp = 1
+    case tcp = 6
+    case udp = 17
+    case icmpv6 = 58
+    case sctp = 132
+
+    /// The name in lists, such as `tcp`.
+    public var name: String {
+        switch self {
+        case .icmp: "icmp"
+        case .tcp: "tcp"
+        case .udp: "udp"
+        case .icmpv6: "icmpv6"
+        case .sctp: "sctp"
+        }
+    }
+
+    /// Whether its flows begin and end with packets that say so.
+    var hasHandshake: Bool { self == .tcp || self == .sctp }
+
+    /// Whether there are identifiers in the place of ports.
+    public var isEcho: Bool { self == .icmp || self == .icmpv6 }
+}
+
+/// A connection, or an exchange of datagrams, through a mapping or a masquerade.
 public struct Flow: Sendable, Hashable {
-    /// TCP, UDP or SCTP.
-    public let transport: TransportProtocol
+    /// What its packets are.
+    public let `protocol`: FlowProtocol
     /// How far it has come.
     public let state: FlowState
     /// From the client to the published port.

@@ -243,8 +243,7 @@ extension settings {
     init(_ size: FlowTableSize, seed: UInt64, _ timeouts: Timeouts) {
         self.init(
             timeouts: timeouts.abi, max_flows: size.flows, max_half_open: size.halfOpen, has_addressed_mappings: 0,
-            has_ranges: 0, has_masquerades: 0, has_open_ports: 0, abi_version: ABI_VERSION.rawValue,
-            mappings_version: 0,
-            hash_seed: seed)
+            has_ranges: 0, has_masquerades: 0, abi_version: ABI_VERSION.rawValue, mappings_version: 0,
+            has_open_ports: 0, zero: 0, hash_seed: seed)
     }
 }

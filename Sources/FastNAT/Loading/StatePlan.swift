@@ -118,6 +118,7 @@ struct StatePlan {
         return [
             ("tcp-half-open", old.tcpHalfOpen, timeouts.tcpHalfOpen), ("tcp-open", old.tcpOpen, timeouts.tcpOpen),
             ("tcp-closing", old.tcpClosing, timeouts.tcpClosing), ("udp", old.udp, timeouts.udp),
+            ("icmp", old.icmp, timeouts.icmp),
         ].compactMap { $0.1 == $0.2 ? nil : .timeout($0.0, from: $0.1, to: $0.2) }
     }
 

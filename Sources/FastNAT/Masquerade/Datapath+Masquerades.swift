@@ -1,6 +1,5 @@
 internal import Addresses
 internal import CDatapath
-internal import Glibc
 
 extension Datapath {
     /// All masquerades with their counters, sorted by network. `name` gives the name of an interface's index.
@@ -29,15 +28,14 @@ extension Datapath {
         }
     }
 
-    /// Carries out a change and then `rest`, all of it or none, and ends the flows of masquerades that went: those of UDP, and
-    /// the ports that are kept for containers.
+    /// Carries out a change and then `rest`, all of it or none, and ends the flows of masquerades that went, but for TCP
+    /// connections, which drain; and the ports that are kept for containers.
     func carryOut(_ change: MasqueradeChange, _ rest: () throws -> Void) throws {
         try maps.carryOut(change, rest)
         for entry in change.gone {
             var request = flush_request()
             request.mapping_id = entry.id
-            request.protocol = UInt32(IPPROTO_UDP)
-            request.patterns = 1
+            request.drains = 1
             _ = try flush(&request)
         }
     }

@@ -270,7 +270,7 @@ struct ReferenceModel {
         let own = isFree(tuple.source.port) && !choosesPorts ? tuple.source.port : nil
         guard let port = own ?? [observed()?.port].compactMap({ $0 }).first(where: isFree) ?? ports.first(where: isFree)
         else {
-            return .dropped("no_free_port")
+            return sharesWay ? .dropped("no_free_port") : .reported("no_free_port")  // a container is told
         }
         flows.append(
             ModelFlow(

@@ -247,6 +247,6 @@ extension ModelFlow {
 extension Flow {
     var line: String {
         let parts = [original, reply].map { "\($0.source) > \($0.destination) \($0.packets)/\($0.bytes)" }
-        return "\(transport) \(state.rawValue) " + parts.joined(separator: ", ")
+        return "\(`protocol`) \(state.rawValue) " + parts.joined(separator: ", ")
     }
 }

@@ -125,7 +125,7 @@ struct PacketStep {
         let packet: Packet =
             switch transport {
             case .tcp: .tcp(from: source, to: destination, flags, acknowledgement: 77, payload: payload)
-            case .udp: .udp(from: source, to: destination, payload: payload)
+            case .udp, .icmp: .udp(from: source, to: destination, payload: payload)
             case .sctp: .sctp(from: source, to: destination, .initiate, payload: payload)
             }
         return packet.with {

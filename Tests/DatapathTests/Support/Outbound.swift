@@ -43,7 +43,7 @@ struct Outbound {
 
     /// From the server, at the uplink.
     func reply(_ flags: Packet.TCPFlags = .ack, payload: [UInt8] = []) -> Packet {
-        transport.packet(from: server, to: external, flags, payload: payload).with {
+        transport.packet(from: server, to: external, flags, payload: payload, isRequest: false).with {
             $0.link = (serverMAC, "02:00:00:00:01:01")
         }
     }
@@ -64,6 +64,17 @@ struct Outbound {
             $0.ttl -= 1
             $0.link = ("02:00:00:00:02:01", containerMAC)
         }
+    }
+}
+
+extension Packet {
+    /// An echo, whose identifier is the port of the one who asks.
+    static func echo(from source: Endpoint, to destination: Endpoint, isRequest: Bool, payload: [UInt8]) -> Packet {
+        isRequest
+            ? .echoRequest(
+                from: source.address, to: destination.address, identifier: source.port, payload: payload)
+            : .echoReply(
+                from: source.address, to: destination.address, identifier: destination.port, payload: payload)
     }
 }
 

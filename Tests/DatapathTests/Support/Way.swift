@@ -14,22 +14,23 @@ enum Side {
     case container
 }
 
-/// TCP, UDP or, where a test says so, SCTP.
+/// TCP, UDP or, where a test says so, SCTP or ICMP echo.
 enum Transport: String {
-    case tcp, udp, sctp
+    case tcp, udp, sctp, icmp
 
     /// Those whose ports are translated.
     static let allCases: [Transport] = [.tcp, .udp]
 
-    /// A packet; of SCTP, with the chunk that means what the flags do.
+    /// A packet; of SCTP, with the chunk that means what the flags do; of ICMP, an echo.
     func packet(
         from source: Packet.Endpoint, to destination: Packet.Endpoint, _ flags: Packet.TCPFlags,
-        options: [UInt8] = [], payload: [UInt8]
+        options: [UInt8] = [], payload: [UInt8], isRequest: Bool = true
     ) -> Packet {
         switch self {
         case .tcp: .tcp(from: source, to: destination, flags, options: options, payload: payload)
         case .udp: .udp(from: source, to: destination, payload: payload)
         case .sctp: .sctp(from: source, to: destination, Packet.SCTPChunk(flags), payload: payload)
+        case .icmp: .echo(from: source, to: destination, isRequest: isRequest, payload: payload)
         }
     }
 }
@@ -119,4 +120,8 @@ struct Kind: Sendable, CustomTestStringConvertible {
     static let all = Family.allCases.flatMap { family in
         Transport.allCases.map { Kind(family: family, transport: $0) }
     }
+    /// ICMP echo.
+    static let echo = Family.allCases.map { Kind(family: $0, transport: .icmp) }
+    /// What containers begin.
+    static let outbound = all + echo
 }
