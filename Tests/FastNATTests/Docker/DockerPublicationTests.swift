@@ -6,7 +6,7 @@ import Testing
 @testable import Docker
 
 /// What becomes of what the Engine API says. The fixtures are written by hand in its form, of Docker 20.10 to 28.
-@Suite struct PublicationTests {
+@Suite struct DockerPublicationTests {
     private static let fixtures = URL(filePath: #filePath).deletingLastPathComponent().appending(path: "Fixtures")
 
     private static func read<Value: Decodable>(_ name: String) throws -> [Value] {
