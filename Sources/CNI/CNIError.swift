@@ -102,7 +102,7 @@ extension CNIError {
         case .notRoutable, .networkNotRoutable, .noInterface, .unusableInterface: .unreachable
         case .mappingTableFull, .rangeTableFull, .allowListFull, .masqueradeTableFull, .exemptionTableFull: .full
         case .forwardingOff: .notForwarding
-        case .noMapping, .noMappingOf, .noMasquerade: .changed
+        case .noMapping, .noMappingOf, .noMasquerade, .noMasqueradeOf: .changed
         case .noHostAccess, .bpf, .netlink, .system: .failed
         }
     }
