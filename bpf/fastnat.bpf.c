@@ -55,8 +55,8 @@ int fastnat_container(struct __sk_buff *skb)
 	return action;
 }
 
-/* Ingress of a port of a bridge: replies of known flows, before the bridge sees them. What it passes, fastnat_container gets (and
- * counts) when it leaves the bridge for the host. */
+/* Ingress of a port of a bridge: replies of known flows, before the bridge sees them. What it passes, fastnat_container gets
+ * (and counts) when it leaves the bridge for the host. */
 SEC("tc")
 int fastnat_port(struct __sk_buff *skb)
 {

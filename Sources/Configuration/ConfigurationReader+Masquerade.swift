@@ -16,7 +16,9 @@ extension Configuration {
 
     /// One item of `masquerade`.
     mutating func masquerade(_ node: Node, _ reader: inout YAMLReader) -> MasqueradeRule? {
-        guard let fields = reader.fields(of: node, MasqueradeKey.allCases.map(\.rawValue) + FlowLimit.allCases.map(\.rawValue))
+        guard
+            let fields = reader.fields(
+                of: node, MasqueradeKey.allCases.map(\.rawValue) + FlowLimit.allCases.map(\.rawValue))
         else { return nil }
         func field(_ key: MasqueradeKey) -> Node? { fields[key.rawValue]?.value }
         guard let networkField = field(.network), let uplinkField = field(.iface) else {

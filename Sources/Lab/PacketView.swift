@@ -58,7 +58,9 @@ public struct PacketView: Sendable, CustomStringConvertible {
 
     private func endpoint(_ address: String, _ port: String) -> Packet.Endpoint? {
         guard let text = self["ip.\(address)"] ?? self["ip6.\(address)"] else { return nil }
-        let number = (self["tcp.\(port)"] ?? self["udp.\(port)"] ?? self["sctp.\(port)"]).flatMap { UInt16($0) } ?? echoIdentifier ?? 0
+        let number =
+            (self["tcp.\(port)"] ?? self["udp.\(port)"] ?? self["sctp.\(port)"]).flatMap { UInt16($0) }
+            ?? echoIdentifier ?? 0
         return try? Packet.Endpoint(Packet.Address(text), port: number)
     }
 

@@ -159,8 +159,9 @@ private struct Crossing {
     func error(_ message: CrossingErrorTests.Message, on side: Side, limit: Int = 1_232) -> Packet {
         let packet = received(on: side).with { $0.ethernet = nil }
         let quoted = Array(packet.bytes.prefix(limit))
+        let (source, destination) = packet.ends
         return Packet.icmp(
-            from: packet.destination!.address, to: packet.source!.address, type: message.type, code: message.code,
+            from: destination, to: source, type: message.type, code: message.code,
             rest: message.rest, payload: quoted
         ).with {
             $0.trafficClass = 0xb8
@@ -183,9 +184,9 @@ private struct Crossing {
         }
         let grown = limit + family.headerLength - self.family(side).headerLength
         let most = family == .ipv4 ? 548 : 1_232
-        let (source, destination) = (sent(toward: side).destination!.address, sent(toward: side).source!.address)
+        let (source, destination) = sent(toward: side).ends
         return Packet.icmp(
-            from: source, to: destination, type: message.type, code: message.code, rest: message.rest,
+            from: destination, to: source, type: message.type, code: message.code, rest: message.rest,
             payload: Array(quoted.bytes.prefix(min(grown, most)))
         ).with {
             $0.trafficClass = 0xb8
@@ -196,5 +197,13 @@ private struct Crossing {
                 side == .uplink
                 ? (outside.containerMAC, outside.targetMAC) : (outside.uplinkMAC, outside.clientMAC)
         }
+    }
+}
+
+extension Packet {
+    /// The addresses of a packet that has some.
+    fileprivate var ends: (source: Address, destination: Address) {
+        guard let source, let destination else { preconditionFailure("a packet without addresses") }
+        return (source.address, destination.address)
     }
 }

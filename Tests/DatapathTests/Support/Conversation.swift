@@ -47,7 +47,8 @@ struct Conversation {
 
     /// From the target, at the device towards containers.
     func reply(_ flags: Packet.TCPFlags = .ack, payload: [UInt8] = [], options: [UInt8] = []) -> Packet {
-        transport.packet(from: target, to: seenClient, flags, options: options, payload: payload, isRequest: false).with {
+        transport.packet(from: target, to: seenClient, flags, options: options, payload: payload, isRequest: false).with
+        {
             $0.link = (targetMAC, containerMAC)
         }
     }

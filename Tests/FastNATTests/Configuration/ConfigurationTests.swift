@@ -160,7 +160,8 @@ extension DesiredState {
         let masquerades = try [
             "masquerade: [{network: 10.0.0.0/8, iface: eth0}, {network: 10.1.0.0/16, iface: on, to: 192.0.2.1}]",
             "masquerade: [{network: fd00::/8, iface: \"a:b\", ports: 7, exempt: [fd00:1::/32], type: eim}]",
-            "masquerade: [{network: '::/0', iface: eth0, type: eim, filter: endpoint, limit-rate: 9/m}]", "masquerade: []",
+            "masquerade: [{network: '::/0', iface: eth0, type: eim, filter: endpoint, limit-rate: 9/m}]",
+            "masquerade: []",
         ].map { try Configuration(parsing: $0, file: "test.yaml").state.masquerades }
         if state.uplinks == nil { state.masquerades = masquerades.randomElement(using: &random) ?? nil }
         return state
