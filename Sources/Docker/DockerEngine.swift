@@ -89,8 +89,9 @@ public struct DockerEngine: Sendable {
         do {
             try await connection.executeThenClose { answer, request in
                 let headers = HTTPHeaders([("Host", "docker"), ("User-Agent", "fastnat"), ("Connection", "close")])
-                try await request.write(.head(.init(version: .http1_1, method: .GET, uri: path, headers: headers)))
-                try await request.write(.end(nil))
+                let head = HTTPRequestHead(version: .http1_1, method: .GET, uri: path, headers: headers)
+                // Together: Docker may have answered and closed before a second write.
+                try await request.write(contentsOf: [.head(head), .end(nil)])
                 try await Self.read(answer, "GET \(path.prefix { $0 != "?" })", begun: begun, body)
             }
         } catch let error as DockerError {

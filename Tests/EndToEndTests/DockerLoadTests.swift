@@ -41,7 +41,7 @@ extension DockerTests {
         print("1,000 ports: fastnat docker --once takes \(best)")
         #expect(best < .milliseconds(50))
         for mode in DockerDaemon.Mode.allCases {
-            let daemon = try DockerDaemon(in: scene.host, mode)
+            let daemon = try DockerDaemon(in: try NetworkNamespace("docker"), mode)
             let time = try ContinuousClock().measure {
                 try daemon.run("many", ["--publish", "20000-20999:20000-20999"], ports: ports, timeout: .seconds(600))
             }
