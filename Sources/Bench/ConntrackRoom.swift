@@ -4,18 +4,21 @@ internal import Lab
 /// Room for flows in the kernel's connection tracking: its limits are the machine's, not a namespace's.
 ///
 /// They are only ever raised. While anybody holds such an object the lock file is held, shared; a shell in a session of its own
-/// waits for it alone and then puts the earlier limits back, however the processes ended.
+/// waits for it alone and then puts the earlier limits back, however the processes ended. Whoever reads or changes the limits
+/// holds the lock: a limit that is read while it is put back would later be put back itself.
 final class ConntrackRoom: Sendable {
     private static let directory = "/run/fastnat-bench"
     private static let earlier = directory + "/limits"
     private static let limit = "/proc/sys/net/netfilter/nf_conntrack_max"
     private static let buckets = "/sys/module/nf_conntrack/parameters/hashsize"
+    /// A lock that is no longer the one in place belongs to those before: theirs is put back already.
     private static let restore = """
-        [ -e "$0/limits" ] || exit 0
-        { read limit; read buckets; } <"$0/limits" && rm -f "$0/limits"
-        echo "$limit" >\(limit)
-        echo "$buckets" >\(buckets)
-        rm -f "$0/lock"
+        exec 9<"$0/lock" && flock 9 && [ "$0/lock" -ef /proc/self/fd/9 ] || exit 0
+        if { read limit && read buckets; } <"$0/limits"; then
+            echo "$limit" >\(limit)
+            echo "$buckets" >\(buckets)
+        fi 2>/dev/null
+        rm -f "$0/limits" "$0/lock"
         rmdir "$0"
         """
 
@@ -23,20 +26,20 @@ final class ConntrackRoom: Sendable {
     /// Kept, because a child ends with its object; the shell is in a session of its own by then.
     private let waiter: ChildProcess
 
-    /// nil when there is room already that nobody will take back, or no connection tracking.
+    /// nil when there is no connection tracking.
     init?(flows: Int) throws(BenchError) {
-        guard let limit = Self.number(in: Self.limit), let buckets = Self.number(in: Self.buckets),
-            limit < flows * 2 || Self.number(in: Self.earlier) != nil
-        else { return nil }
+        guard Self.number(in: Self.limit) != nil else { return nil }
         lock = try Self.takeLock()
-        if Self.number(in: Self.earlier) == nil { _ = writeTextFile(Self.earlier, "\(limit)\n\(buckets)\n") }
         do throws(TestingError) {
-            let shell = ["flock", Self.directory + "/lock", "sh", "-c", Self.restore, Self.directory]
-            waiter = try ChildProcess(["setsid", "--fork", "--wait"] + shell)
+            waiter = try ChildProcess(["setsid", "--fork", "--wait", "sh", "-c", Self.restore, Self.directory])
         } catch {
             close(lock)
             throw .lab(error)
         }
+        guard let limit = Self.number(in: Self.limit), let buckets = Self.number(in: Self.buckets),
+            limit < flows * 2 || buckets < flows
+        else { return }
+        if Self.number(in: Self.earlier) == nil { _ = writeTextFile(Self.earlier, "\(limit)\n\(buckets)\n") }
         let isRaised =
             (limit >= flows * 2 || writeTextFile(Self.limit, "\(flows * 2)"))
             && (buckets >= flows || writeTextFile(Self.buckets, "\(flows)"))

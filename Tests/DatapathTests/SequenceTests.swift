@@ -5,11 +5,12 @@ import Testing
 /// Random packets and commands, through the datapath and through a model of what it promises.
 ///
 /// FASTNAT_SEQUENCES says how many sequences, FASTNAT_SEED with which one they begin; each has a seed of its own, the next
-/// number, so that one that fails is run again by `FASTNAT_SEED=… FASTNAT_SEQUENCES=1`.
+/// number, so that one that fails is run again by `FASTNAT_SEED=… FASTNAT_SEQUENCES=1`. Others than the usual ones are run by
+/// `FASTNAT_SEED=$RANDOM`.
 @Suite struct SequenceTests {
     @Test func `random sequences: every packet becomes what the model says`() throws {
         let count = Self.setting("FASTNAT_SEQUENCES") ?? 1_500
-        let first = Self.setting("FASTNAT_SEED") ?? UInt64.random(in: 1...1_000_000_000)
+        let first = Self.setting("FASTNAT_SEED") ?? 1
         print("sequences: FASTNAT_SEED=\(first) FASTNAT_SEQUENCES=\(count)")
         let start = ContinuousClock.now
         let threads = Self.setting("FASTNAT_THREADS") ?? 2
@@ -27,7 +28,7 @@ import Testing
     /// The model is no better than what it is compared with: here with the kernel's NAT, where the two should agree.
     @Test func `random sequences: the kernel's NAT does what the model says`() throws {
         let count = Self.setting("FASTNAT_KERNEL_SEQUENCES") ?? 40
-        let first = Self.setting("FASTNAT_SEED") ?? UInt64.random(in: 1...1_000_000_000)
+        let first = Self.setting("FASTNAT_SEED") ?? 1
         let kernel = try KernelNAT()
         let start = ContinuousClock.now
         var tally = Tally()

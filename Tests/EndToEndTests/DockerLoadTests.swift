@@ -19,7 +19,10 @@ extension DockerTests {
         for container in containers {
             #expect(scene.answer(container.port, timeout: .seconds(1)) == container.expectedAnswer, "\(container)")
         }
-        #expect(try scene.mappings().count == containers.count { $0.state == .running })
+        let running = containers.count { $0.state == .running }
+        try awaitCondition("one mapping for each container that runs") {
+            (try? scene.mappings().count) == running
+        }
         follower.signal(SIGINT)
         #expect(try follower.wait().status == 0)
         try scene.finish()

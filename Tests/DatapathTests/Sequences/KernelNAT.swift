@@ -74,21 +74,24 @@ final class KernelNAT {
                     + "ct original \(family.ip) daddr \(address) snat \(family.ip) to \(address)"
             }
         }
-        return ["table inet model {", "chain in { type nat hook prerouting priority dstnat;"] + ordered.map(\.rule)
+        return ["table inet model {", "chain in { type nat hook prerouting priority dstnat;"] + ordered.flatMap(\.rules)
             + ["}", "chain out { type nat hook postrouting priority srcnat;"] + hairpins
             + model.masquerades.map(\.plan.rule) + ["}", "}", ""]
     }
 }
 
 extension MappingPlan {
-    /// As a rule of nftables; a range must have one target.
-    fileprivate var rule: String {
+    /// As rules of nftables; a range must have one target. Whoever may not connect does not come to a mapping behind this one.
+    fileprivate var rules: [String] {
         let destination =
             host.map { "\(family.ip) daddr \($0)" } ?? "meta nfproto \(family.nfproto) fib daddr type local"
         let source =
             allowed.isEmpty ? "" : "\(family.ip) saddr { \(allowed.map(\.description).joined(separator: ", ")) }"
         let port = "\(transport) dport \(ports.lowerBound)-\(ports.upperBound)"
-        return "\(destination) \(source) \(port) dnat \(family.ip) to \(family.bracketed(target)):\(targetPort)"
+        return [
+            "\(destination) \(source) \(port) dnat \(family.ip) to \(family.bracketed(target)):\(targetPort)",
+            "\(destination) \(port) accept",
+        ]
     }
 }
 

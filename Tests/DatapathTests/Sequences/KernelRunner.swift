@@ -9,7 +9,9 @@ import FastNATTesting
 /// Left out is what fastnat does otherwise, or the kernel's connection tracking takes for invalid: segments that do not fit the
 /// state of their connection (fastnat translates them; netfilter passes them untranslated), RSTs, wrong checksums, mappings
 /// whose ports lead to as many (nftables has no such rule), source ports below 1,024 (other ranges to choose from), spoofed
-/// sources, silence, `--cut`, and the removal of what has UDP flows (netfilter leaves those behind).
+/// sources, silence, `--cut`, the removal of what has UDP flows (netfilter leaves those behind), tuples that came before there
+/// was a rule for them (netfilter goes on as it began), and a target that comes to its own port from its own port (its answer
+/// has the tuple of its request; netfilter leaves it so).
 struct KernelRunner: ~Copyable {
     private let kernel: KernelNAT
     private var model = ReferenceModel(choosingPorts: true)
@@ -19,6 +21,8 @@ struct KernelRunner: ~Copyable {
     private var number: UInt32 = 0
     /// The rules are those of the model before.
     private var isStale = true
+    /// What the kernel tracks untranslated since the rules changed last, and since before that: its connections, both ways.
+    private var untranslated: (now: Set<ModelTuple>, before: Set<ModelTuple>) = ([], [])
 
     private init(_ kernel: KernelNAT) { self.kernel = kernel }
 
@@ -52,6 +56,7 @@ struct KernelRunner: ~Copyable {
             note("conntrack flush")
             model.flush()
             stages = [:]
+            untranslated = ([], [])
             return try kernel.flush()
         case .unmasquerade, .forgetNextHops, .wait: return
         }
@@ -68,7 +73,8 @@ struct KernelRunner: ~Copyable {
 
     private mutating func send(_ step: PacketStep) throws {
         var step = step
-        guard step.isCommonGround, let tuple = tuple(step) else { return }
+        if isStale { untranslated = ([], untranslated.before.union(untranslated.now)) }
+        guard step.isCommonGround, let tuple = tuple(step), !untranslated.before.contains(tuple) else { return }
         step.transport = tuple.transport
         let side: Side = Party.containers.contains(tuple.source.address) ? .container : .uplink
         if tuple.transport == .tcp {
@@ -96,18 +102,23 @@ struct KernelRunner: ~Copyable {
             result.forwarded += 1
             let lines = outcome(true).map { diff(expected.bytes, $0) } ?? ["not forwarded"]
             if !lines.isEmpty { differ("the kernel: \(lines)") }
-        } else if let frame = outcome(false) {
-            // What is passed goes on up the stack, which may route it as it is.
-            let isUntouched =
-                PacketView(frame).source == packet.source && PacketView(frame).destination == packet.destination
-            if !isUntouched { differ("the kernel forwards: \(PacketView(frame))") }
+            return
         }
+        untranslated.now.formUnion([tuple, tuple.reversed])
+        // What is passed goes on up the stack, which may route it as it is.
+        guard let view = outcome(false).map({ PacketView($0) }) else { return }
+        let isUntouched = view.source == packet.source && view.destination == packet.destination
+        // One that comes straight to a container, and looks as one of a flow does there, is given another port by netfilter.
+        let isTaken = model.flows.contains { $0.halves.contains { $0.tuple.reversed == tuple } }
+        if !isUntouched && !isTaken { differ("the kernel forwards: \(view)") }
     }
 
     private func tuple(_ step: PacketStep) -> ModelTuple? {
         switch step.ends {
         case .between(let source, let port, let destination, let destinationPort):
-            guard ![.host, .gateway, .linkLocal, .martian].contains(source), port >= 1_024 else { return nil }
+            guard ![.host, .gateway, .linkLocal, .martian].contains(source), port >= 1_024,
+                port != destinationPort || !Party.containers.contains(source.address(step.family))
+            else { return nil }
             return ModelTuple(
                 transport: step.transport, source: Packet.Endpoint(source.address(step.family), port: port),
                 destination: Packet.Endpoint(destination.address(step.family), port: destinationPort))
