@@ -448,6 +448,35 @@ static __always_inline enum parse_result pipeline_parse(struct packet *packet)
 	return scratch ? fragment_parse(packet, &scratch->fragment_key) : PARSE_FOREIGN;
 }
 
+static __always_inline void address_forget(struct address *address, __u32 unknown)
+{
+#pragma clang loop unroll(full)
+	for (int i = 0; i < 4; i++)
+		address->words[i] = verifier_forget(address->words[i], unknown);
+}
+
+/* Has the verifier forget what the parser has found: what follows is then proved once for any packet, and not for each kind
+ * that the parser tells apart. */
+static __always_inline void packet_forget_kind(struct packet *packet)
+{
+	__u32 unknown = ((struct __sk_buff *)packet->context)->len;
+
+	address_forget(&packet->tuple->source, unknown);
+	address_forget(&packet->tuple->destination, unknown);
+	packet->tuple->protocol = verifier_forget(packet->tuple->protocol, unknown);
+	packet->transport_offset = verifier_forget(packet->transport_offset, unknown);
+	packet->headers_length = verifier_forget(packet->headers_length, unknown);
+	packet->ip_length = verifier_forget(packet->ip_length, unknown);
+	packet->tcp_flags = verifier_forget(packet->tcp_flags, unknown);
+	packet->echo = verifier_forget(packet->echo, unknown);
+	packet->is_ipv4 = verifier_forget(packet->is_ipv4, unknown);
+	packet->without_checksum = verifier_forget(packet->without_checksum, unknown);
+	packet->is_first_fragment = verifier_forget(packet->is_first_fragment, unknown);
+	packet->is_later_fragment = verifier_forget(packet->is_later_fragment, unknown);
+	packet->is_tiny_fragment = verifier_forget(packet->is_tiny_fragment, unknown);
+	tc_packet_fetch(packet);
+}
+
 /* An ICMP error. The host's own go out as they are. */
 static __always_inline enum verdict forward_error(struct packet *packet)
 {
@@ -494,6 +523,8 @@ static __always_inline enum verdict pipeline(struct packet *packet)
 	}
 	if (packet->stage == STAGE_ICMP)
 		return VERDICT_PASS;
+	if (packet_may_ask(packet))
+		packet_forget_kind(packet);
 	if (packet->stage == STAGE_REPORT)
 		return report(packet);
 	if (packet->side != SIDE_HOST && !packet_is_for_host(packet))

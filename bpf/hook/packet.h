@@ -90,4 +90,15 @@ static __always_inline bool length_is_within(__u32 *length, __u32 first, __u32 l
 	return true;
 }
 
+/* The same number, of which the verifier knows nothing any more: it has seen it mixed with `unknown`, which it knows nothing
+ * of, and back. The verifier goes on with one state then, instead of one for each value; programs load in a fraction of the
+ * time. */
+static __always_inline __u32 verifier_forget(__u32 number, __u32 unknown)
+{
+	__u32 mixed = number ^ unknown;
+
+	asm volatile("" : "+r"(mixed));
+	return mixed ^ unknown;
+}
+
 #endif

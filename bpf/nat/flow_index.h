@@ -66,9 +66,10 @@ static __always_inline struct flow *entry_flow(__u64 entry)
 	return bpf_map_lookup_elem(&flows, &slot);
 }
 
+/* By arithmetic: of a branch the verifier would follow both ways to the program's end. */
 static __always_inline struct flow_half *flow_half(struct flow *flow, enum direction direction)
 {
-	return direction == DIRECTION_REPLY ? &flow->reply : &flow->original;
+	return (void *)flow + (direction & 1) * offsetof(struct flow, reply);
 }
 
 static __always_inline bool flow_reference_holds(const struct flow_reference *reference)
@@ -170,11 +171,11 @@ static __always_inline bool bucket_refer(__u32 number, const struct tuple *tuple
 	reference->flow = bucket_find(bucket, tuple, hash, 0, &reference->entry, &place);
 	if (!reference->flow)
 		return false;
-	reference->position = &bucket->entries[place & (BUCKET_ENTRIES - 1)];
+	reference->position = &bucket->entries[verifier_forget(place, hash) & (BUCKET_ENTRIES - 1)];
 	return true;
 }
 
-/* The same without a call: quicker, and dear to the verifier, which follows each of 16 ways on. For attached programs. */
+/* The same without a call: quicker. For attached programs. */
 static __always_inline bool flow_find_fast(const struct tuple *tuple, struct flow_reference *reference)
 {
 	__u64 hash = tuple_hash(tuple, layout.hash_keys);

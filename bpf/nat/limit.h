@@ -41,7 +41,7 @@ static __always_inline __u64 *source_bucket_find(struct flow_bucket *bucket, __u
 		__u64 entry = READ_ONCE(bucket->entries[i]);
 
 		if (entry & ENTRY_USED && !((entry ^ hash) >> 32))
-			return &bucket->entries[i];
+			return &bucket->entries[verifier_forget(i, hash) & (BUCKET_ENTRIES - 1)];
 	}
 	return NULL;
 }
@@ -136,9 +136,9 @@ static __always_inline struct source_due *source_due_find(struct source_due_buck
 #pragma clang loop unroll(disable)
 	for (__u32 i = 0; i < SOURCE_DUE_ENTRIES; i++) {
 		if (READ_ONCE(bucket->entries[i].source) == hash)
-			return &bucket->entries[i];
+			return &bucket->entries[verifier_forget(i, hash) & (SOURCE_DUE_ENTRIES - 1)];
 		if (READ_ONCE(bucket->entries[i].due) < READ_ONCE(bucket->entries[first & (SOURCE_DUE_ENTRIES - 1)].due))
-			first = i;
+			first = verifier_forget(i, hash);
 	}
 	return &bucket->entries[first & (SOURCE_DUE_ENTRIES - 1)];
 }
