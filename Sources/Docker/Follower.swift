@@ -10,8 +10,9 @@ public final class Follower: Sendable {
     private let log: Logger
     /// How often it looks without being told to: somebody may have unloaded fastnat, or changed what is Docker's.
     private let interval: Duration
-    /// Owners of containers that died since the last synchronization.
-    private let died = Mutex<Set<MappingOwner>>([])
+    private let deaths = Mutex(Deaths())
+    /// When something has happened last, as long as Docker may not have written it into its lists yet.
+    private let unsettled = Mutex<ContinuousClock.Instant?>(nil)
     /// At most one wish: whoever synchronizes sees everything that happened before.
     private let wishes: AsyncStream<Void>
     private let wish: AsyncStream<Void>.Continuation
@@ -64,6 +65,7 @@ public final class Follower: Sendable {
                 try await engine.readEvents {
                     log.notice("following Docker", metadata: ["socket": "\(engine.socket)"])
                     backoff.withLock { $0.reset() }
+                    deaths.withLock { $0.absent = [] }
                     wish.yield()
                 } _: { event in
                     note(event)
@@ -82,19 +84,43 @@ public final class Follower: Sendable {
     private func note(_ event: EngineEvent) {
         let id = event.actor?.id ?? ""
         log.debug("event", metadata: ["type": "\(event.type ?? "")", "action": "\(event.action ?? "")", "id": "\(id)"])
-        if event.type == "container", event.action == "die", let owner = synchronizer.owners.owner(of: id) {
-            died.withLock { _ = $0.insert(owner) }
+        if event.type == "container", let owner = synchronizer.owners.owner(of: id) {
+            deaths.withLock { $0.note(event.action, of: owner) }
+        }
+        wish.yield()
+        let isFirst = unsettled.withLock { last in
+            defer { last = .now }
+            return last == nil
+        }
+        if isFirst { Task { await settle() } }
+    }
+
+    /// Synchronizes once more when nothing has happened for a second: Docker tells of some changes before its lists have them, and
+    /// not again when they do.
+    private func settle() async {
+        let period = Duration.seconds(1)
+        var isSettled = false
+        while !isSettled {
+            guard (try? await Task.sleep(for: period)) != nil else { return }
+            isSettled = unsettled.withLock { last in
+                guard let instant = last, ContinuousClock.now - instant < period else {
+                    last = nil
+                    return true
+                }
+                return false
+            }
         }
         wish.yield()
     }
 
     private func synchronize(_ diary: inout Diary) async -> Bool {
-        let dead = died.withLock { dead in
-            defer { dead = [] }
-            return dead
+        let dead = deaths.withLock { deaths in
+            defer { deaths.died = [] }
+            return deaths.died
         }
         do {
-            let wanted = try await engine.publications(of: synchronizer.owners)
+            let listed = try await engine.publications(of: synchronizer.owners)
+            let wanted = listed.without(deaths.withLock { $0.absent })
             let synchronizer = synchronizer
             // It waits for locks: not on a thread that others need.
             let result = try await NIOThreadPool.singleton.runIfActive {
@@ -104,13 +130,31 @@ public final class Follower: Sendable {
             return true
         } catch DockerError.unreachable(let socket, let problem) {
             // Whoever listens for events knows when it is back.
-            died.withLock { $0.formUnion(dead) }
+            deaths.withLock { $0.died.formUnion(dead) }
             diary.wait("waiting for Docker at \(socket): \(problem)")
             return true
         } catch {
-            died.withLock { $0.formUnion(dead) }
+            deaths.withLock { $0.died.formUnion(dead) }
             if !Task.isCancelled { diary.note(error) }
             return false
+        }
+    }
+}
+
+/// What events have said of containers that died.
+private struct Deaths {
+    /// Owners of those that died since the last synchronization.
+    var died: Set<MappingOwner> = []
+    /// Those that were not started since: Docker lists a container as running until it has tidied up behind it.
+    var absent: Set<MappingOwner> = []
+
+    mutating func note(_ action: String?, of owner: MappingOwner) {
+        switch action {
+        case "die":
+            died.insert(owner)
+            absent.insert(owner)
+        case "start", "destroy": absent.remove(owner)
+        default: break
         }
     }
 }

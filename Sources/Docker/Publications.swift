@@ -44,6 +44,13 @@ public struct Publications: Sendable, Hashable {
         for network in bridges.sorted(by: { $0.id < $1.id }) { masquerade(network, owners) }
     }
 
+    /// The same but for what these containers publish.
+    func without(_ owners: Set<MappingOwner>) -> Publications {
+        var others = self
+        others.mappings.removeAll { owners.contains($0.owner) }
+        return others
+    }
+
     private mutating func publish(
         _ container: EngineContainer, _ bridges: [String: EngineNetwork], _ owners: DockerOwners
     ) {

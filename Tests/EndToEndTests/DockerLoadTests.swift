@@ -19,9 +19,12 @@ extension DockerTests {
         for container in containers {
             #expect(scene.answer(container.port, timeout: .seconds(1)) == container.expectedAnswer, "\(container)")
         }
-        let running = containers.count { $0.state == .running }
-        try awaitCondition("one mapping for each container that runs") {
-            (try? scene.mappings().count) == running
+        let running = containers.filter { $0.state == .running }.map { "\($0.port)-\($0.port)/tcp" }
+        func published() -> [String] {
+            ((try? scene.mappings()) ?? []).compactMap { $0.split(separator: " ").first.map(String.init) }
+        }
+        try awaitCondition("\(published()) to be \(running); \(follower.errors)", timeout: .seconds(20)) {
+            published() == running
         }
         follower.signal(SIGINT)
         #expect(try follower.wait().status == 0)
