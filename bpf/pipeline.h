@@ -260,8 +260,7 @@ static __always_inline bool packet_may_begin(const struct packet *packet)
 		return false;
 	if (packet_is_echo(packet))
 		return packet->echo == ECHO_REQUEST && packet->side != SIDE_UPLINK;
-	return !protocol_has_handshake(packet->tuple->protocol) ||
-	       (packet->tcp_flags & (TCP_SYN | TCP_ACK | TCP_RST)) == TCP_SYN;
+	return !protocol_has_handshake(packet->tuple->protocol) || tcp_flags_begin(packet->tcp_flags);
 }
 
 /* Only TC begins flows. */

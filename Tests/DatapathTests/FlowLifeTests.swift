@@ -99,13 +99,13 @@ import Testing
     }
 
     @Test(arguments: Family.allCases)
-    func `a SYN+ACK or RST of a closing flow begins no new one`(family: Family) throws {
+    func `a SYN with ACK, RST or FIN, or a RST, of a closing flow begins no new one`(family: Family) throws {
         let datapath = try TestDatapath()
         let conversation = Conversation(family, .tcp)
         try datapath.open(conversation)
         try datapath.expectForwarded(conversation, conversation.request([.fin, .ack]))
         try datapath.expectReturned(conversation, conversation.reply([.fin, .ack]))
-        for flags in [[.syn, .ack], [.syn, .rst], .rst, .ack] as [Packet.TCPFlags] {
+        for flags in [[.syn, .ack], [.syn, .rst], [.syn, .fin], .rst, .ack] as [Packet.TCPFlags] {
             try datapath.expectForwarded(conversation, conversation.request(flags))
             try datapath.expectReturned(conversation, conversation.reply(flags))
         }

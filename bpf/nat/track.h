@@ -30,8 +30,7 @@ static __always_inline bool flow_is_in_doubt(const struct flow *flow)
 /* A new connection on the addresses and ports of one that has ended (RFC 9293, 3.6.1: TIME-WAIT assassination by SYN). */
 static __always_inline bool flow_is_reused(const struct flow *flow, const struct packet *packet, enum direction direction)
 {
-	return direction == DIRECTION_ORIGINAL && (packet->tcp_flags & (TCP_SYN | TCP_ACK | TCP_RST)) == TCP_SYN &&
-	       flow_is_closing(flow);
+	return direction == DIRECTION_ORIGINAL && tcp_flags_begin(packet->tcp_flags) && flow_is_closing(flow);
 }
 
 static __always_inline __u32 packet_seen(const struct packet *packet)

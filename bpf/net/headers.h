@@ -36,6 +36,13 @@ enum tcp_flag {
 };
 #define TCP_FLAGS_OFFSET 13
 
+/* The first segment of a connection. With ACK or RST it is none (RFC 9293, 3.10.7.2); with FIN, neither Linux nor netfilter
+ * takes it for one. */
+static __always_inline bool tcp_flags_begin(__u8 flags)
+{
+	return (flags & (TCP_SYN | TCP_ACK | TCP_RST | TCP_FIN)) == TCP_SYN;
+}
+
 /* Ports below are for well-known services (RFC 6335, section 6). Host byte order. */
 #define PORT_FIRST_PRIVILEGED 512
 #define PORT_FIRST_UNPRIVILEGED 1024

@@ -146,7 +146,8 @@ extension KernelRunner {
     /// For a connection of no flow, those of the step.
     private mutating func flags(_ tuple: ModelTuple, _ step: PacketStep) -> Packet.TCPFlags? {
         guard let flow = model.flows.first(where: { flow in flow.halves.contains { $0.tuple == tuple } }) else {
-            let flags: Packet.TCPFlags = step.flags == .syn ? .syn : step.flags.contains(.ack) ? [.ack] : .syn
+            let isKept = step.flags == .syn || step.flags == [.syn, .fin]
+            let flags: Packet.TCPFlags = isKept ? step.flags : step.flags.contains(.ack) ? [.ack] : .syn
             stages[tuple] = .opening
             return flags
         }

@@ -38,6 +38,11 @@ extension Packet {
     }
 }
 
+extension Packet.TCP {
+    /// Whether it is the first segment of one.
+    var beginsConnection: Bool { flags.intersection([.syn, .ack, .rst, .fin]) == .syn }
+}
+
 /// What a checksum that may be wrong becomes: in one's complement arithmetic, as far off the right one as before.
 private func carriedChecksum(from old: Packet, to new: Packet) -> UInt16 {
     let field = old.transportField

@@ -119,8 +119,7 @@ struct ReferenceModel {
             guard isReuse(packet, index, direction) else { return forward(packet, index, direction, isFirst: false) }
             flows.remove(at: index)
         }
-        let beginsConnection = packet.tcp.map { $0.flags.intersection([.syn, .ack, .rst]) == .syn } ?? true
-        return beginsConnection ? begin(packet, tuple, side, observed) : .passed(nil)
+        return packet.tcp?.beginsConnection ?? true ? begin(packet, tuple, side, observed) : .passed(nil)
     }
 
     private func find(_ tuple: ModelTuple) -> (index: Int, ModelFlow.Direction)? {
@@ -135,9 +134,7 @@ struct ReferenceModel {
     /// has, the target decides, unless the port leads elsewhere by now.
     private func isReuse(_ packet: Packet, _ index: Int, _ direction: ModelFlow.Direction) -> Bool {
         let flow = flows[index]
-        guard direction == .original, let flags = packet.tcp?.flags, flags.intersection([.syn, .ack, .rst]) == .syn,
-            flow.isClosing
-        else { return false }
+        guard direction == .original, packet.tcp?.beginsConnection == true, flow.isClosing else { return false }
         return !flow.isInDoubt || mapping(of: flow[.original].tuple)?.id != flow.rule
     }
 
