@@ -15,6 +15,7 @@ static __always_inline int tc_run(struct packet *packet, struct __sk_buff *skb)
 	if (verdict == VERDICT_CONTINUE) {
 		skb->cb[TC_NOTE_SIDE] = packet->side;
 		skb->cb[TC_NOTE_BEGUN] = packet->begun;
+		skb->cb[TC_NOTE_RACES] = packet->races;
 		bpf_tail_call(skb, &stages, packet->stage);
 		return TC_NEXT; /* the loader enters all stages before it attaches: never */
 	}
@@ -32,7 +33,12 @@ static __always_inline int tc_run_attached(struct __sk_buff *skb, enum side side
 
 static __always_inline int tc_run_stage(struct __sk_buff *skb, enum stage stage)
 {
-	struct packet packet = {.side = skb->cb[TC_NOTE_SIDE], .begun = skb->cb[TC_NOTE_BEGUN], .stage = stage};
+	struct packet packet = {
+		.side = skb->cb[TC_NOTE_SIDE],
+		.begun = skb->cb[TC_NOTE_BEGUN],
+		.races = skb->cb[TC_NOTE_RACES],
+		.stage = stage,
+	};
 
 	return tc_run(&packet, skb);
 }

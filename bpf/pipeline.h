@@ -246,6 +246,8 @@ static __always_inline bool flow_is_over(struct packet *packet, const struct flo
 {
 	enum direction direction = entry_direction(reference->entry);
 
+	if (packet->stage == STAGE_TRANSLATE) /* STAGE_ROUTE has found that it is not */
+		return false;
 	if (flow_is_reused(reference->flow, packet, direction))
 		return packet->stage != STAGE_ROUTE || !flow_is_in_doubt(reference->flow) ||
 		       !mapping_still_leads(packet->tuple, reference->flow->original.mapping_id);
@@ -364,6 +366,10 @@ static __always_inline enum stage stage_after_admission(const struct packet *pac
 	return protocol_is_icmp(packet->tuple->protocol) ? STAGE_ECHO : STAGE_ROUTE;
 }
 
+/* A flow that has gone again when its packet comes to it is begun anew so often. Without a bound, the packet would go round until
+ * the kernel calls no more programs (33), and then up the stack untranslated. */
+#define RACES_AT_MOST 2
+
 /* STAGE_ADMIT: the flow, once made, is as any other; another stage goes on. In a race, another CPU was faster: its flow is as
  * good. */
 static __always_inline enum verdict admit(struct packet *packet)
@@ -371,6 +377,8 @@ static __always_inline enum verdict admit(struct packet *packet)
 	enum reason reason = begin(packet);
 	enum verdict verdict;
 
+	if (reason == REASON_FLOW_RACE && packet->races++ == RACES_AT_MOST)
+		return packet_refuse(packet, reason);
 	if (refusal_is_reported(packet, reason)) /* RFC 5508, REQ-8 */
 		return packet_report(packet, reason, 0);
 	if (reason != REASON_NONE && reason != REASON_FLOW_RACE) {

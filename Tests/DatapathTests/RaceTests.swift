@@ -67,6 +67,21 @@ import Testing
         }
     }
 
+    /// As if a packet of each slot's former flow was still writing its next hop.
+    @Test(arguments: Kind.outbound)
+    func `a packet that never gets its flow is counted once, and not passed`(kind: Kind) throws {
+        let datapath = try TestDatapath()
+        try datapath.masquerade(kind.family)
+        try datapath.setSequences(1)
+        if kind.transport != .icmp {
+            try datapath.expectDropped(Conversation(kind, from: 30_000).request(.syn), counting: "flow_race")
+        }
+        try datapath.expectDropped(Outbound(kind).request(.syn), on: .container, counting: "flow_race")
+        try datapath.setSequences(2)
+        _ = try datapath.open(Outbound(kind))
+        try datapath.expectConsistent(originals: 1)
+    }
+
     @Test(arguments: Family.allCases)
     func `no UDP flow outlives its mapping`(family: Family) throws {
         let datapath = try TestDatapath([])
@@ -110,6 +125,16 @@ extension Conversation {
 }
 
 extension TestDatapath {
+    /// Sets the sequence of every next hop of every slot: odd while somebody writes it.
+    fileprivate func setSequences(_ sequence: UInt32) throws {
+        for slot in 0..<UInt32(1_024) {
+            guard var flow = try maps.flows.value(slot) else { continue }
+            flow.original.next_hop.sequence = sequence
+            flow.reply.next_hop.sequence = sequence
+            try maps.flows.set(slot, flow)
+        }
+    }
+
     /// Sends two lists of first packets at TC, those of one number at the same moment, and afterwards again those that
     /// a race has cost; `reason` is what else they may be refused for.
     fileprivate func race(_ first: [[UInt8]], _ second: [[UInt8]], refusing reason: String? = nil) throws {

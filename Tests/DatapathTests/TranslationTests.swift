@@ -55,6 +55,17 @@ import Testing
         #expect(Set(flows.map(\.reply.destination.port)).count == 2)
     }
 
+    @Test(arguments: Family.allCases)
+    func `after a RST of the client, a SYN goes on on the flow`(family: Family) throws {
+        let conversation = Conversation(family, .tcp)
+        try open(conversation)
+        try expectCrossed(conversation.request(.rst), conversation)
+        try expectCrossed(conversation.request(.syn), conversation)
+        #expect(try datapath.states() == [.closing])
+        try expectReturned(conversation, [.syn, .ack])
+        #expect(try datapath.states() == [.established])
+    }
+
     @Test func `what the other family cannot say is dropped`() throws {
         let udp = Conversation(.ipv4, .udp)
         try datapath.expectDropped(udp.request().with { $0.udp?.checksum = .zero }, counting: "untranslatable")

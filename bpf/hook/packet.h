@@ -52,6 +52,7 @@ struct packet {
 	enum side side;
 	enum stage stage;   /* of the program that runs; with VERDICT_CONTINUE, of the one that goes on */
 	bool begun;         /* this packet has made its flow */
+	__u32 races;        /* how often it has lost its flow to another CPU that made the same */
 	enum reason reason; /* why the verdict is not VERDICT_REDIRECTED, when there is a countable one */
 	int action;
 	/* Set by packet_parse (net/parse.h). The tuple stands by itself: functions that are not inlined get its address, and

@@ -91,11 +91,12 @@ static __always_inline void tc_checksum_follow(struct packet *packet, __u16 delt
 
 /* What a program leaves for the one that goes on with its packet: words of the packet's control block. */
 enum tc_note {
-	TC_NOTE_SIDE,    /* enum side */
-	TC_NOTE_BEGUN,   /* not 0: the packet has begun its flow in a stage before */
-	TC_NOTE_REASON,  /* STAGE_REPORT: enum reason that it is dropped for */
-	TC_NOTE_MTU,     /* STAGE_REPORT, for REASON_TOO_BIG, and STAGE_CUT: bytes that the way takes */
-	TC_NOTE_IFINDEX, /* STAGE_CUT: where the packet leaves */
+	TC_NOTE_SIDE,                     /* enum side */
+	TC_NOTE_BEGUN,                    /* not 0: the packet has begun its flow in a stage before */
+	TC_NOTE_RACES,                    /* how often another CPU was faster to begin it */
+	TC_NOTE_REASON,                   /* STAGE_REPORT: enum reason that it is dropped for */
+	TC_NOTE_MTU,                      /* STAGE_REPORT, for REASON_TOO_BIG, and STAGE_CUT: bytes that the way takes */
+	TC_NOTE_IFINDEX = TC_NOTE_REASON, /* STAGE_CUT: where the packet leaves */
 };
 
 static __always_inline int tc_action(struct packet *packet, enum verdict verdict)
