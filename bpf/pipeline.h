@@ -116,7 +116,7 @@ static __always_inline enum verdict forward_tc(struct packet *packet, const stru
 			return packet_continue(packet, STAGE_ROUTE);
 		if (reference->flow->life.flags & FLOW_OF_HOST)
 			return relabel(packet, reference, now);
-		if (READ_ONCE(half->seen) & SEEN_CUT && !(packet->tcp_flags & TCP_RST))
+		if (flow_is_cut(reference->flow) && !(packet->tcp_flags & TCP_RST))
 			return packet_continue(packet, STAGE_RESET);
 		if (reference->flow->life.flags & FLOW_TRANSLATES)
 			return packet_continue(packet, STAGE_TRANSLATE);
@@ -127,7 +127,7 @@ static __always_inline enum verdict forward_tc(struct packet *packet, const stru
 			return packet_refuse(packet, REASON_NO_ROUTE);
 		next_hop_copy(&rewrite.next_hop, &route->next_hop);
 		next_hop_store(hop.next_hop, &route->next_hop, reference);
-		if (!(READ_ONCE(half->seen) & SEEN_CUT)) /* its packets come here, every one */
+		if (!flow_is_cut(reference->flow)) /* its packets come here, every one */
 			*hop.refreshed = now >> 20;
 	}
 	reason = tc_packet_refused(packet, &rewrite.next_hop);

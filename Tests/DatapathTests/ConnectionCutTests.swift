@@ -60,6 +60,19 @@ import Testing
     }
 
     @Test(arguments: Family.allCases)
+    func `a connection that was just begun is cut like others, and half-open no more`(family: Family) throws {
+        let datapath = try TestDatapath()
+        let conversation = Conversation(family, .tcp)
+        try datapath.expectForwarded(conversation, conversation.request(.syn))
+        try datapath.datapath.removeAllMappings(ending: .cut)
+        #expect(try datapath.states() == [.closing])
+        let count = try datapath.datapath.flowCount()
+        #expect(count.flows == 1 && count.halfOpen == 0)
+        let reply = conversation.reply([.syn, .ack])
+        try datapath.expectForwarded(reply, as: conversation.returned(reply.asReset), on: .container)
+    }
+
+    @Test(arguments: Family.allCases)
     func `a segment of a cut connection with IPv4 options or without ACK is dropped`(family: Family) throws {
         let datapath = try TestDatapath()
         let conversation = Conversation(family, .tcp)

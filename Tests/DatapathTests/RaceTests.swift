@@ -1,6 +1,7 @@
 import BPF
 import CDatapath
 import FastNATTesting
+import Synchronization
 import Testing
 
 @testable import FastNAT
@@ -65,6 +66,36 @@ import Testing
             #expect(try datapath.leftovers() == [])
             #expect(try datapath.datapath.mappings().allSatisfy { $0.flows == 0 })
         }
+    }
+
+    /// A flow whose first packet gets nowhere leaves its slot to the next, which is of another mapping.
+    @Test(arguments: Family.allCases)
+    func `a cut never reaches the flow that takes the slot of the one it was meant for`(family: Family) throws {
+        let datapath = try TestDatapath(["8080", "8081"].map { family.mapping("\($0)/tcp", to: "80") })
+        let kind = Kind(family: family, transport: .tcp)
+        let cut = try datapath.installed(Conversation(kind)).mapping.listen
+        let id = try #require(try datapath.maps.mappingEntries().first { $0.mapping.listen == cut }?.value.id)
+        let packets = (0..<400).flatMap { number in
+            [
+                Conversation(kind, from: 30_000 + number).request(.syn).with { $0.ttl = 1 },
+                Conversation(kind, from: 30_000 + number, to: 8_081).request(.syn),
+            ].map(\.bytes)
+        }
+        let isOver = Atomic(false)
+        let lost = try inParallel(2) { thread in
+            guard thread == 0 else {
+                while !isOver.load(ordering: .relaxed) { _ = try datapath.datapath.flush(mapping: id, .cut) }
+                return 0
+            }
+            defer { isOver.store(true, ordering: .relaxed) }
+            return try (0..<20).reduce(0) { sum, _ in
+                _ = try datapath.run(packets, at: .tc)
+                let others = try datapath.datapath.flows().filter { $0.original.destination.port == 8_081 }
+                _ = try datapath.datapath.flushFlows()
+                return sum + others.count { $0.state != .halfOpen }
+            }
+        }
+        #expect(lost.reduce(0, +) == 0)
     }
 
     /// As if a packet of each slot's former flow was still writing its next hop.

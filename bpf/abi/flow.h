@@ -15,6 +15,7 @@ enum flow_phase {
 	FLOW_DEAD = 0,      /* free, being made or being deleted: nobody but its maker touches the record */
 	FLOW_HALF_OPEN = 1, /* seen from one side (UDP), or its TCP handshake is not complete */
 	FLOW_OPEN = 2,
+	FLOW_CUT = 3, /* ended by command: what is sent on it ends the connection at both ends */
 };
 
 /* What one direction has carried so far (struct flow_half.seen). */
@@ -25,7 +26,6 @@ enum flow_seen {
 	SEEN_RST = 1 << 3,
 	SEEN_ANY = 1 << 4,
 	SEEN_OPEN = 1 << 5, /* this direction knows that the flow is open and asks no more */
-	SEEN_CUT = 1 << 6,  /* in both directions: the flow was ended by command; what is sent on it ends the connection */
 };
 
 enum flow_flag {

@@ -36,6 +36,13 @@ static __always_inline bool flow_reference_state(const struct flow_reference *re
 	return state->phase != FLOW_DEAD && entry_has_generation(reference->entry, state->generation);
 }
 
+static __always_inline bool flow_is_in(const struct flow *flow, struct flow_state state)
+{
+	union flow_state_word expected = {.state = state};
+
+	return READ_ONCE(*(const __u64 *)&flow->life.state) == expected.word;
+}
+
 /* Turns the phase if the flow still is in `state`; false: it is not. */
 static __always_inline bool flow_turn(struct flow *flow, struct flow_state state, enum flow_phase phase)
 {
@@ -43,6 +50,11 @@ static __always_inline bool flow_turn(struct flow *flow, struct flow_state state
 	union flow_state_word to = {.state = {.phase = phase, .generation = state.generation}};
 
 	return __sync_val_compare_and_swap((__u64 *)&flow->life.state, from.word, to.word) == from.word;
+}
+
+static __always_inline bool flow_is_cut(const struct flow *flow)
+{
+	return flow_state(flow).phase == FLOW_CUT;
 }
 
 /* Ends the flow in `slot` if its state still is what its caller saw. Of several that try at once, the one that turns the phase

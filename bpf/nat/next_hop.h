@@ -174,6 +174,32 @@ static __always_inline void next_hop_store(struct next_hop *to, const struct nex
 	__sync_lock_test_and_set(&to->sequence, sequence + 2);
 }
 
+/* Tries at a next hop that others are writing. */
+#define EXPIRY_TRIES 16
+
+/* Takes a half's next hop away, whether it is its own or its mapping's, if the flow still is in `state`. As long as the sequence
+ * is odd, the slot is not used again: no other flow loses its. */
+static __always_inline void next_hop_expire(struct flow *flow, struct flow_half *half, struct flow_state state)
+{
+	/* packets go by a clock that is behind */
+	__u32 stale = (__u32)(bpf_ktime_get_ns() >> 20) - 2 * NEXT_HOP_LIFETIME;
+	struct next_hop *next_hop = &half->next_hop;
+
+#pragma clang loop unroll(disable)
+	for (int i = 0; i < EXPIRY_TRIES; i++) {
+		__u32 sequence = READ_ONCE(next_hop->sequence);
+
+		if (sequence & 1 || __sync_val_compare_and_swap(&next_hop->sequence, sequence, sequence + 1) != sequence)
+			continue;
+		if (flow_is_in(flow, state)) {
+			next_hop->flags &= ~NEXT_HOP_SHARED; /* what it has of its own is of date zero */
+			half->refreshed = stale;
+		}
+		__sync_lock_test_and_set(&next_hop->sequence, sequence + 2);
+		return;
+	}
+}
+
 /* The next hop that holds for a half, and when it was last looked up. */
 struct hop {
 	struct next_hop *next_hop;

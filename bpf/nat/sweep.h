@@ -73,20 +73,32 @@ static __always_inline bool flow_can_be_cut(const struct flow *flow)
 }
 
 /* With the next segment of either end, both are told by RSTs (net/reset.h) that their connection is gone: the next hops are out
- * of date, so packets come to where the mark is looked at. The flow stays for the closing timeout, for what both still send; a
- * SYN begins the next one. A flow that is just being looked up a route goes on until that is out of date, 0.94 s. */
+ * of date, so packets come to where the phase is looked at. The flow stays for the closing timeout, for what both still send; a
+ * SYN begins the next one. A flow that is just being looked up a route goes on until that is out of date, 0.94 s. false: the
+ * flow is another one by now, or cut. */
 static __always_inline bool flow_cut(struct flow *flow, struct flow_state state)
 {
-	__u32 stale = (__u32)(bpf_ktime_get_ns() >> 20) - 2 * NEXT_HOP_LIFETIME; /* packets go by a clock that is behind */
+	struct flow_gauges *gauges = map_only_element(&flow_gauges);
+	struct flow_state cut = {.phase = FLOW_CUT, .generation = state.generation};
 
-	if (state.phase == FLOW_DEAD || flow_state(flow).generation != state.generation)
+	if (state.phase == FLOW_CUT || !gauges || !flow_turn(flow, state, FLOW_CUT))
 		return false;
-	__sync_fetch_and_or(&flow->original.seen, SEEN_CUT | SEEN_FIN);
-	__sync_fetch_and_or(&flow->reply.seen, SEEN_CUT | SEEN_FIN);
-	flow->original.next_hop.flags &= ~NEXT_HOP_SHARED; /* what it has of its own is of date zero */
-	flow->original.refreshed = stale;
-	flow->reply.refreshed = stale;
+	if (state.phase == FLOW_HALF_OPEN)
+		__sync_fetch_and_add(&gauges->half_open, -1);
+	next_hop_expire(flow, &flow->original, cut);
+	next_hop_expire(flow, &flow->reply, cut);
 	return true;
+}
+
+/* Ends or cuts the flow that was found in `state`. It may have opened meanwhile: for a flush no reason to leave it. */
+static __always_inline bool sweep_end(struct sweep_step *step, struct flow *flow, __u32 slot, struct flow_state state)
+{
+	struct flow_state opened = {.phase = FLOW_OPEN, .generation = state.generation};
+
+	if (step->request.cut && flow_can_be_cut(flow))
+		return flow_cut(flow, state) || flow_cut(flow, opened);
+	return !flow_end(slot, state.phase, state.generation) ||
+	       (step->flushes && !flow_end(slot, FLOW_OPEN, state.generation));
 }
 
 static int sweep_slot(__u32 index, struct sweep_step *step)
@@ -101,22 +113,12 @@ static int sweep_slot(__u32 index, struct sweep_step *step)
 	if (!flow)
 		return 0;
 	state = flow_state(flow);
-	if (!(step->flushes ? flush_wants(&step->request, flow) : flow_is_idle(flow, state, step))) {
-		if (!step->flushes)
-			flow_keep_pattern(flow, state, step);
+	if (state.phase == FLOW_DEAD) /* being made: its maker sees that mappings have changed (flow_withdraw) */
 		return 0;
-	}
-	if (step->request.cut && flow_can_be_cut(flow)) {
-		step->request.ended += flow_cut(flow, state);
-		return 0;
-	}
-	if (!flow_end(slot, state.phase, state.generation)) {
-		step->request.ended++;
-		return 0;
-	}
-	/* It may have opened meanwhile: no reason for a flush to leave it. */
-	if (step->flushes && !flow_end(slot, FLOW_OPEN, state.generation))
-		step->request.ended++;
+	if (step->flushes ? flush_wants(&step->request, flow) : flow_is_idle(flow, state, step))
+		step->request.ended += sweep_end(step, flow, slot, state);
+	else if (!step->flushes)
+		flow_keep_pattern(flow, state, step);
 	return 0;
 }
 

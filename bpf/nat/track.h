@@ -14,7 +14,7 @@ static __always_inline bool flow_is_closing(const struct flow *flow)
 {
 	__u32 original = READ_ONCE(flow->original.seen), reply = READ_ONCE(flow->reply.seen);
 
-	return (original | reply) & SEEN_RST || original & reply & SEEN_FIN;
+	return (original | reply) & SEEN_RST || original & reply & SEEN_FIN || flow_is_cut(flow);
 }
 
 /* An open flow that is closing because the client's side has carried a RST, and for no other reason. Anybody who knows its
@@ -87,12 +87,13 @@ static __always_inline void flow_try_open(const struct flow_reference *reference
 	}
 }
 
-/* Whether nothing goes on on the flow, whatever the client sends: both sides have ended their connection, or the target has. */
+/* Whether nothing goes on on the flow, whatever the client sends: both sides have ended their connection, or the target or a
+ * command has. */
 static __always_inline bool flow_is_closed(const struct flow *flow)
 {
 	__u32 original = READ_ONCE(flow->original.seen), reply = READ_ONCE(flow->reply.seen);
 
-	return original & reply & SEEN_FIN || reply & SEEN_RST;
+	return original & reply & SEEN_FIN || reply & SEEN_RST || flow_is_cut(flow);
 }
 
 static __always_inline void flow_track(const struct flow_reference *reference, struct flow_half *half,

@@ -22,12 +22,15 @@ extension FlowState {
     /// The same reading of the two directions as in bpf/nat/track.h.
     fileprivate init(_ record: flow, _ protocol: FlowProtocol) {
         let (original, reply) = (record.original.seen, record.reply.seen)
-        let isOpen = record.life.state.phase == FLOW_OPEN.rawValue
+        let phase = record.life.state.phase
+        let isOpen = phase == FLOW_OPEN.rawValue
         if record.life.flags & FLOW_PATTERN.rawValue != 0 {
             self = .endpoint
         } else if !`protocol`.hasHandshake {
             self = isOpen ? .replied : .unreplied
-        } else if (original | reply) & SEEN_RST.rawValue != 0 || original & reply & SEEN_FIN.rawValue != 0 {
+        } else if phase == FLOW_CUT.rawValue || (original | reply) & SEEN_RST.rawValue != 0
+            || original & reply & SEEN_FIN.rawValue != 0
+        {
             self = .closing
         } else {
             self = isOpen ? .established : .halfOpen
