@@ -128,6 +128,40 @@ import Testing
         #expect(try datapath.states() == [])
     }
 
+    @Test(arguments: Kind.all)
+    func `a client that pretends to be this host is dropped`(kind: Kind) throws {
+        let datapath = try TestDatapath()
+        for source in [kind.family.host, kind.family.otherHost, kind.family.gateway] {
+            let conversation = Conversation(kind).with { $0.client.address = source }
+            for hook in [Hook.xdp, .tc] {
+                try datapath.expectDropped(conversation.request(.syn), at: hook, counting: "martian_source")
+            }
+        }
+        #expect(try datapath.states() == [])
+        try datapath.open(Conversation(kind))
+    }
+
+    /// Rules of routing may give packets from an uplink no way but to containers.
+    @Test(arguments: Kind.all)
+    func `a client whose way back is of other interfaces alone is none of those`(kind: Kind) throws {
+        let network = try TestNetwork()
+        let datapath = try TestDatapath(network: network)
+        let (version, containers) = (kind.family == .ipv4 ? "-4" : "-6", kind.family.containers)
+        try network.namespace.command(["ip", version, "rule", "add", "iif", "uplink", "lookup", "100"])
+        try network.namespace.command(["ip", version, "rule", "add", "iif", "uplink", "unreachable", "pref", "32700"])
+        try network.namespace.command(["ip", version, "route", "add", containers, "dev", "ctr", "table", "100"])
+        try datapath.open(Conversation(kind))
+        let spoofed = Conversation(kind).with { $0.client.address = kind.family.otherHost }
+        try datapath.expectDropped(spoofed.request(.syn), counting: "martian_source")
+    }
+
+    @Test(arguments: Kind.all)
+    func `a client that there is no way back to is dropped`(kind: Kind) throws {
+        let datapath = try TestDatapath(network: TestNetwork.withoutDefaultRoutes.get())
+        try datapath.expectDropped(far(kind, from: kind.family.stranger).request(.syn), counting: "martian_source")
+        try datapath.open(Conversation(kind))
+    }
+
     @Test(
         arguments: Transport.allCases,
         ["169.254.0.1", "169.254.255.255", "fe80::1", "febf:ffff::1"] as [Packet.Address])

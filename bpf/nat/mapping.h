@@ -159,7 +159,7 @@ static __always_inline enum reason mapping_refuses(struct __sk_buff *skb, const 
 		return REASON_NOT_ALLOWED;
 	if (address_is_link_local(&original->source))
 		return REASON_LINK_LOCAL;
-	if (address_is_no_host(&original->source))
+	if (address_is_no_host(&original->source) || source_is_of_host(skb, original))
 		return REASON_MARTIAN_SOURCE;
 	return REASON_NONE;
 }

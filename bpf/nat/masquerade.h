@@ -256,6 +256,8 @@ __noinline int open_port_begin(struct __sk_buff *skb)
 	rule = pattern_rule(pattern.flow);
 	if (!rule)
 		return REASON_UNPUBLISHED;
+	if (source_is_of_host(skb, &request->original))
+		return REASON_MARTIAN_SOURCE;
 	request->reply = request->original;
 	request->original.source = pattern.flow->original.tuple.source;
 	request->original.source_port = pattern.flow->original.tuple.source_port;

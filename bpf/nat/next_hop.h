@@ -20,12 +20,15 @@
 #define FIB_LOOKUP_SOURCE (1U << 4)
 #define FIB_RESULT_NO_SOURCE 9
 
-/* What the kernel's routes say of a packet that came in where `skb` did: BPF_FIB_LKUP_RET_*. */
-static __always_inline long fib_find(struct __sk_buff *skb, struct bpf_fib_lookup *fib, const struct address *source,
-				     const struct address *destination, __u32 flags)
+/* The loopback device, in every network namespace. */
+#define LOOPBACK_IFINDEX 1
+
+/* What the kernel's routes say of a packet that came in by an interface: BPF_FIB_LKUP_RET_*. */
+static __always_inline long fib_find_from(struct __sk_buff *skb, __u32 ifindex, struct bpf_fib_lookup *fib,
+					  const struct address *source, const struct address *destination, __u32 flags)
 {
 	__builtin_memset(fib, 0, sizeof(*fib));
-	fib->ifindex = skb->ifindex;
+	fib->ifindex = ifindex;
 	fib->tot_len = 1; /* not 0: asks for the route's MTU */
 	if (address_is_ipv4(destination)) {
 		fib->family = FAMILY_IPV4;
@@ -37,6 +40,13 @@ static __always_inline long fib_find(struct __sk_buff *skb, struct bpf_fib_looku
 		__builtin_memcpy(fib->ipv6_dst, destination->words, sizeof(fib->ipv6_dst));
 	}
 	return bpf_fib_lookup(skb, fib, sizeof(*fib), flags);
+}
+
+/* The same where `skb` came in. */
+static __always_inline long fib_find(struct __sk_buff *skb, struct bpf_fib_lookup *fib, const struct address *source,
+				     const struct address *destination, __u32 flags)
+{
+	return fib_find_from(skb, skb->ifindex, fib, source, destination, flags);
 }
 
 /* The answer to FIB_LOOKUP_SOURCE. */
@@ -71,6 +81,18 @@ __noinline int route_locality(struct __sk_buff *skb, const struct tuple *tuple)
 	default:
 		return LOCALITY_ELSEWHERE;
 	}
+}
+
+/* Whether the packet claims to come from this host itself, or from where there is no way back to: the kernel's answer is one
+ * for both (route_locality). It drops the former as martian, the latter where it looks (rp_filter). Rules of routing may keep
+ * the ways of one interface from packets of another, so a second one is asked before a packet is refused: as if the host itself
+ * sent. */
+__noinline int source_is_of_host(struct __sk_buff *skb, const struct tuple *tuple)
+{
+	struct bpf_fib_lookup fib;
+
+	return tuple && fib_find(skb, &fib, &tuple->destination, &tuple->source, 0) == BPF_FIB_LKUP_RET_NOT_FWDED &&
+	       fib_find_from(skb, LOOPBACK_IFINDEX, &fib, &tuple->destination, &tuple->source, 0) == BPF_FIB_LKUP_RET_NOT_FWDED;
 }
 
 /* As route_locality, but a yes is good for as long as a next hop is. A no is asked for each time: an address that is added
@@ -177,8 +199,8 @@ static __always_inline void next_hop_store(struct next_hop *to, const struct nex
 /* Tries at a next hop that others are writing. */
 #define EXPIRY_TRIES 16
 
-/* Takes a half's next hop away, whether it is its own or its mapping's, if the flow still is in `state`. As long as the sequence
- * is odd, the slot is not used again: no other flow loses its. */
+/* Takes a half's next hop away, whether it is its own or its mapping's, if the flow still is in `state`. As long as the
+ * sequence is odd, the slot is not used again: no other flow loses its. */
 static __always_inline void next_hop_expire(struct flow *flow, struct flow_half *half, struct flow_state state)
 {
 	/* packets go by a clock that is behind */

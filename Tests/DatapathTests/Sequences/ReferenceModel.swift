@@ -221,7 +221,8 @@ struct ReferenceModel {
         }
         if !plan.allowed.isEmpty, !plan.allowed.contains(source) { return "not_allowed" }
         if source == Party.linkLocal.address(family) { return "link_local" }
-        return source == Party.martian.address(family) ? "martian_source" : nil
+        let isOfHost = TestNetwork.neighbour(of: source) == nil
+        return isOfHost || source == Party.martian.address(family) ? "martian_source" : nil
     }
 
     private mutating func publish(

@@ -189,7 +189,7 @@ struct SequenceRunner: ~Copyable {
                 "flows in the end: expected \(expected.subtracting(flows).sorted()), got "
                     + "\(flows.subtracting(expected).sorted())")
         }
-        let halfOpen = model.flows.count { !$0.isOpen }
+        let halfOpen = model.flows.count { !$0.isOpen && !$0.isCut }
         let count = try datapath.datapath.flowCount()
         if count.flows != expected.count || count.halfOpen != halfOpen {
             return differ("gauges in the end: \(count), expected \(expected.count) flows, \(halfOpen) half-open")
