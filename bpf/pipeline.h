@@ -7,6 +7,7 @@
 #include "nat/cut.h"
 #include "nat/fragment.h"
 #include "nat/icmp.h"
+#include "nat/options.h"
 #include "nat/report.h"
 #include "nat/sweep.h"
 #include "net/fragment.h"
@@ -325,6 +326,8 @@ static __always_inline enum verdict forward_known(struct packet *packet, const s
 			return packet_continue(packet, STAGE_ROUTE);
 		return forward_unknown(packet);
 	}
+	if (packet->stage == STAGE_ATTACHED && packet_options_length(packet)) /* STAGE_ROUTE looks at them */
+		return packet->hook == HOOK_XDP ? VERDICT_PASS : packet_continue(packet, STAGE_ROUTE);
 	if (packet->stage == STAGE_FRAGMENT && reference->flow->life.flags & FLOW_TRANSLATES) {
 		if (packet->begun)
 			flow_reference_end(reference);
@@ -335,7 +338,10 @@ static __always_inline enum verdict forward_known(struct packet *packet, const s
 		if (verdict != VERDICT_CONTINUE)
 			return verdict;
 	}
-	verdict = forward(packet, reference);
+	if (packet->side != SIDE_HOST && packet_may_ask(packet) && packet_is_source_routed(packet))
+		verdict = packet_refuse(packet, REASON_SOURCE_ROUTED);
+	else
+		verdict = forward(packet, reference);
 	/* A flow whose first packet gets nowhere is not kept. */
 	if (packet->begun && (verdict == VERDICT_DROP || (verdict == VERDICT_CONTINUE && packet->stage == STAGE_REPORT)))
 		flow_reference_end(reference);

@@ -147,9 +147,11 @@ import Testing
         let network = try TestNetwork()
         let datapath = try TestDatapath(network: network)
         let (version, containers) = (kind.family == .ipv4 ? "-4" : "-6", kind.family.containers)
-        try network.namespace.command(["ip", version, "rule", "add", "iif", "uplink", "lookup", "100"])
-        try network.namespace.command(["ip", version, "rule", "add", "iif", "uplink", "unreachable", "pref", "32700"])
-        try network.namespace.command(["ip", version, "route", "add", containers, "dev", "ctr", "table", "100"])
+        for arguments in [
+            ["route", "add", containers, "dev", "ctr", "table", "100"],
+            ["rule", "add", "iif", "uplink", "lookup", "100", "pref", "100"],
+            ["rule", "add", "iif", "uplink", "unreachable", "pref", "101"],
+        ] { try network.namespace.command(["ip", version] + arguments) }
         try datapath.open(Conversation(kind))
         let spoofed = Conversation(kind).with { $0.client.address = kind.family.otherHost }
         try datapath.expectDropped(spoofed.request(.syn), counting: "martian_source")

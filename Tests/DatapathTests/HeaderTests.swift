@@ -44,10 +44,10 @@ import Testing
         try expectKept(TransportWay(hook: hook, family: .ipv6, transport: transport)) { $0.ipv6?.flowLabel = 0xfedcb }
     }
 
-    @Test(arguments: Hook.allCases, stride(from: 4, through: 40, by: 4).map { $0 })
-    func `IPv4 options of any length stay`(hook: Hook, length: Int) throws {
+    @Test(arguments: stride(from: 4, through: 40, by: 4).map { $0 })
+    func `IPv4 options of any length stay`(length: Int) throws {
         for transport in Transport.allCases {
-            try expectKept(TransportWay(hook: hook, family: .ipv4, transport: transport)) {
+            try expectKept(TransportWay(hook: .tc, family: .ipv4, transport: transport)) {
                 $0.ipv4?.options = [UInt8](repeating: 1, count: length - 1) + [0]
                 $0.payload = [1, 2, 3]
             }
@@ -62,9 +62,8 @@ import Testing
         }
     }
 
-    @Test(arguments: Hook.allCases)
-    func `the longest of all headers stay`(hook: Hook) throws {
-        try expectKept(TransportWay(hook: hook, family: .ipv4, transport: .tcp)) {
+    @Test func `the longest of all headers stay`() throws {
+        try expectKept(TransportWay(hook: .tc, family: .ipv4, transport: .tcp)) {
             $0.ipv4?.options = [UInt8](repeating: 1, count: 40)
             $0.tcp?.options = [UInt8](repeating: 1, count: 40)
         }

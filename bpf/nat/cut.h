@@ -5,14 +5,9 @@
 #ifndef FASTNAT_NAT_CUT_H
 #define FASTNAT_NAT_CUT_H
 
-#include "maps.h"
+#include "options.h"
 
 #define IPV4_MIN_MTU 68 /* RFC 791, 3.2 */
-
-/* An option that stands in every fragment (RFC 791, 3.1), and the two that are of one byte. */
-#define IPV4_OPTION_COPIED 0x80
-#define IPV4_OPTION_END 0
-#define IPV4_OPTION_NOOP 1
 
 static __always_inline bool packet_may_be_cut(struct packet *packet)
 {

@@ -8,6 +8,7 @@
 #define FASTNAT_NAT_ICMP_H
 
 #include "next_hop.h"
+#include "options.h"
 
 /* More than any link carries in one packet. */
 #define MESSAGE_CHUNKS 64
@@ -144,6 +145,8 @@ static __always_inline enum verdict error_forward(struct packet *packet)
 		return packet_refuse(packet, REASON_BAD_ERROR);
 	if (address_is_no_host(&packet->tuple->source))
 		return packet_refuse(packet, REASON_MARTIAN_SOURCE);
+	if (packet_is_source_routed(packet))
+		return packet_refuse(packet, REASON_SOURCE_ROUTED);
 	if (reference.flow->life.flags & FLOW_TRANSLATES)
 		return packet_continue(packet, STAGE_TRANSLATE);
 	return error_translate(packet, &reference, quote);

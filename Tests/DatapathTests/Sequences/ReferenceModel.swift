@@ -105,6 +105,7 @@ struct ReferenceModel {
         let isRouted = flow.sharesWay && direction == .original ? routedRules.contains(flow.rule) : half.isRouted
         let isPartial = packet.transportField == packet.with { $0.transportChecksum = .partial }.transportField
         return isRouted && half.device == packet.link?.destination && packet.ttl > 1 && !isPartial
+            && packet.ipv4?.options.isEmpty != false
             && packet.bytes.count - 14 <= 1_500 && packet.tcp?.flags.contains(.syn) != true
     }
 
