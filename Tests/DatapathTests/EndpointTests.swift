@@ -41,7 +41,7 @@ import Testing
         let stranger = outbound.toFar(kind.family)
         for (sender, isAllowed) in [(otherPort, filter != .port), (stranger, filter == .endpoint)] {
             guard isAllowed else {
-                try datapath.expectPassed(sender.reply(.syn))
+                try datapath.expectDropped(sender.reply(.syn), counting: "filtered")
                 continue
             }
             try datapath.expectReturned(sender, sender.reply(.syn))
@@ -49,6 +49,110 @@ import Testing
             try datapath.expectReturned(sender, sender.reply(payload: [1]))
         }
         try datapath.expectPassed(stranger.with { $0.external.port += 1 }.reply(.syn))
+    }
+
+    @Test(
+        "containers reach each other's endpoints as their filters have it, and see the external ones",
+        arguments: filters)
+    func hairpin(kind: Kind, filter: MasqueradeFilter) throws {
+        let datapath = try TestDatapath([])
+        try datapath.masquerade(kind.family, .endpointIndependent(filter))
+        let first = try datapath.open(Outbound(kind))
+        let second = try datapath.open(Outbound(kind).fromOther(kind.family))
+        if filter != .endpoint {
+            let request = first.toEndpoint(of: second).request(.syn)
+            try datapath.expectDropped(request, on: .container, counting: "filtered")
+        }
+        guard filter != .port else {
+            let request = second.toEndpoint(of: first).request(.syn)
+            return try datapath.expectDropped(request, on: .container, counting: "filtered")
+        }
+        // By address: the first has sent to the host's address, and so lets the second in that has it.
+        try datapath.expectHairpin(second, first, .syn)
+        try datapath.expectHairpin(first, second, [.syn, .ack])
+        try datapath.expectHairpin(second, first, .ack)
+        #expect(try datapath.population().flows == 3)
+        #expect(try datapath.open(second.with { $0.server.port += 1 }).external == second.external)
+    }
+
+    @Test("a container reaches an endpoint of its own, and keeps the port that it has had there", arguments: Kind.all)
+    func ownEndpoint(kind: Kind) throws {
+        let datapath = try TestDatapath([])
+        try datapath.masquerade(kind.family, .endpointIndependent(.endpoint))
+        let server = try datapath.open(Outbound(kind))
+        var client = server.with { $0.container.port = 41_000 }
+        client.external.port = 41_000
+        try datapath.expectHairpin(client, server, .syn)
+        try datapath.expectHairpin(server, client, [.syn, .ack])
+        #expect(try datapath.open(client).external == client.external)
+        // What sends to itself would be its own answer.
+        let itself = server.toEndpoint(of: server).request(.syn)
+        #expect(try datapath.outcome(of: itself.bytes, at: .tc, on: .container).counted == ["no_free_port": 1])
+    }
+
+    @Test("a container with a port for each destination reaches an endpoint of another", arguments: Kind.all)
+    func symmetricClient(kind: Kind) throws {
+        let datapath = try TestDatapath([])
+        try datapath.masquerade(kind.family, .endpointIndependent(.endpoint))
+        try datapath.masquerade(kind.family, network: "\(kind.family.otherTarget)", ports: 50_000...50_000)
+        let server = try datapath.open(Outbound(kind))
+        var client = Outbound(kind).fromOther(kind.family)
+        client.external = Packet.Endpoint(server.external.address, port: 50_000)
+        try datapath.expectHairpin(client, server, .syn)
+        try datapath.expectHairpin(server, client, [.syn, .ack])
+        try datapath.removeMasquerades()
+        let late = client.with { $0.container.port += 1 }.toEndpoint(of: server)
+        try datapath.expectPassed(late.request(.syn), on: .container)
+    }
+
+    @Test("two containers that talk by their endpoints keep both", arguments: Kind.all)
+    func hairpinLife(kind: Kind) async throws {
+        let datapath = try TestDatapath([], timeouts: Self.timeouts)
+        try datapath.masquerade(kind.family, .endpointIndependent(.endpoint))
+        let first = try datapath.open(Outbound(kind))
+        let second = try datapath.open(Outbound(kind).fromOther(kind.family))
+        try datapath.expectHairpin(second, first, .syn)
+        try datapath.expectHairpin(first, second, [.syn, .ack])
+        try datapath.expectHairpin(second, first, .ack)
+        for flags in [Packet.TCPFlags.rst, .rst] {  // the connections to the server end sooner than that between them
+            try datapath.expectForwarded(first, first.request(flags))
+            try datapath.expectForwarded(second, second.request(flags))
+        }
+        for _ in 0..<4 {
+            try datapath.age(by: 160)
+            try datapath.expectHairpin(second, first, .ack)
+            try datapath.expectHairpin(first, second, .ack)
+            try await datapath.sweep()
+        }
+        #expect(try datapath.population() == (1, 2))
+    }
+
+    @Test("the host answers at its address, but for endpoints", arguments: Family.allCases)
+    func hostGoesFirst(family: Family) throws {
+        let datapath = try TestDatapath([], network: TestNetwork())
+        try datapath.masquerade(family, to: family.host, .endpointIndependent(.endpoint))
+        let server = try datapath.open(Outbound(family, .udp))
+        let client = Outbound(family, .udp).fromOther(family).toEndpoint(of: server)
+        try datapath.expectPassed(client.with { $0.server.port += 1 }.request(), on: .container)
+        let echo = Outbound(family, .icmp).fromOther(family).with { $0.server.address = family.host }
+        try datapath.expectPassed(echo.request(), on: .container)
+        let socket = try HostSocket(.bound, server, in: datapath)
+        try datapath.expectPassed(client.request(), on: .container)
+        _ = consume socket
+        // An address that has gone elsewhere.
+        try datapath.network.readdress(family)
+        try datapath.expectPassed(server.with { $0.server.port = 9_999 }.reply())
+    }
+
+    @Test("whoever pretends to be this host is not let in to an endpoint", arguments: Kind.all)
+    func spoofing(kind: Kind) throws {
+        let datapath = try TestDatapath([])
+        try datapath.masquerade(kind.family, .endpointIndependent(.endpoint))
+        let outbound = try datapath.open(Outbound(kind))
+        for address in [kind.family.host, kind.family.gateway] {
+            let spoofed = outbound.with { $0.server = Packet.Endpoint(address, port: 9_999) }
+            try datapath.expectDropped(spoofed.reply(.syn), counting: "martian_source")
+        }
     }
 
     @Test("an endpoint lives as long as one of its flows, and no longer", arguments: Kind.all)
@@ -146,7 +250,27 @@ import Testing
     }
 }
 
+extension TestDatapath {
+    /// Expects that what a container sends to another one's external endpoint comes there from its own.
+    fileprivate func expectHairpin(
+        _ sender: Outbound, _ receiver: Outbound, _ flags: Packet.TCPFlags,
+        sourceLocation: SourceLocation = #_sourceLocation
+    ) throws {
+        let packet = sender.toEndpoint(of: receiver).request(flags)
+        let expected = packet.with {
+            $0.source = sender.external
+            $0.destination = receiver.container
+            $0.ttl -= 1
+            $0.link = ("02:00:00:00:02:01", receiver.containerMAC)
+        }
+        try expectForwarded(packet, as: expected, on: .container, sourceLocation: sourceLocation)
+    }
+}
+
 extension Outbound {
+    /// The same to the external endpoint of another container.
+    fileprivate func toEndpoint(of other: Outbound) -> Outbound { with { $0.server = other.external } }
+
     /// The same to a server behind the gateway.
     func toFar(_ family: Family) -> Outbound {
         with {

@@ -56,7 +56,7 @@ import Testing
 }
 
 /// A socket in the host's namespace, closed when it goes.
-private struct HostSocket: ~Copyable {
+struct HostSocket: ~Copyable {
     private let descriptor: Int32
 
     init(_ owner: HostSocketTests.Owner, _ outbound: Outbound, in datapath: TestDatapath) throws {

@@ -36,6 +36,7 @@ enum flow_flag {
 	FLOW_TRANSLATES = 1 << 4,        /* its sides are of different families */
 	FLOW_COUNTED = 1 << 5,           /* it has a place among the flows of its mapping (nat/limit.h) */
 	FLOW_COUNTED_BY_SOURCE = 1 << 6, /* and among those of its source */
+	FLOW_TO_ENDPOINT = 1 << 7,       /* from a container to the external port of another one */
 };
 
 enum next_hop_flag {

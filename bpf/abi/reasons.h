@@ -15,6 +15,7 @@
 	X(LINK_LOCAL, link_local, 0, "source address that may not leave its link") \
 	X(MARTIAN_SOURCE, martian_source, 1, "source address that no host may send from, or of this host itself") \
 	X(SOURCE_ROUTED, source_routed, 1, "IPv4 option that prescribes the way: loose or strict source route") \
+	X(FILTERED, filtered, 1, "sender that --filter keeps from the external port of a container") \
 	X(TTL_EXPIRED, ttl_expired, 1, "TTL or hop limit used up") \
 	X(TOO_BIG, too_big, 1, "longer than the MTU of the way to its next hop") \
 	X(UNTRANSLATABLE, untranslatable, 1, \

@@ -26,7 +26,7 @@ struct settings {
 	__u32 has_masquerades;        /* any at all */
 	__u32 abi_version;            /* ABI_VERSION of the loader that made the maps; where it stood in all versions */
 	__u32 mappings_version;       /* counts the changes of mappings */
-	__u32 has_open_ports;         /* any masquerade that lets in what no container has asked for */
+	__u32 has_endpoints;          /* any masquerade that is endpoint-independent */
 	__u32 zero;
 	__u64 hash_seed;
 };

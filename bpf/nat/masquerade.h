@@ -180,6 +180,86 @@ __noinline int masquerade_bind(struct __sk_buff *skb, __u32 rule_flags)
 	return reason;
 }
 
+/* The rule that made the pattern; NULL when it is not there any more: a pattern that a packet has made while its rule went lets
+ * nobody in. */
+static __always_inline struct masquerade *pattern_rule(const struct flow *pattern)
+{
+	struct masquerade *rule = masquerade_find(&pattern->original.tuple.source);
+
+	return rule && rule->id == pattern->original.mapping_id ? rule : NULL;
+}
+
+/* What a packet finds at the external port that it is sent to. */
+enum endpoint {
+	ENDPOINT_NONE,
+	ENDPOINT_CLOSED, /* to this sender */
+	ENDPOINT_OPEN,
+};
+
+/* Finds the pattern of the external port that `tuple` is sent to: that of its sender's address, or of anybody. */
+static __always_inline enum endpoint endpoint_find(struct tuple *tuple, struct flow_reference *pattern)
+{
+	tuple->source_port = 0;
+	if (flow_find(tuple, pattern) && pattern->flow->life.flags & FLOW_PATTERN)
+		return ENDPOINT_OPEN;
+	address_set_any(&tuple->source, address_is_ipv4(&tuple->destination));
+	if (!flow_find(tuple, pattern) || !(pattern->flow->life.flags & FLOW_PATTERN))
+		return ENDPOINT_NONE;
+	return pattern->flow->life.flags & FLOW_ACCEPTS_ANY ? ENDPOINT_OPEN : ENDPOINT_CLOSED;
+}
+
+/* Whether the request in this CPU's scratch is for an external port of a container, and for that alone: a socket of this host
+ * that has the port by now goes first, and so does whoever has the address. An echo is the host's. */
+__noinline int endpoint_is_addressed(struct __sk_buff *skb)
+{
+	struct scratch *scratch = map_only_element(&scratches);
+	struct flow_reference pattern;
+
+	if (!scratch || protocol_is_icmp(scratch->request.original.protocol))
+		return false;
+	scratch->candidate = scratch->request.original;
+	return endpoint_find(&scratch->candidate, &pattern) != ENDPOINT_NONE && pattern_rule(pattern.flow) &&
+	       !host_socket_takes(skb, &scratch->request.original) &&
+	       route_locality(skb, &scratch->request.original) == LOCALITY_HOST;
+}
+
+/* Leads the request, which has its external port already, to the container that it is for (RFC 4787, REQ-9). That one is asked
+ * whether it lets the address in that it will see. */
+__noinline int hairpin_turn(void)
+{
+	struct scratch *scratch = map_only_element(&scratches);
+	struct flow_reference pattern;
+
+	if (!scratch)
+		return REASON_FILTERED;
+	scratch->candidate = scratch->request.original;
+	scratch->candidate.source = scratch->request.reply.destination;
+	if (endpoint_find(&scratch->candidate, &pattern) != ENDPOINT_OPEN)
+		return REASON_FILTERED;
+	scratch->request.reply.source = pattern.flow->original.tuple.source;
+	scratch->request.reply.source_port = pattern.flow->original.tuple.source_port;
+	scratch->request.flags |= FLOW_TO_ENDPOINT;
+	return REASON_NONE;
+}
+
+/* Takes the flow's places and its external port, and for a hairpin the way to the other container. */
+static __always_inline enum reason masquerade_prepare(struct __sk_buff *skb, struct flow_request *request,
+						      const struct masquerade *rule, bool hairpins)
+{
+	enum reason reason = rule->flags & MASQUERADE_LIMITED ? limits_take() : REASON_NONE;
+
+	if (reason != REASON_NONE)
+		return reason;
+	/* Also where the hairpin is refused: now the other container may come in, as when both send to each other. */
+	if (rule->flags & MASQUERADE_ENDPOINT_INDEPENDENT)
+		reason = masquerade_bind(skb, rule->flags);
+	if (reason == REASON_NONE && hairpins)
+		reason = hairpin_turn();
+	if (reason != REASON_NONE)
+		limits_return(&request->original, request->mapping_id, request->flags);
+	return reason;
+}
+
 /* Makes the flow that a container begins; the request in this CPU's scratch has its original tuple, the reply's protocol and
  * the MAC address. REASON_NONE: it can be found now; REASON_UNPUBLISHED: its source is not masqueraded. */
 __noinline int masquerade_begin(struct __sk_buff *skb)
@@ -187,6 +267,7 @@ __noinline int masquerade_begin(struct __sk_buff *skb)
 	struct settings *current = map_only_element(&settings);
 	struct scratch *scratch = map_only_element(&scratches);
 	struct masquerade *rule;
+	bool hairpins = false;
 	enum reason reason;
 	__u32 version;
 
@@ -197,16 +278,15 @@ __noinline int masquerade_begin(struct __sk_buff *skb)
 	if (!rule || masquerade_exempts(rule, &scratch->request.original.destination))
 		return REASON_UNPUBLISHED;
 	reason = masquerade_address(skb, &scratch->request.original, rule, &scratch->request.reply.destination);
-	if (reason != REASON_NONE)
+	if (reason == REASON_UNPUBLISHED && current->has_endpoints && endpoint_is_addressed(skb)) {
+		hairpins = true;
+		if (rule->flags & MASQUERADE_FOLLOWS) /* no route tells which address: this is one of them */
+			scratch->request.reply.destination = scratch->request.original.destination;
+	} else if (reason != REASON_NONE) {
 		return reason;
-	request_set_masquerade(&scratch->request, rule);
-	if (rule->flags & MASQUERADE_LIMITED)
-		reason = limits_take();
-	if (reason == REASON_NONE && rule->flags & MASQUERADE_ENDPOINT_INDEPENDENT) {
-		reason = masquerade_bind(skb, rule->flags);
-		if (reason != REASON_NONE)
-			limits_return(&scratch->request.original, scratch->request.mapping_id, scratch->request.flags);
 	}
+	request_set_masquerade(&scratch->request, rule);
+	reason = masquerade_prepare(skb, &scratch->request, rule, hairpins);
 	if (reason == REASON_NONE)
 		reason = flow_create(skb);
 	if (reason == REASON_NONE && READ_ONCE(current->mappings_version) != version)
@@ -214,27 +294,9 @@ __noinline int masquerade_begin(struct __sk_buff *skb)
 	return reason;
 }
 
-/* Finds the pattern that lets a packet of `tuple` in: of its sender's address, or of anybody. */
-static __always_inline bool pattern_find_open(struct tuple *tuple, struct flow_reference *pattern)
-{
-	tuple->source_port = 0;
-	if (flow_find(tuple, pattern))
-		return pattern->flow->life.flags & FLOW_PATTERN;
-	address_set_any(&tuple->source, address_is_ipv4(&tuple->destination));
-	return flow_find(tuple, pattern) && pattern->flow->life.flags & FLOW_ACCEPTS_ANY;
-}
-
-/* The rule that made the pattern; NULL when it is not there any more: a pattern that a packet has made while its rule went lets
- * nobody in. */
-static __always_inline struct masquerade *pattern_rule(const struct flow *pattern)
-{
-	struct masquerade *rule = masquerade_find(&pattern->original.tuple.source);
-
-	return rule && rule->id == pattern->original.mapping_id ? rule : NULL;
-}
-
 /* Makes the flow that a packet from outside begins towards the external port of a container; the request in this CPU's scratch
- * has the packet's tuple as the original one. A socket of this host that has the port by now goes first. */
+ * has the packet's tuple as the original one. Whom the filter keeps out gets no answer: a RST of the host would end what two
+ * hosts begin with each other at once (RFC 5382, REQ-4). */
 __noinline int open_port_begin(struct __sk_buff *skb)
 {
 	struct settings *current = map_only_element(&settings);
@@ -245,19 +307,21 @@ __noinline int open_port_begin(struct __sk_buff *skb)
 	enum reason reason;
 	__u32 version;
 
-	if (!scratch || !current || !current->has_open_ports)
+	if (!scratch || !current || !current->has_endpoints)
 		return REASON_UNPUBLISHED;
 	version = READ_ONCE(current->mappings_version);
 	request = &scratch->request;
-	scratch->candidate = request->original;
 	if (address_is_no_host(&request->original.source) || address_is_link_local(&request->original.source) ||
-	    !pattern_find_open(&scratch->candidate, &pattern) || host_socket_takes(skb, &request->original))
-		return REASON_UNPUBLISHED;
-	rule = pattern_rule(pattern.flow);
-	if (!rule)
+	    !endpoint_is_addressed(skb))
 		return REASON_UNPUBLISHED;
 	if (source_is_of_host(skb, &request->original))
 		return REASON_MARTIAN_SOURCE;
+	scratch->candidate = request->original;
+	if (endpoint_find(&scratch->candidate, &pattern) != ENDPOINT_OPEN)
+		return REASON_FILTERED;
+	rule = pattern_rule(pattern.flow);
+	if (!rule)
+		return REASON_UNPUBLISHED;
 	request->reply = request->original;
 	request->original.source = pattern.flow->original.tuple.source;
 	request->original.source_port = pattern.flow->original.tuple.source_port;
@@ -284,6 +348,24 @@ static __always_inline void pattern_keep(const struct flow *flow, __u64 last_see
 	if (pattern && pattern->life.flags & FLOW_PATTERN && pattern->original.last_seen < last_seen &&
 	    address_equal(&pattern->original.tuple.source, &flow->original.tuple.source))
 		pattern->original.last_seen = last_seen;
+}
+
+/* The same for the endpoint that a hairpin leads to: what its container answers goes out by its port, too. */
+__noinline int endpoint_keep(const struct flow *flow, __u64 last_seen)
+{
+	struct flow_reference pattern;
+	struct tuple tuple;
+
+	if (!flow)
+		return 0;
+	tuple = flow->original.tuple;
+	tuple.source_port = 0;
+	address_set_any(&tuple.source, address_is_ipv4(&tuple.destination));
+	if (flow_find(&tuple, &pattern) && pattern.flow->life.flags & FLOW_PATTERN &&
+	    pattern.flow->original.last_seen < last_seen &&
+	    address_equal(&pattern.flow->original.tuple.source, &flow->reply.tuple.source))
+		pattern.flow->original.last_seen = last_seen;
+	return 0;
 }
 
 #endif

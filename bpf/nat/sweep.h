@@ -57,6 +57,8 @@ static __always_inline void flow_keep_pattern(const struct flow *flow, struct fl
 		     !flow_is_closing(flow) && !(flow->life.flags & FLOW_PATTERN);
 
 	pattern_keep(flow, lasts ? step->now : flow_last_seen(flow));
+	if (flow->life.flags & FLOW_TO_ENDPOINT)
+		endpoint_keep(flow, lasts ? step->now : flow_last_seen(flow));
 }
 
 static __always_inline bool flush_wants(const struct flush_request *request, const struct flow *flow)

@@ -105,9 +105,9 @@ extension MappingStep {
 }
 
 extension settings {
-    /// Whether there are masquerades, and any that open ports to strangers.
+    /// Whether there are masquerades, and any that keep ports for containers.
     mutating func note(_ masquerades: [masquerade]) {
         has_masquerades = masquerades.isEmpty ? 0 : 1
-        has_open_ports = masquerades.contains(where: \.hasOpenPorts) ? 1 : 0
+        has_endpoints = masquerades.contains(where: \.isEndpointIndependent) ? 1 : 0
     }
 }

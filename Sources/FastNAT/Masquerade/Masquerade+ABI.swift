@@ -42,13 +42,11 @@ extension masquerade {
             uplink: uplink, id: id, flags: flags, first_port: rule.ports?.first ?? 0, last_port: rule.ports?.last ?? 0)
     }
 
-    /// Whether it lets in what no container has asked for.
-    var hasOpenPorts: Bool {
-        flags & (MASQUERADE_ACCEPT_ANY.rawValue | MASQUERADE_ACCEPT_CONTACTED.rawValue) != 0
-    }
+    /// Whether it keeps one external port for one port of a container.
+    var isEndpointIndependent: Bool { flags & MASQUERADE_ENDPOINT_INDEPENDENT.rawValue != 0 }
 
     private var type: MasqueradeType {
-        guard flags & MASQUERADE_ENDPOINT_INDEPENDENT.rawValue != 0 else { return .symmetric }
+        guard isEndpointIndependent else { return .symmetric }
         if flags & MASQUERADE_ACCEPT_ANY.rawValue != 0 { return .endpointIndependent(.endpoint) }
         return .endpointIndependent(flags & MASQUERADE_ACCEPT_CONTACTED.rawValue != 0 ? .address : .port)
     }
