@@ -52,6 +52,47 @@ import Testing
         try datapath.expectConsistent(originals: 1)
     }
 
+    /// RFC 5508, REQ-7: from the receiver, or a router before it, at either end.
+    @Test(arguments: Kind.all, ErrorTests.kinds)
+    func `an error about a hairpin names the packet as it was sent`(kind: Kind, error: ICMPErrorKind) throws {
+        let datapath = try TestDatapath()
+        let router: Packet.Address = kind.family == .ipv4 ? "172.17.0.9" : "fd00:17::9"
+        for (address, mac) in [
+            (kind.family.otherTarget, TestNetwork.otherTargetMAC), (kind.family.target, TestNetwork.targetMAC),
+        ] {
+            let hairpin = Hairpin(kind, from: Packet.Endpoint(address, port: 41_000), mac)
+            let port = try datapath.expectHairpin(hairpin)
+            let (request, reply) = (hairpin.request(payload: [1, 2]), hairpin.reply(to: port, payload: [3, 4]))
+            for sender in [kind.family.target, router] {
+                try datapath.expectForwarded(
+                    hairpin.error(error, from: sender, about: hairpin.arrived(request, from: port), back: reply.link),
+                    as: hairpin.errorDelivered(error, about: request), on: .container)
+            }
+            for sender in [address, router] {
+                try datapath.expectForwarded(
+                    hairpin.error(error, from: sender, about: hairpin.returned(reply), back: request.link),
+                    as: hairpin.errorDelivered(error, about: reply), on: .container)
+            }
+        }
+        try datapath.expectConsistent(originals: 2)
+    }
+
+    @Test(arguments: Kind.all)
+    func `the host itself tells a container what keeps its hairpin from going on`(kind: Kind) throws {
+        let datapath = try TestDatapath()
+        let hairpin = Hairpin(
+            kind, from: Packet.Endpoint(kind.family.otherTarget, port: 41_000), TestNetwork.otherTargetMAC)
+        for _ in 0..<2 {  // about a first packet, and one of a known flow
+            try datapath.expectReported(
+                hairpin.request().with { $0.ttl = 1 }, as: .timeExceeded, from: hairpin.host, on: .container,
+                counting: "ttl_expired")
+            try datapath.expectReported(
+                hairpin.request(payload: [UInt8](repeating: 1, count: 1_600)), as: .tooBig(mtu: 1_500),
+                from: hairpin.host, on: .container, counting: "too_big")
+            try datapath.expectHairpin(hairpin)
+        }
+    }
+
     @Test(arguments: Kind.all)
     func `what masquerades leaves published ports alone, and --allow holds`(kind: Kind) throws {
         let datapath = try TestDatapath([
@@ -89,20 +130,64 @@ private struct Hairpin {
         self.published = published
     }
 
-    func request(to port: UInt16? = nil, _ flags: Packet.TCPFlags = .syn) -> Packet {
-        packet(source, Packet.Endpoint(host, port: port ?? published), flags).with {
-            $0.link = (mac, "02:00:00:00:02:01")
+    func request(to port: UInt16? = nil, _ flags: Packet.TCPFlags = .syn, payload: [UInt8] = []) -> Packet {
+        packet(source, Packet.Endpoint(host, port: port ?? published), flags, payload).with {
+            $0.link = (mac, Self.gatewayMAC)
         }
     }
 
-    func reply(to port: UInt16) -> Packet {
-        packet(
-            Packet.Endpoint(kind.family.target, port: 80), Packet.Endpoint(host, port: port), [.syn, .ack]
-        ).with { $0.link = (TestNetwork.targetMAC, "02:00:00:00:02:01") }
+    func reply(to port: UInt16, payload: [UInt8] = []) -> Packet {
+        packet(target, Packet.Endpoint(host, port: port), [.syn, .ack], payload).with {
+            $0.link = (TestNetwork.targetMAC, Self.gatewayMAC)
+        }
     }
 
-    private func packet(_ from: Packet.Endpoint, _ to: Packet.Endpoint, _ flags: Packet.TCPFlags) -> Packet {
-        kind.transport == .tcp ? .tcp(from: from, to: to, flags) : .udp(from: from, to: to)
+    /// What the target gets of a request.
+    func arrived(_ request: Packet, from port: UInt16) -> Packet {
+        request.with {
+            $0.source = Packet.Endpoint(host, port: port)
+            $0.destination = target
+            $0.ttl -= 1
+            $0.link = (Self.gatewayMAC, TestNetwork.targetMAC)
+        }
+    }
+
+    /// What the container gets of a reply.
+    func returned(_ reply: Packet) -> Packet {
+        reply.with {
+            $0.source = Packet.Endpoint(host, port: published)
+            $0.destination = source
+            $0.ttl -= 1
+            $0.link = (Self.gatewayMAC, mac)
+        }
+    }
+
+    /// An error about a packet as it has arrived, on its way back.
+    func error(
+        _ kind: ICMPErrorKind, from sender: Packet.Address, about packet: Packet,
+        back link: (source: Packet.MAC, destination: Packet.MAC)?
+    ) -> Packet {
+        .icmpError(from: sender, to: host, kind, about: packet, limit: 1_232).with { $0.link = link }
+    }
+
+    /// The error as whoever has sent `packet` gets it.
+    func errorDelivered(_ kind: ICMPErrorKind, about packet: Packet) -> Packet {
+        let link = packet.link.map { ($0.destination, $0.source) }
+        let sent = packet.with { $0.ttl -= 1 }
+        return .icmpError(from: host, to: packet.source?.address ?? host, kind, about: sent, limit: 1_232).with {
+            $0.ttl -= 1
+            $0.link = link
+        }
+    }
+
+    private static let gatewayMAC: Packet.MAC = "02:00:00:00:02:01"
+
+    private var target: Packet.Endpoint { Packet.Endpoint(kind.family.target, port: 80) }
+
+    private func packet(
+        _ from: Packet.Endpoint, _ to: Packet.Endpoint, _ flags: Packet.TCPFlags, _ payload: [UInt8]
+    ) -> Packet {
+        kind.transport.packet(from: from, to: to, flags, payload: payload)
     }
 }
 
@@ -110,25 +195,13 @@ extension TestDatapath {
     /// Expects that a request and its reply arrive as they should. Returns the source port that the target sees.
     @discardableResult
     fileprivate func expectHairpin(_ hairpin: Hairpin) throws -> UInt16 {
-        let (request, family) = (hairpin.request(), hairpin.kind.family)
+        let request = hairpin.request()
         let outcome = try outcome(of: request.bytes, at: .tc, on: .container)
         let port = try #require(PacketView(outcome.packet).source?.port)
-        let arrived = request.with {
-            $0.source = Packet.Endpoint(hairpin.host, port: port)
-            $0.destination = Packet.Endpoint(family.target, port: 80)
-            $0.ttl -= 1
-            $0.link = ("02:00:00:00:02:01", TestNetwork.targetMAC)
-        }
         #expect(outcome.verdict == .redirected)
-        #expect(diff(arrived.bytes, outcome.packet) == [])
+        #expect(diff(hairpin.arrived(request, from: port).bytes, outcome.packet) == [])
         let reply = hairpin.reply(to: port)
-        let returned = reply.with {
-            $0.source = Packet.Endpoint(hairpin.host, port: hairpin.published)
-            $0.destination = hairpin.source
-            $0.ttl -= 1
-            $0.link = ("02:00:00:00:02:01", hairpin.mac)
-        }
-        try expectForwarded(reply, as: returned, on: .container)
+        try expectForwarded(reply, as: hairpin.returned(reply), on: .container)
         return port
     }
 }

@@ -115,14 +115,15 @@ extension TestDatapath {
     /// Expects that TC turns a packet into an ICMP error to its sender, sends that back to where the packet came from, and
     /// counts it under `reason`; and that XDP leaves it to TC.
     func expectReported(
-        _ packet: Packet, as kind: ICMPErrorKind, at hook: Hook = .tc, on side: Side = .uplink, counting reason: String,
-        gsoSize: UInt32 = 0, sourceLocation: SourceLocation = #_sourceLocation
+        _ packet: Packet, as kind: ICMPErrorKind, from reporter: Packet.Address? = nil, at hook: Hook = .tc,
+        on side: Side = .uplink, counting reason: String, gsoSize: UInt32 = 0,
+        sourceLocation: SourceLocation = #_sourceLocation
     ) throws {
         if hook == .xdp { return try expectPassed(packet, at: hook, on: side, sourceLocation: sourceLocation) }
         let outcome = try outcome(of: packet.bytes, at: hook, on: side, gsoSize: gsoSize)
         #expect(outcome.verdict == .redirected, sourceLocation: sourceLocation)
         #expect(outcome.counted == [reason: 1], sourceLocation: sourceLocation)
-        let expected = try report(kind, about: packet, on: side).with {
+        let expected = try report(kind, about: packet, on: side, from: reporter).with {
             $0.ipv4?.identification = UInt16(outcome.packet[18]) << 8 | UInt16(outcome.packet[19])  // at random
         }
         let lines = diff(expected.bytes, outcome.packet)
@@ -131,13 +132,15 @@ extension TestDatapath {
         }
     }
 
-    /// The error about a packet, from where it was sent to or, for a container's, from its gateway.
-    private func report(_ kind: ICMPErrorKind, about packet: Packet, on side: Side) throws -> Packet {
+    /// The error about a packet, from where it was sent to or, for a container's, from its gateway, unless somebody is named.
+    private func report(
+        _ kind: ICMPErrorKind, about packet: Packet, on side: Side, from reporter: Packet.Address?
+    ) throws -> Packet {
         let (source, destination) = (try #require(packet.source).address, try #require(packet.destination).address)
         let gateway = (source.isIPv6 ? Family.ipv6 : .ipv4).gateway
         let limit = source.isIPv6 ? 1_280 - 40 - 8 : 576 - 20 - 8
         return Packet.icmpError(
-            from: side == .uplink ? destination : gateway, to: source, kind, about: packet, limit: limit
+            from: reporter ?? (side == .uplink ? destination : gateway), to: source, kind, about: packet, limit: limit
         ).with {
             $0.ipv4?.tos = (packet.trafficClass & 0x1e) | 0xc0
             $0.ipv4?.dontFragment = false
