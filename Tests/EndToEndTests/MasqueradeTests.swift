@@ -140,6 +140,53 @@ struct MasqueradeTests {
         try scene.finish()
     }
 
+    @Test("Both ends of a hairpin learn by ICMP what becomes of it", arguments: Variant.fastnat)
+    func hairpinErrors(_ variant: Variant) throws {
+        let scene = try Scene(variant) { $0.containers = variant.layout == .bridge ? 2 : 1 }
+        try scene.publish(7_000, to: 7, .udp)
+        let host = scene.published(0).address
+        let target = scene.topology.container.namespace
+        for (number, container) in scene.topology.containers.enumerated() {
+            let port = 42_000 + UInt16(number)
+            for (hops, kind) in [(1, .timeExceeded), (64, .portUnreachable), (64, .portUnreachable)]
+                as [(Int, ICMPErrorKind)]
+            {
+                let error = try Traffic.errorAboutUDP(
+                    to: scene.published(7_000), from: container.namespace, sourcePort: port, hops: hops)
+                #expect(error == .init(kind, from: host))
+            }
+            // Nobody waits for the answer.
+            let error = try Traffic.errorAboutUDP(to: scene.published(port), from: target, sourcePort: 7)
+            #expect(error == .init(.portUnreachable, from: host))
+        }
+        #expect(try scene.list("conntrack").count == scene.topology.containers.count)
+        try scene.finish()
+    }
+
+    @Test("--type eim: containers reach each other's external ports, and their own", arguments: fastnatBridges)
+    func endpointHairpin(_ variant: Variant) throws {
+        let scene = try Scene(variant) { $0.containers = 2 }
+        let outside = try TrafficServer(.udpReport, in: scene.client, port: 53)
+        try scene.run(
+            "masquerade", "add", Topology.containerNetwork(variant.family), "--iface", "eth0", "--ports", "50000-50999",
+            "--type", "eim", "--filter", "endpoint")
+        let containers = scene.topology.containers.map(\.namespace)
+        func seen(_ server: Packet.Endpoint, _ container: Int, _ port: UInt16) throws -> String {
+            let answer = try Traffic.exchangeUDP([120], with: server, from: containers[container], sourcePort: port)
+            return String(decoding: answer, as: UTF8.self)
+        }
+        let external = try seen(scene.outside(outside.port), 0, 42_000)
+        let port = try #require(external.split(separator: " ").dropFirst().first.flatMap { UInt16($0) })
+        let inside = try scene.serve(.udpReport, on: 42_000)
+        for (container, source) in [(1, 43_000), (0, 44_000)] as [(Int, UInt16)] {
+            let known = try seen(scene.outside(outside.port), container, source)
+            #expect(try seen(scene.published(port), container, source) == known)
+            #expect(known.hasPrefix("\(scene.published(0).address) 50"))
+        }
+        _ = inside
+        try scene.finish()
+    }
+
     private func expectHairpin(_ scene: Scene, from container: NetworkNamespace) throws {
         let host = scene.published(0).address
         #expect(try Traffic.get(scene.published(8_080), from: container).hasPrefix("\(host) "))
