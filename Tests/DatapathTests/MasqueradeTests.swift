@@ -40,6 +40,19 @@ import Testing
         try datapath.expectConsistent(originals: 2)
     }
 
+    /// RFC 6888, REQ-15: that of 20 none is 10,000 from another happens once in 10^14 times.
+    @Test(arguments: Kind.outbound)
+    func `a port in the place of a taken one is any of the range`(kind: Kind) throws {
+        let datapath = try TestDatapath([])
+        try datapath.masquerade(kind.family)
+        let ports = try (0..<20).map { number in
+            let outbound = Outbound(kind).with { $0.container.port += UInt16(number) }
+            _ = try datapath.begin(outbound)
+            return try datapath.begin(outbound.fromOther(kind.family)).external.port
+        }
+        #expect(Int(ports.max() ?? 0) - Int(ports.min() ?? 0) > 10_000)
+    }
+
     @Test(arguments: Kind.all)
     func `one port serves many destinations`(kind: Kind) throws {
         let datapath = try TestDatapath([])

@@ -39,10 +39,10 @@ struct AdmissionTests {
         try scene.finish()
     }
 
+    private static let fastnatBridges = Variant.of(Publisher.fastnat, [.bridge])
+
     /// RFC 5382, REQ-4: a RST would end what two hosts behind NATs begin with each other at once.
-    @Test(
-        "An unsolicited SYN to a container's external port is not answered",
-        arguments: Variant.of(Publisher.fastnat, [.bridge]))
+    @Test("An unsolicited SYN to a container's external port is not answered", arguments: fastnatBridges)
     func unsolicited(_ variant: Variant) throws {
         let scene = try Scene(variant)
         let server = try TrafficServer(.http, in: scene.client, port: 80)
