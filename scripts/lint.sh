@@ -52,9 +52,10 @@ bpf_layer() {
 	bpf/hook/*) echo 1 ;;
 	bpf/net/*) echo 2 ;;
 	bpf/nat/*) echo 3 ;;
-	bpf/pipeline.h | bpf/socket/*) echo 4 ;;
-	bpf/bench/*) echo 6 ;;
-	bpf/*.bpf.c) echo 5 ;;
+	bpf/pipeline/* | bpf/socket/*) echo 4 ;;
+	bpf/pipeline.h) echo 5 ;;
+	bpf/bench/*) echo 7 ;;
+	bpf/*.bpf.c) echo 6 ;;
 	*) complain "$1: in none of bpf's layers (scripts/lint.sh)" ;;
 	esac
 }

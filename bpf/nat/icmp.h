@@ -114,7 +114,7 @@ static __always_inline enum verdict error_translate(struct packet *packet, const
 	return error_write(packet, quote, delta) ? VERDICT_PASS : packet_refuse(packet, REASON_CHECKSUM_UPDATE);
 }
 
-/* A reply that this host has passed on answers a request the other way (pipeline.h: echo_is_astray). */
+/* A reply that this host has passed on answers a request the other way (pipeline/known.h: echo_is_astray). */
 static __always_inline bool quote_is_astray(const struct quote *quote, const struct flow_reference *reference)
 {
 	return quote->echo != ECHO_NONE &&
