@@ -58,7 +58,7 @@ static __always_inline __u64 cut_sum_payload(struct cut *cut)
 	__u32 start = ETH_HLEN + cut->header_length, rest = cut->payload;
 	__u64 sum = 0;
 
-	if (start > ETH_HLEN + 60 || rest > CUT_FRAME_BYTES)
+	if (start > ETH_HLEN + 60 || !length_is_within(&rest, 1, CUT_FRAME_BYTES))
 		return 0;
 	__builtin_memset(cut->frame + start + rest, 0, 3);
 #pragma clang loop unroll(disable)
