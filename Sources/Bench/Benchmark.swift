@@ -63,10 +63,12 @@ public struct Benchmark {
             progress.step("\(workload), \(measurement.name): \(contender.kind.rawValue)")
             contender.begin(measurement)
         }
-        for _ in 0..<rounds {
+        for round in 0..<rounds * measurement.slices {
             for contender in contenders.shuffled() {
-                progress.step("\(workload), \(measurement.name): \(contender.kind.rawValue)")
-                contender.sample(seconds: options.sampleSeconds)
+                if round % measurement.slices == 0 {
+                    progress.step("\(workload), \(measurement.name): \(contender.kind.rawValue)")
+                }
+                contender.sample(seconds: options.sampleSeconds / Double(measurement.slices))
             }
         }
         return measurement.metrics.enumerated().map { index, metric in

@@ -110,7 +110,7 @@ import Testing
     }
 
     @Test(arguments: Family.allCases)
-    func `an echo is answered for a minute, or for as long as was said`(family: Family) async throws {
+    func `an echo is answered for a minute, or for as long as was said`(family: Family) throws {
         var timeouts = Timeouts()
         for seconds in [60, 600] as [UInt64] {
             timeouts.icmp = UInt32(seconds)
@@ -119,11 +119,11 @@ import Testing
             let outbound = try datapath.begin(Outbound(family, .icmp))
             if seconds == 600 {  // with minutes to spare on a busy machine
                 try datapath.age(by: 300)
-                try await datapath.sweep()
+                try datapath.sweep()
                 try datapath.expectReturned(outbound, outbound.reply())
             }
             try datapath.age(by: seconds + 5)
-            try await datapath.sweep()
+            try datapath.sweep()
             #expect(try datapath.states() == [])
         }
     }

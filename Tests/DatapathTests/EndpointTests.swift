@@ -106,7 +106,7 @@ import Testing
     }
 
     @Test("two containers that talk by their endpoints keep both", arguments: Kind.all)
-    func hairpinLife(kind: Kind) async throws {
+    func hairpinLife(kind: Kind) throws {
         let datapath = try TestDatapath([], timeouts: Self.timeouts)
         try datapath.masquerade(kind.family, .endpointIndependent(.endpoint))
         let first = try datapath.open(Outbound(kind))
@@ -122,7 +122,7 @@ import Testing
             try datapath.age(by: 160)
             try datapath.expectHairpin(second, first, .ack)
             try datapath.expectHairpin(first, second, .ack)
-            try await datapath.sweep()
+            try datapath.sweep()
         }
         #expect(try datapath.population() == (1, 2))
     }
@@ -156,29 +156,29 @@ import Testing
     }
 
     @Test("an endpoint lives as long as one of its flows, and no longer", arguments: Kind.all)
-    func life(kind: Kind) async throws {
+    func life(kind: Kind) throws {
         let datapath = try TestDatapath([], timeouts: Self.timeouts)
         try datapath.masquerade(kind.family, .endpointIndependent(.address))
         let outbound = try datapath.open(Outbound(kind))
         try datapath.age(by: 160)
         try datapath.expectForwarded(outbound, outbound.request(payload: [1]))
-        for _ in 0..<2 { try await datapath.sweep() }  // the flow keeps one pattern, which keeps the other
+        for _ in 0..<2 { try datapath.sweep() }  // the flow keeps one pattern, which keeps the other
         try datapath.age(by: 160)
-        try await datapath.sweep()
+        try datapath.sweep()
         #expect(try datapath.population() == (1, 2))
         try datapath.age(by: kind.transport == .tcp ? 1_100 : 300)
-        try await datapath.awaitFlows(0)
+        try datapath.awaitFlows(0)
         #expect(try datapath.leftovers() == [])
     }
 
     @Test("an established connection that is silent keeps its endpoint", arguments: Family.allCases)
-    func silence(family: Family) async throws {
+    func silence(family: Family) throws {
         let datapath = try TestDatapath([], timeouts: Self.timeouts)
         try datapath.masquerade(family, .endpointIndependent(.endpoint))
         _ = try datapath.open(Outbound(family, .tcp))
         for _ in 0..<4 {
             try datapath.age(by: 110)
-            try await datapath.sweep()
+            try datapath.sweep()
             #expect(try datapath.population() == (1, 1))
         }
     }

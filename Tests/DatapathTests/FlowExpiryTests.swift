@@ -1,6 +1,7 @@
 import BPF
 import CDatapath
 import FastNATTesting
+import Glibc
 import Testing
 
 @testable import FastNAT
@@ -8,7 +9,7 @@ import Testing
 /// The timer that ends idle flows. One after another: they wait more than they work, and each waiting one holds a
 /// datapath.
 @Suite(.serialized) struct FlowExpiryTests {
-    @Test func `in real time, idle flows of every state end, and nothing is left of them`() async throws {
+    @Test func `in real time, idle flows of every state end, and nothing is left of them`() throws {
         let datapath = try TestDatapath()
         for family in Family.allCases {
             for conversation in Stages(family).all { try datapath.reach(conversation) }
@@ -19,7 +20,7 @@ import Testing
             settings.timeouts = timeouts(tcp_half_open: 1, tcp_open: 1, tcp_closing: 1, udp: 1, icmp: 1)
         }
         try datapath.startSweep()
-        try await datapath.awaitFlows(0)
+        try datapath.awaitFlows(0)
         #expect(try datapath.leftovers() == [])
         #expect(try datapath.datapath.mappings().allSatisfy { $0.flows == 0 })
         let count = try datapath.datapath.flowCount()
@@ -39,18 +40,17 @@ import Testing
     @Test(arguments: Family.allCases, survivors)
     func `each timeout is for its own flows`(
         family: Family, survivors: (seconds: UInt64, states: Set<FlowState>)
-    ) async throws {
+    ) throws {
         let datapath = try TestDatapath(timeouts: Self.spread)
         for stage in Stages(family).all { try datapath.reach(stage) }
         try datapath.age(by: survivors.seconds)
-        try await datapath.sweep()
+        try datapath.sweep()
         #expect(try Set(datapath.states()) == survivors.states)
         #expect(try datapath.datapath.flowCount().flows == survivors.states.count)
     }
 
     @Test(arguments: TransportWay.all, [Side.uplink, .container])
-    func `a packet of either direction at either hook keeps its flow alive`(way: TransportWay, side: Side) async throws
-    {
+    func `a packet of either direction at either hook keeps its flow alive`(way: TransportWay, side: Side) throws {
         let datapath = try TestDatapath(timeouts: Self.spread)
         let conversation = Conversation(way)
         try datapath.open(conversation)
@@ -61,13 +61,13 @@ import Testing
         } else {
             try datapath.expectReturned(conversation, conversation.reply(), at: way.hook)
         }
-        try await datapath.sweep()
+        try datapath.sweep()
         #expect(try datapath.datapath.flows().map(\.original.source.port) == [conversation.client.port])
     }
 
     @Test(arguments: Way.all, [Side.uplink, .container])
     func `a half-closed connection goes on in one direction, and through ten minutes of silence`(way: Way, side: Side)
-        async throws
+        throws
     {
         let datapath = try TestDatapath()
         let conversation = Conversation(way, .tcp)
@@ -79,7 +79,7 @@ import Testing
         }
         for _ in 0..<3 {
             try datapath.age(by: 600)
-            try await datapath.sweep()
+            try datapath.sweep()
             #expect(try datapath.states() == [.established])
             if side == .uplink {
                 try datapath.expectReturned(conversation, conversation.reply(.ack, payload: [1]), at: way.hook)
@@ -90,29 +90,29 @@ import Testing
     }
 
     @Test(arguments: Way.all)
-    func `a forged RST shortens no silence of a connection that speaks once more`(way: Way) async throws {
+    func `a forged RST shortens no silence of a connection that speaks once more`(way: Way) throws {
         let datapath = try TestDatapath(timeouts: Self.spread)
         let conversation = Conversation(way, .tcp)
         try datapath.open(conversation)
         try datapath.expectForwarded(conversation, conversation.request(.rst), at: way.hook)
         try datapath.age(by: 45)
-        try await datapath.sweep()
+        try datapath.sweep()
         #expect(try datapath.states() == [.closing])
         try datapath.expectReturned(conversation, conversation.reply(.ack, payload: [1]), at: way.hook)
         try datapath.age(by: 105)
-        try await datapath.sweep()
+        try datapath.sweep()
         #expect(try datapath.states() == [.established])
     }
 
     @Test(arguments: Way.all)
-    func `a packet that is not forwarded keeps no flow alive`(way: Way) async throws {
+    func `a packet that is not forwarded keeps no flow alive`(way: Way) throws {
         let datapath = try TestDatapath(timeouts: Self.spread)
         let conversation = Conversation(way, .udp)
         try datapath.open(conversation)
         try datapath.age(by: 135)
         try datapath.expectReported(
             conversation.request().with { $0.ttl = 1 }, as: .timeExceeded, at: way.hook, counting: "ttl_expired")
-        try await datapath.sweep()
+        try datapath.sweep()
         #expect(try datapath.states() == [])
     }
 
@@ -162,23 +162,24 @@ extension TestDatapath {
     }
 
     /// Has the table swept once: 1,024 flows are one step.
-    func sweep() async throws {
+    func sweep() throws {
         let before = try datapath.flowCount().sweepSteps
         try startSweep()
-        try await eventually("a step of the sweep") { try datapath.flowCount().sweepSteps > before }
+        try eventually("a step of the sweep") { try datapath.flowCount().sweepSteps > before }
     }
 
     /// Waits until so many flows are left.
-    func awaitFlows(_ count: Int) async throws {
-        try await eventually("\(count) flows are left") { try datapath.flowCount().flows == count }
+    func awaitFlows(_ count: Int) throws {
+        try eventually("\(count) flows are left") { try datapath.flowCount().flows == count }
     }
 }
 
-/// Waits for a condition without keeping other tests from the thread.
-func eventually(_ what: String, _ condition: () throws -> Bool) async throws {
+/// Waits for a condition, and keeps the thread meanwhile: a test that gave it away might get it back minutes later, when its
+/// flows have expired.
+func eventually(_ what: String, _ condition: () throws -> Bool) throws {
     let deadline = ContinuousClock.now + .seconds(10)
     while try !condition() {
         if ContinuousClock.now > deadline { throw TestingError.timedOut(what) }
-        try await Task.sleep(for: .milliseconds(10))
+        usleep(2_000)
     }
 }

@@ -29,7 +29,7 @@ import Testing
     }
 
     @Test(arguments: Kind.all, End.allCases)
-    func `a flow that ends gives its place back, whatever ends it`(kind: Kind, end: End) async throws {
+    func `a flow that ends gives its place back, whatever ends it`(kind: Kind, end: End) throws {
         let datapath = try TestDatapath(
             limited(kind.family, "limit-flows=1 limit-flows-per-source=1"), timeouts: FlowExpiryTests.spread)
         let first = conversation(kind, 0), second = conversation(kind, 1)
@@ -41,7 +41,7 @@ import Testing
         case .sweep:
             try datapath.open(first)
             try datapath.age(by: 135)
-            try await datapath.sweep()
+            try datapath.sweep()
         case .shutdown:
             try datapath.open(first)
             try datapath.expectForwarded(first, first.request([.fin, .ack]))
@@ -135,13 +135,13 @@ import Testing
             conversation(kind, 3).far(kind.family).request(.syn), counting: "source_rate_limit")
     }
 
-    @Test func `a source's rate comes back with time`() async throws {
+    @Test func `a source's rate comes back with time`() throws {
         let datapath = try TestDatapath(limited(.ipv4, "limit-rate-per-source=4/s"))
         let kind = Kind(family: .ipv4, transport: .udp)
         let requests = (0..<50).map { conversation(kind, $0).request().bytes }
         #expect(try datapath.run(requests, at: .tc).prefix(4).allSatisfy { $0.action == 7 })
         let before = try datapath.datapath.flowCount().flows
-        try await eventually("one more flow of the source") {
+        try eventually("one more flow of the source") {
             _ = try datapath.run(requests, at: .tc)
             return try datapath.datapath.flowCount().flows > before
         }

@@ -90,7 +90,7 @@ import Testing
     }
 
     @Test(arguments: Family.allCases)
-    func `the timeouts are those of TCP`(family: Family) async throws {
+    func `the timeouts are those of TCP`(family: Family) throws {
         var timeouts = Timeouts()
         (timeouts.tcpHalfOpen, timeouts.tcpClosing, timeouts.tcpOpen, timeouts.udp) = (100, 300, 600, 900)
         let datapath = try TestDatapath([family.mapping("8080/sctp", to: "8080")], timeouts: timeouts)
@@ -102,8 +102,8 @@ import Testing
             (200, [.closing, .established]), (250, [.established]), (250, []),
         ] as [(UInt64, Set<FlowState>)] {
             try datapath.age(by: seconds)
-            try await datapath.sweep()
-            try await eventually("only \(states)") { try Set(datapath.states()) == states }
+            try datapath.sweep()
+            try eventually("only \(states)") { try Set(datapath.states()) == states }
         }
     }
 

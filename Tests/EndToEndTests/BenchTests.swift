@@ -18,7 +18,7 @@ struct BenchTests {
     }
 
     private func expectNothingLeft(of token: String) throws {
-        try awaitCondition("nothing is left: \(leftovers(of: token))", timeout: .seconds(20)) {
+        try awaitCondition("nothing is left: \(leftovers(of: token))", timeout: .seconds(60)) {
             leftovers(of: token).isEmpty
         }
     }

@@ -49,7 +49,9 @@ struct PacketRateWorkload: Workload {
     }
 
     static func measurement(_ name: String, _ shape: PacketStream.Shape) -> Measurement {
-        Measurement(name: name, metrics: [.init(name: "packets", unit: .packetsPerSecond)]) {
+        // Of many flows, each is to have several packets in a sample.
+        let slices = shape.flows > 64 ? 1 : 4
+        return Measurement(name: name, metrics: [.init(name: "packets", unit: .packetsPerSecond)], slices: slices) {
             stage throws(BenchError) in
             try PacketRateProbe(stage, shape)
         }

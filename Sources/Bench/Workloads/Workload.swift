@@ -33,6 +33,9 @@ struct Measurement {
     var name: String
     /// What each sample gives, in this order.
     var metrics: [Metric]
+    /// So many samples in the time of one: the more often paths take turns, the less it matters what else the machine does. For
+    /// what starts and stops in no time.
+    var slices = 1
     /// Prepares a path, and verifies that it does its work; `.unavailable` when it cannot.
     var begin: (Stage) throws(BenchError) -> any Probe
 
