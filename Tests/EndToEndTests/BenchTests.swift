@@ -70,12 +70,17 @@ struct BenchTests {
         try awaitCondition("it is at work", timeout: .seconds(60)) { process.errors.contains("30 %") }
         process.signal(number)
         #expect(try process.wait().status == 128 + number)
-        // What a process that was killed cannot do itself, one that starts does, unless a helper of the first is at it just then.
-        for _ in 0..<5 where number == SIGKILL && !leftovers(of: token).isEmpty {
-            let next = try spawn("--quick", "--paths", "fastnat-tc", "--workloads", "pps")
-            _ = try self.token(of: next)
-        }
+        try cleanUp(after: token)
+    }
+
+    /// What a process that was killed cannot do itself, one that starts does, unless a helper of the first is at it just then.
+    /// It is left alone until it has: an interrupt would end that, too.
+    private func cleanUp(after token: String) throws {
+        let next = try spawn("--quick", "--paths", "fastnat-tc", "--workloads", "pps")
+        try awaitCondition("it is at work", timeout: .seconds(60)) { next.errors.contains("%") }
         try expectNothingLeft(of: token)
+        next.signal(SIGINT)
+        _ = try next.wait()
     }
 
     @Test("The machine's limits of connection tracking are as they were, also when it is killed")
@@ -86,6 +91,7 @@ struct BenchTests {
         }
         let before = try limits()
         let process = try spawn("--quick", "--paths", "iptables-nft", "--workloads", "newflow")
+        let token = try token(of: process)
         try awaitCondition("limits are raised, or high enough", timeout: .seconds(60)) {
             (try? limits()) != before || process.errors.contains("50 %")
         }
@@ -94,6 +100,7 @@ struct BenchTests {
         try awaitCondition("limits are as before", timeout: .seconds(20)) {
             (try? limits()) == before && !FileManager.default.fileExists(atPath: "/run/fastnat-bench")
         }
+        try cleanUp(after: token)
     }
 
     @Test("Wrong arguments", arguments: [["--paths", "nonsense"], ["--workloads", "pps,x"], ["--rounds", "0"]])
