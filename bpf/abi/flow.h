@@ -3,6 +3,8 @@
 #ifndef FASTNAT_ABI_FLOW_H
 #define FASTNAT_ABI_FLOW_H
 
+#include <stddef.h>
+
 #include "address.h"
 #include "limits.h"
 
@@ -91,23 +93,31 @@ struct flow_state {
 	__u32 generation; /* counts the uses of this slot */
 } __attribute__((aligned(8)));
 
-struct flow_life {
-	__u64 created; /* CLOCK_MONOTONIC, ns */
-	struct flow_state state;
-	__u32 parent; /* slot of the pattern whose port it uses (nat/masquerade.h), or 2^32 - 1 */
-	__u32 flags;  /* enum flow_flag */
+/* What an IPv4 packet of a half becomes: the other half's tuple, reversed. A packet needs no line of the other half then. */
+struct ipv4_ends {
+	__be32 source;
+	__be32 destination;
+	__be16 source_port;
+	__be16 destination_port;
 };
 
+/* Each half and its ends are two cache lines next to each other, which is all that a packet with a fresh next hop touches. */
 struct flow {
 	struct flow_half original;
-	struct flow_life life;
+	struct ipv4_ends original_becomes; /* of an IPv6 packet: zero */
+	__u32 flags;                       /* enum flow_flag */
+	struct flow_state state;
 	struct flow_half reply;
-	__u64 zero[3];
+	struct ipv4_ends reply_becomes;
+	__u32 parent;  /* slot of the pattern whose port it uses (nat/masquerade.h), or 2^32 - 1 */
+	__u32 created; /* CLOCK_MONOTONIC in units of 2^26 ns */
+	__u32 zero;
 };
 
 /* A bucket of the index. An entry, host byte order: bits 63-32 hash tag, 31 used, 30 direction, 29-24 generation, 23-0 slot. */
 struct flow_bucket {
 	__u64 entries[BUCKET_ENTRIES];
+	__u64 spilled; /* tuples whose first bucket this is, and whose entries stand in their second */
 };
 
 /* How many flows there are, written by the datapath on creation and deletion, and what the sweep has done. */
@@ -122,6 +132,7 @@ _Static_assert(sizeof(struct next_hop) == 24, "struct tuple and struct next_hop 
 _Static_assert(sizeof(struct target_hop) == 32, "struct target_hop");
 _Static_assert(sizeof(struct flow_half) == 104, "struct flow_half");
 _Static_assert(sizeof(struct flow) == 256, "a flow is four cache lines");
-_Static_assert(sizeof(struct flow_bucket) == 64, "a bucket is one cache line");
+_Static_assert(offsetof(struct flow, reply) == 128, "a direction is two of them");
+_Static_assert(sizeof(struct flow_bucket) == BUCKET_WORDS * sizeof(__u64), "a bucket is one cache line");
 
 #endif

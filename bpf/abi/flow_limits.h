@@ -5,6 +5,8 @@
 
 #include <linux/types.h>
 
+#include "limits.h"
+
 /* So many new flows in so many seconds on average, and no more than that at once; 0 flows: any number. */
 struct flow_rate {
 	__u32 flows;
@@ -33,6 +35,11 @@ enum source_limit {
 struct source_due {
 	__u64 source; /* hash of id, salt and address */
 	__u64 due;
+};
+
+/* An entry of a source: bits 63-32 hash tag, 31 used, 23-0 flows. */
+struct source_bucket {
+	__u64 entries[BUCKET_WORDS];
 };
 
 struct source_due_bucket {

@@ -7,7 +7,7 @@
 
 enum limit {
 	/* Layout version of everything in abi/. A loader reuses pinned maps only when it is equal. */
-	ABI_VERSION = 8,
+	ABI_VERSION = 9,
 	/* A flow's slot is a 24-bit number in an index entry. */
 	MAX_FLOWS_LIMIT = 1 << 24,
 	DEFAULT_MAX_FLOWS = 1 << 18,
@@ -25,8 +25,10 @@ enum limit {
 	MAX_OWNER_LENGTH = 256,
 	MAX_XDP_OUTPUTS = 1 << 12,
 	MAX_BRIDGE_PORTS = 1 << 12,
-	/* Entries of one index bucket: eight of 8 bytes fill one cache line. */
-	BUCKET_ENTRIES = 8,
+	/* Words of a bucket: eight of 8 bytes fill one cache line. */
+	BUCKET_WORDS = 8,
+	/* Entries of one index bucket. */
+	BUCKET_ENTRIES = 7,
 	/* Flow slots of one word of the allocation bitmap. */
 	SLOTS_PER_WORD = 64,
 };

@@ -27,7 +27,7 @@ struct settings {
 	__u32 abi_version;            /* ABI_VERSION of the loader that made the maps; where it stood in all versions */
 	__u32 mappings_version;       /* counts the changes of mappings */
 	__u32 has_endpoints;          /* any masquerade that is endpoint-independent */
-	__u32 zero;
+	__u32 first_free_id; /* the loader's: no mapping has an id from here on; 0: nobody knows, a change is under way */
 	__u64 hash_seed;
 };
 

@@ -24,7 +24,7 @@ union flow_state_word {
 
 static __always_inline struct flow_state flow_state(const struct flow *flow)
 {
-	union flow_state_word state = {.word = READ_ONCE(*(const __u64 *)&flow->life.state)};
+	union flow_state_word state = {.word = READ_ONCE(*(const __u64 *)&flow->state)};
 
 	return state.state;
 }
@@ -40,7 +40,7 @@ static __always_inline bool flow_is_in(const struct flow *flow, struct flow_stat
 {
 	union flow_state_word expected = {.state = state};
 
-	return READ_ONCE(*(const __u64 *)&flow->life.state) == expected.word;
+	return READ_ONCE(*(const __u64 *)&flow->state) == expected.word;
 }
 
 /* Turns the phase if the flow still is in `state`; false: it is not. */
@@ -49,7 +49,7 @@ static __always_inline bool flow_turn(struct flow *flow, struct flow_state state
 	union flow_state_word from = {.state = state};
 	union flow_state_word to = {.state = {.phase = phase, .generation = state.generation}};
 
-	return __sync_val_compare_and_swap((__u64 *)&flow->life.state, from.word, to.word) == from.word;
+	return __sync_val_compare_and_swap((__u64 *)&flow->state, from.word, to.word) == from.word;
 }
 
 static __always_inline bool flow_is_cut(const struct flow *flow)
@@ -76,7 +76,7 @@ __noinline int flow_end(__u32 slot, __u32 phase, __u32 generation)
 	flow_index_remove(reply, entry_make(reply, slot, DIRECTION_REPLY, state.generation));
 	flow_leave_places(slot);
 	counters = mapping_counters_of(flow->original.mapping_id); /* last: then its id may be another mapping's */
-	if (counters && !(flow->life.flags & FLOW_PATTERN))
+	if (counters && !(flow->flags & FLOW_PATTERN))
 		__sync_fetch_and_add(&counters->closed, 1);
 	if (state.phase == FLOW_HALF_OPEN)
 		__sync_fetch_and_add(&gauges->half_open, -1);
@@ -158,14 +158,31 @@ static __always_inline void flow_half_reset(struct flow_half *half, __u32 mappin
 	half->mapping_id = mapping_id;
 }
 
-/* The sums to add to the checksums of this half's packets: what the other half's tuple, reversed, has in their place. */
-static __always_inline void flow_half_set_deltas(struct flow_half *half, const struct flow_half *other)
+/* What this half's packets become, the other half's tuple, reversed; and the sums to add to their checksums for that. */
+static __always_inline void flow_half_set_rewrite(struct flow_half *half, const struct flow_half *other)
 {
+	struct ipv4_ends *ends = flow_half_becomes(half);
+	bool is_ipv4 = address_is_ipv4(&half->tuple.source) && address_is_ipv4(&other->tuple.source);
+
+	ends->source = is_ipv4 ? other->tuple.destination.words[3] : 0;
+	ends->destination = is_ipv4 ? other->tuple.source.words[3] : 0;
+	ends->source_port = is_ipv4 ? other->tuple.destination_port : 0;
+	ends->destination_port = is_ipv4 ? other->tuple.source_port : 0;
 	half->address_delta =
 		checksum_delta(checksum_sum_address(&half->tuple.source) + checksum_sum_address(&half->tuple.destination),
 			       checksum_sum_address(&other->tuple.source) + checksum_sum_address(&other->tuple.destination));
 	half->port_delta = checksum_delta((__u64)half->tuple.source_port + half->tuple.destination_port,
 					  (__u64)other->tuple.source_port + other->tuple.destination_port);
+}
+
+/* A function of its own for the sake of its caller's stack. */
+__noinline int flow_set_rewrites(struct flow *flow)
+{
+	if (!flow)
+		return -1;
+	flow_half_set_rewrite(&flow->original, &flow->reply);
+	flow_half_set_rewrite(&flow->reply, &flow->original);
+	return 0;
 }
 
 /* Another CPU may take a free port first; then the next one is looked for. */
@@ -189,7 +206,7 @@ static __always_inline enum reason flow_insert_reply(struct __sk_buff *skb, stru
 		suits = false;
 		flow->reply.tuple.destination_port = request->reply.destination_port;
 		hash = flow_hash(&flow->reply.tuple);
-		entry = entry_make(hash, slot, DIRECTION_REPLY, flow->life.state.generation);
+		entry = entry_make(hash, slot, DIRECTION_REPLY, flow->state.generation);
 		/* A container that comes to itself may have the published port as its own. */
 		result = tuple_equal(&flow->reply.tuple, &flow->original.tuple)
 				 ? INSERT_EXISTS
@@ -217,14 +234,13 @@ static __always_inline enum reason flow_insert(struct __sk_buff *skb, struct flo
 		return REASON_FLOW_RACE;
 	if (reason != REASON_NONE)
 		return reason;
-	flow_half_set_deltas(&flow->original, &flow->reply);
-	flow_half_set_deltas(&flow->reply, &flow->original);
+	flow_set_rewrites(flow);
 	hash = flow_hash(&flow->original.tuple);
 	result = flow_index_insert(&flow->original.tuple, hash,
-				   entry_make(hash, slot, DIRECTION_ORIGINAL, flow->life.state.generation));
+				   entry_make(hash, slot, DIRECTION_ORIGINAL, flow->state.generation));
 	if (result == INSERT_DONE)
 		return REASON_NONE;
-	flow_index_remove(reply_hash, entry_make(reply_hash, slot, DIRECTION_REPLY, flow->life.state.generation));
+	flow_index_remove(reply_hash, entry_make(reply_hash, slot, DIRECTION_REPLY, flow->state.generation));
 	return result == INSERT_FULL ? REASON_TABLE_FULL : REASON_FLOW_RACE;
 }
 
@@ -248,10 +264,10 @@ static __always_inline void flow_fill(struct flow *flow, const struct flow_reque
 {
 	__u64 now = bpf_ktime_get_coarse_ns();
 
-	flow->life.state.generation++; /* FLOW_DEAD: nobody else writes it */
-	flow->life.created = now;
-	flow->life.parent = request->parent;
-	flow->life.flags = request->flags;
+	flow->state.generation++; /* FLOW_DEAD: nobody else writes it */
+	flow->created = now >> 26;
+	flow->parent = request->parent;
+	flow->flags = request->flags;
 	flow->original.tuple = request->original;
 	flow->reply.tuple = request->reply;
 	flow_half_reset(&flow->original, request->mapping_id, now);
@@ -272,7 +288,7 @@ static __always_inline bool flow_is_being_written(const struct flow *flow)
 static __always_inline void flow_publish(struct flow *flow)
 {
 	struct flow_gauges *gauges = map_only_element(&flow_gauges);
-	bool is_pattern = flow->life.flags & FLOW_PATTERN;
+	bool is_pattern = flow->flags & FLOW_PATTERN;
 
 	flow_turn(flow, flow_state(flow), is_pattern ? FLOW_OPEN : FLOW_HALF_OPEN); /* full barrier */
 	if (is_pattern && gauges)

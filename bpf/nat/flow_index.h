@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR MIT */
 /* The hash index of the flow table: tuple → (flow, direction), lock-free.
  *
- * A tuple has two buckets to stand in, each one cache line. An entry is one 64-bit word, so it is claimed, read and removed
- * by single atomic operations. Two CPUs that insert one tuple at once: each writes its entry, then looks for another one
- * like it; both operations are full barriers, so at least one of the two sees the other and takes its own back. No tuple
- * is ever in the index twice when an insert has returned INSERT_DONE. (docs/decisions/0002-flow-table.md) */
+ * A tuple has two buckets to stand in, each one cache line, and a first one that knows whether the second is of any use. An
+ * entry is one 64-bit word, so it is claimed, read and removed by single atomic operations. Two CPUs that insert one tuple at
+ * once: each writes its entry, then looks for another one like it; both operations are full barriers, so at least one of the
+ * two sees the other and takes its own back. No tuple is ever in the index twice when an insert has returned INSERT_DONE.
+ * (docs/decisions/0002-flow-table.md) */
 #ifndef FASTNAT_NAT_FLOW_INDEX_H
 #define FASTNAT_NAT_FLOW_INDEX_H
 
@@ -15,6 +16,9 @@
 #define ENTRY_GENERATION_SHIFT 24
 #define ENTRY_GENERATION_MASK 0x3f
 #define ENTRY_SLOT_MASK (MAX_FLOWS_LIMIT - 1)
+
+/* Entries in its first bucket from which on a tuple has a choice (docs/decisions/0020-fewer-cache-lines.md). */
+#define BUCKET_FILLING 4
 
 #define READ_ONCE(x) (*(volatile typeof(x) *)&(x))
 
@@ -72,6 +76,11 @@ static __always_inline struct flow_half *flow_half(struct flow *flow, enum direc
 	return (void *)flow + (direction & 1) * offsetof(struct flow, reply);
 }
 
+static __always_inline struct ipv4_ends *flow_half_becomes(const struct flow_half *half)
+{
+	return (void *)half + offsetof(struct flow, original_becomes);
+}
+
 static __always_inline bool flow_reference_holds(const struct flow_reference *reference)
 {
 	return READ_ONCE(*reference->position) == reference->entry;
@@ -95,6 +104,12 @@ static __always_inline __u32 bucket_second(__u64 hash)
 static __always_inline struct flow_bucket *bucket_at(__u32 number)
 {
 	return bpf_map_lookup_elem(&flow_index, &number);
+}
+
+/* A word of the bucket, in bounds for any `place`. */
+static __always_inline __u64 *bucket_place(struct flow_bucket *bucket, __u32 place)
+{
+	return (__u64 *)bucket + (place & (BUCKET_WORDS - 1));
 }
 
 /* Finds `tuple` under an entry other than `except`. */
@@ -130,13 +145,21 @@ static __always_inline bool bucket_locate(__u32 number, const struct tuple *tupl
 	return bucket_find(bucket, tuple, hash, except, &position->entry, &position->place);
 }
 
+/* Whether a tuple that is not in this bucket, its first, may be in its second. */
+static __always_inline bool bucket_has_spilled(__u32 number)
+{
+	struct flow_bucket *bucket = bucket_at(number);
+
+	return bucket && READ_ONCE(bucket->spilled);
+}
+
 /* 1: found. A function that the verifier checks once, for any caller; it cannot return pointers, hence the numbers. */
 __noinline int flow_index_find(const struct tuple *tuple, __u64 hash, __u64 except, struct flow_position *position)
 {
 	if (!tuple || !position)
 		return 0;
 	return bucket_locate(bucket_first(hash), tuple, hash, except, position) ||
-	       bucket_locate(bucket_second(hash), tuple, hash, except, position);
+	       (bucket_has_spilled(bucket_first(hash)) && bucket_locate(bucket_second(hash), tuple, hash, except, position));
 }
 
 /* Whether a flow has `tuple`. */
@@ -158,7 +181,7 @@ static __always_inline bool flow_find(const struct tuple *tuple, struct flow_ref
 	reference->flow = entry_flow(position.entry);
 	if (!bucket || !reference->flow)
 		return false;
-	reference->position = &bucket->entries[position.place & (BUCKET_ENTRIES - 1)];
+	reference->position = bucket_place(bucket, position.place);
 	reference->entry = position.entry;
 	return true;
 }
@@ -171,7 +194,7 @@ static __always_inline bool bucket_refer(__u32 number, const struct tuple *tuple
 	reference->flow = bucket_find(bucket, tuple, hash, 0, &reference->entry, &place);
 	if (!reference->flow)
 		return false;
-	reference->position = &bucket->entries[verifier_forget(place, hash) & (BUCKET_ENTRIES - 1)];
+	reference->position = bucket_place(bucket, verifier_forget(place, hash));
 	return true;
 }
 
@@ -181,24 +204,24 @@ static __always_inline bool flow_find_fast(const struct tuple *tuple, struct flo
 	__u64 hash = tuple_hash(tuple, layout.hash_keys);
 
 	return bucket_refer(bucket_first(hash), tuple, hash, reference) ||
-	       bucket_refer(bucket_second(hash), tuple, hash, reference);
+	       (bucket_has_spilled(bucket_first(hash)) && bucket_refer(bucket_second(hash), tuple, hash, reference));
 }
 
-static __always_inline __u32 bucket_count(struct flow_bucket *bucket)
+static __always_inline __u32 entries_count(__u64 *entries, __u32 length)
 {
 	__u32 count = 0;
 
-	for (int i = 0; i < BUCKET_ENTRIES; i++)
-		count += READ_ONCE(bucket->entries[i]) >> 31 & 1; /* ENTRY_USED, without a branch for each */
+	for (__u32 i = 0; i < length; i++)
+		count += READ_ONCE(entries[i]) >> 31 & 1; /* ENTRY_USED, without a branch for each */
 	return count;
 }
 
-static __always_inline __u64 *bucket_claim(struct flow_bucket *bucket, __u64 entry)
+static __always_inline __u64 *entries_claim(__u64 *entries, __u32 length, __u64 entry)
 {
 #pragma clang loop unroll(disable)
-	for (int i = 0; i < BUCKET_ENTRIES; i++)
-		if (!READ_ONCE(bucket->entries[i]) && !__sync_val_compare_and_swap(&bucket->entries[i], 0, entry))
-			return &bucket->entries[i];
+	for (__u32 i = 0; i < length; i++)
+		if (!READ_ONCE(entries[i]) && !__sync_val_compare_and_swap(&entries[i], 0, entry))
+			return &entries[i];
 	return NULL;
 }
 
@@ -211,38 +234,60 @@ static __always_inline bool bucket_remove(struct flow_bucket *bucket, __u64 entr
 	return false;
 }
 
-static __always_inline int flow_index_remove(__u64 hash, __u64 entry)
+/* In that order: who finds neither the entry nor that one has spilled has looked before it was there. */
+static __always_inline bool bucket_spill(struct flow_bucket *first, struct flow_bucket *second, __u64 entry)
 {
-	struct flow_bucket *bucket = bucket_at(bucket_first(hash));
+	if (first == second)
+		return false;
+	__sync_fetch_and_add(&first->spilled, 1);
+	if (entries_claim(second->entries, BUCKET_ENTRIES, entry))
+		return true;
+	__sync_fetch_and_add(&first->spilled, -1);
+	return false;
+}
 
-	if (bucket && bucket_remove(bucket, entry))
+/* Nearly always into the first bucket, so that a look-up seldom reads the second. Into the emptier one where the first begins
+ * to fill up: that keeps both from being full (two choices). 1: done. No part of flow_index_insert, which is to have little
+ * stack of its own. */
+__noinline int flow_index_enter(__u64 hash, __u64 entry)
+{
+	struct flow_bucket *first = bucket_at(bucket_first(hash)), *second = bucket_at(bucket_second(hash));
+	__u32 count;
+	bool choose;
+
+	if (!first || !second)
 		return 0;
-	bucket = bucket_at(bucket_second(hash));
-	return bucket && bucket_remove(bucket, entry) ? 0 : -1;
+	count = entries_count(first->entries, BUCKET_ENTRIES);
+	choose = count >= BUCKET_FILLING && entries_count(second->entries, BUCKET_ENTRIES) < count;
+	if (choose && bucket_spill(first, second, entry))
+		return true;
+	return entries_claim(first->entries, BUCKET_ENTRIES, entry) || (!choose && bucket_spill(first, second, entry));
+}
+
+__noinline int flow_index_remove(__u64 hash, __u64 entry)
+{
+	struct flow_bucket *first = bucket_at(bucket_first(hash)), *second = bucket_at(bucket_second(hash));
+
+	if (first && bucket_remove(first, entry))
+		return 0;
+	if (!first || !second || !bucket_remove(second, entry))
+		return -1;
+	__sync_fetch_and_add(&first->spilled, -1);
+	return 0;
 }
 
 __noinline int flow_index_insert(const struct tuple *tuple, __u64 hash, __u64 entry)
 {
-	struct flow_bucket *first = bucket_at(bucket_first(hash)), *second = bucket_at(bucket_second(hash));
 	struct flow_position other;
-	__u64 *position;
 
-	if (!tuple || !first || !second)
+	if (!tuple)
 		return INSERT_FULL;
 	if (flow_index_find(tuple, hash, entry, &other))
 		return INSERT_EXISTS;
-	/* The emptier bucket: that is what keeps both from filling up (two choices). */
-	if (bucket_count(second) < bucket_count(first)) {
-		struct flow_bucket *swap = first;
-
-		first = second;
-		second = swap;
-	}
-	position = bucket_claim(first, entry) ?: bucket_claim(second, entry);
-	if (!position)
+	if (!flow_index_enter(hash, entry))
 		return INSERT_FULL;
 	if (flow_index_find(tuple, hash, entry, &other)) {
-		__sync_val_compare_and_swap(position, entry, 0);
+		flow_index_remove(hash, entry);
 		return INSERT_EXISTS;
 	}
 	return INSERT_DONE;

@@ -108,7 +108,7 @@ static __always_inline enum verdict error_translate(struct packet *packet, const
 	delta = quote_rewrite(quote, &sent, half->address_delta, half->port_delta, packet->is_ipv4);
 	if (!flow_reference_holds(reference))
 		return packet_refuse(packet, REASON_FLOW_RACE);
-	if (!(reference->flow->life.flags & FLOW_OF_HOST))
+	if (!(reference->flow->flags & FLOW_OF_HOST))
 		return error_redirect(packet, &rewrite, quote, delta);
 	/* For a socket of this host, whose port alone was changed. */
 	return error_write(packet, quote, delta) ? VERDICT_PASS : packet_refuse(packet, REASON_CHECKSUM_UPDATE);
@@ -126,7 +126,7 @@ static __always_inline bool error_find_flow(struct packet *packet, struct quote 
 {
 	return quote_load(packet, quote) && quote_read(quote, packet->is_ipv4) &&
 	       address_equal(&packet->tuple->destination, &quote->tuple.destination) && flow_find(&quote->tuple, reference) &&
-	       !(reference->flow->life.flags & FLOW_PATTERN) && !quote_is_astray(quote, reference);
+	       !(reference->flow->flags & FLOW_PATTERN) && !quote_is_astray(quote, reference);
 }
 
 /* An error about no flow is the stack's, whatever it says: it may be about a connection of the host. */
@@ -147,7 +147,7 @@ static __always_inline enum verdict error_forward(struct packet *packet)
 		return packet_refuse(packet, REASON_MARTIAN_SOURCE);
 	if (packet_is_source_routed(packet))
 		return packet_refuse(packet, REASON_SOURCE_ROUTED);
-	if (reference.flow->life.flags & FLOW_TRANSLATES)
+	if (reference.flow->flags & FLOW_TRANSLATES)
 		return packet_continue(packet, STAGE_TRANSLATE);
 	return error_translate(packet, &reference, quote);
 }

@@ -28,31 +28,31 @@ static __always_inline __u64 source_hash(__u32 id, __u32 salt, const struct addr
 }
 
 /* There is a bucket for eight flows (FlowTableSize): a source in it has one at least, so all flows have room. */
-static __always_inline struct flow_bucket *source_bucket(__u32 number)
+static __always_inline struct source_bucket *source_bucket_at(__u32 number)
 {
-	number &= (layout.slot_word_mask + 1) * (SLOTS_PER_WORD / BUCKET_ENTRIES) - 1;
+	number &= (layout.slot_word_mask + 1) * (SLOTS_PER_WORD / BUCKET_WORDS) - 1;
 	return bpf_map_lookup_elem(&source_counts, &number);
 }
 
-static __always_inline __u64 *source_bucket_find(struct flow_bucket *bucket, __u64 hash)
+static __always_inline __u64 *source_bucket_find(struct source_bucket *bucket, __u64 hash)
 {
 #pragma clang loop unroll(disable)
-	for (int i = 0; i < BUCKET_ENTRIES; i++) {
+	for (int i = 0; i < BUCKET_WORDS; i++) {
 		__u64 entry = READ_ONCE(bucket->entries[i]);
 
 		if (entry & ENTRY_USED && !((entry ^ hash) >> 32))
-			return &bucket->entries[verifier_forget(i, hash) & (BUCKET_ENTRIES - 1)];
+			return &bucket->entries[verifier_forget(i, hash) & (BUCKET_WORDS - 1)];
 	}
 	return NULL;
 }
 
 /* Two CPUs that enter a source at once may leave it with two entries: they count together. */
-static __always_inline __u32 source_bucket_sum(struct flow_bucket *bucket, __u64 hash)
+static __always_inline __u32 source_bucket_sum(struct source_bucket *bucket, __u64 hash)
 {
 	__u32 flows = 0;
 
 #pragma clang loop unroll(disable)
-	for (int i = 0; i < BUCKET_ENTRIES; i++) {
+	for (int i = 0; i < BUCKET_WORDS; i++) {
 		__u64 entry = READ_ONCE(bucket->entries[i]);
 
 		if (entry & ENTRY_USED && !((entry ^ hash) >> 32))
@@ -64,7 +64,7 @@ static __always_inline __u32 source_bucket_sum(struct flow_bucket *bucket, __u64
 /* Counts one flow more of the source. How many it has now, or 0 when it could not be counted. */
 __noinline __u32 source_count_up(__u64 hash)
 {
-	struct flow_bucket *first = source_bucket(hash), *second = source_bucket(hash >> 32);
+	struct source_bucket *first = source_bucket_at(hash), *second = source_bucket_at(hash >> 32);
 
 	if (!first || !second)
 		return 0;
@@ -74,10 +74,11 @@ __noinline __u32 source_count_up(__u64 hash)
 		__u64 entry = place ? READ_ONCE(*place) : 0;
 
 		if (!place) {
-			bool swap = bucket_count(second) < bucket_count(first);
+			bool swap = entries_count(second->entries, BUCKET_WORDS) < entries_count(first->entries, BUCKET_WORDS);
 
 			entry = (hash & 0xffffffff00000000ULL) | ENTRY_USED | 1;
-			if (!bucket_claim(swap ? second : first, entry) && !bucket_claim(swap ? first : second, entry))
+			if (!entries_claim((swap ? second : first)->entries, BUCKET_WORDS, entry) &&
+			    !entries_claim((swap ? first : second)->entries, BUCKET_WORDS, entry))
 				return 0;
 		} else if (!(entry & ENTRY_USED) || (entry ^ hash) >> 32 ||
 			   __sync_val_compare_and_swap(place, entry, entry + 1) != entry) {
@@ -91,7 +92,7 @@ __noinline __u32 source_count_up(__u64 hash)
 /* Takes back what source_count_up has counted. 0, or -1: there was none. */
 __noinline int source_count_down(__u64 hash)
 {
-	struct flow_bucket *first = source_bucket(hash), *second = source_bucket(hash >> 32);
+	struct source_bucket *first = source_bucket_at(hash), *second = source_bucket_at(hash >> 32);
 
 	if (!first || !second)
 		return -1;
@@ -190,10 +191,10 @@ __noinline int flow_leave_places(__u32 slot)
 {
 	struct flow *flow = bpf_map_lookup_elem(&flows, &slot);
 
-	if (!flow || !(flow->life.flags & (FLOW_COUNTED | FLOW_COUNTED_BY_SOURCE)))
+	if (!flow || !(flow->flags & (FLOW_COUNTED | FLOW_COUNTED_BY_SOURCE)))
 		return 0;
 	limits_return(&flow->original.tuple, flow->original.mapping_id,
-		      __sync_fetch_and_and(&flow->life.flags, ~(FLOW_COUNTED | FLOW_COUNTED_BY_SOURCE)));
+		      __sync_fetch_and_and(&flow->flags, ~(FLOW_COUNTED | FLOW_COUNTED_BY_SOURCE)));
 	return 0;
 }
 

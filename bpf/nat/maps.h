@@ -9,7 +9,7 @@
 /* Set by the loader from the maps' sizes and the settings' seed. */
 const volatile struct layout layout;
 
-/* hash → up to eight entries that name a flow and a direction. Written by the datapath, lock-free (flow_index.h). Full: both
+/* hash → up to seven entries that name a flow and a direction. Written by the datapath, lock-free (flow_index.h). Full: both
  * buckets of a tuple are; the flow is not made (REASON_TABLE_FULL). */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
@@ -148,7 +148,7 @@ struct {
 	__uint(map_flags, BPF_F_MMAPABLE);
 	__uint(max_entries, 1);
 	__type(key, __u32);
-	__type(value, struct flow_bucket);
+	__type(value, struct source_bucket);
 } source_counts SEC(".maps");
 
 /* hash of id and source → when it has used up what its rate allowed so far. Written by the datapath (limit.h). Full: in a

@@ -200,12 +200,12 @@ enum endpoint {
 static __always_inline enum endpoint endpoint_find(struct tuple *tuple, struct flow_reference *pattern)
 {
 	tuple->source_port = 0;
-	if (flow_find(tuple, pattern) && pattern->flow->life.flags & FLOW_PATTERN)
+	if (flow_find(tuple, pattern) && pattern->flow->flags & FLOW_PATTERN)
 		return ENDPOINT_OPEN;
 	address_set_any(&tuple->source, address_is_ipv4(&tuple->destination));
-	if (!flow_find(tuple, pattern) || !(pattern->flow->life.flags & FLOW_PATTERN))
+	if (!flow_find(tuple, pattern) || !(pattern->flow->flags & FLOW_PATTERN))
 		return ENDPOINT_NONE;
-	return pattern->flow->life.flags & FLOW_ACCEPTS_ANY ? ENDPOINT_OPEN : ENDPOINT_CLOSED;
+	return pattern->flow->flags & FLOW_ACCEPTS_ANY ? ENDPOINT_OPEN : ENDPOINT_CLOSED;
 }
 
 /* Whether the request in this CPU's scratch is for an external port of a container, and for that alone: a socket of this host
@@ -342,10 +342,10 @@ __noinline int open_port_begin(struct __sk_buff *skb)
  * goes by a pattern keeps it from being idle. Called for each flow that the sweep leaves alive (RFC 4787, REQ-6). */
 static __always_inline void pattern_keep(const struct flow *flow, __u64 last_seen)
 {
-	__u32 slot = flow->life.parent;
+	__u32 slot = flow->parent;
 	struct flow *pattern = slot == SLOT_NONE ? NULL : bpf_map_lookup_elem(&flows, &slot);
 
-	if (pattern && pattern->life.flags & FLOW_PATTERN && pattern->original.last_seen < last_seen &&
+	if (pattern && pattern->flags & FLOW_PATTERN && pattern->original.last_seen < last_seen &&
 	    address_equal(&pattern->original.tuple.source, &flow->original.tuple.source))
 		pattern->original.last_seen = last_seen;
 }
@@ -361,8 +361,7 @@ __noinline int endpoint_keep(const struct flow *flow, __u64 last_seen)
 	tuple = flow->original.tuple;
 	tuple.source_port = 0;
 	address_set_any(&tuple.source, address_is_ipv4(&tuple.destination));
-	if (flow_find(&tuple, &pattern) && pattern.flow->life.flags & FLOW_PATTERN &&
-	    pattern.flow->original.last_seen < last_seen &&
+	if (flow_find(&tuple, &pattern) && pattern.flow->flags & FLOW_PATTERN && pattern.flow->original.last_seen < last_seen &&
 	    address_equal(&pattern.flow->original.tuple.source, &flow->reply.tuple.source))
 		pattern.flow->original.last_seen = last_seen;
 	return 0;

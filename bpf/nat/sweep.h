@@ -33,7 +33,7 @@ static __always_inline __u32 flow_timeout(const struct flow *flow, struct flow_s
 		return timeouts->icmp;
 	if (!protocol_has_handshake(flow->original.tuple.protocol))
 		return timeouts->udp;
-	if (flow_is_closing(flow) || flow->life.flags & FLOW_PATTERN)
+	if (flow_is_closing(flow) || flow->flags & FLOW_PATTERN)
 		return timeouts->tcp_closing;
 	return state.phase == FLOW_OPEN ? timeouts->tcp_open : timeouts->tcp_half_open;
 }
@@ -54,24 +54,24 @@ static __always_inline bool flow_is_idle(const struct flow *flow, struct flow_st
 static __always_inline void flow_keep_pattern(const struct flow *flow, struct flow_state state, const struct sweep_step *step)
 {
 	bool lasts = protocol_has_handshake(flow->original.tuple.protocol) && state.phase == FLOW_OPEN &&
-		     !flow_is_closing(flow) && !(flow->life.flags & FLOW_PATTERN);
+		     !flow_is_closing(flow) && !(flow->flags & FLOW_PATTERN);
 
 	pattern_keep(flow, lasts ? step->now : flow_last_seen(flow));
-	if (flow->life.flags & FLOW_TO_ENDPOINT)
+	if (flow->flags & FLOW_TO_ENDPOINT)
 		endpoint_keep(flow, lasts ? step->now : flow_last_seen(flow));
 }
 
 static __always_inline bool flush_wants(const struct flush_request *request, const struct flow *flow)
 {
 	return (request->all || flow->original.mapping_id == request->mapping_id) &&
-	       (!request->drains || !protocol_has_handshake(flow->original.tuple.protocol) || flow->life.flags & FLOW_PATTERN);
+	       (!request->drains || !protocol_has_handshake(flow->original.tuple.protocol) || flow->flags & FLOW_PATTERN);
 }
 
 /* A flow of this host's own connection need not be: without it, the stack itself answers both ends. An association cannot be
  * (net/sctp.h): it ends. */
 static __always_inline bool flow_can_be_cut(const struct flow *flow)
 {
-	return flow->original.tuple.protocol == IPPROTO_TCP && !(flow->life.flags & (FLOW_PATTERN | FLOW_OF_HOST));
+	return flow->original.tuple.protocol == IPPROTO_TCP && !(flow->flags & (FLOW_PATTERN | FLOW_OF_HOST));
 }
 
 /* With the next segment of either end, both are told by RSTs (net/reset.h) that their connection is gone: the next hops are out

@@ -13,7 +13,7 @@ static __always_inline bool flow_is_homeless(struct packet *packet, const struct
 {
 	struct scratch *scratch = map_only_element(&scratches);
 
-	if (!scratch || !(flow->life.flags & FLOW_HOST_PORT) || direction != DIRECTION_ORIGINAL ||
+	if (!scratch || !(flow->flags & FLOW_HOST_PORT) || direction != DIRECTION_ORIGINAL ||
 	    address_equal(&flow->reply.tuple.destination, &flow->original.tuple.destination))
 		return false;
 	scratch->candidate.source = flow->reply.tuple.source;
@@ -47,7 +47,7 @@ static __always_inline enum verdict forward_known(struct packet *packet, const s
 {
 	enum verdict verdict;
 
-	if (packet->side == SIDE_HOST && !(reference->flow->life.flags & FLOW_OF_HOST))
+	if (packet->side == SIDE_HOST && !(reference->flow->flags & FLOW_OF_HOST))
 		return VERDICT_PASS;
 	if (echo_is_astray(packet, reference))
 		return VERDICT_PASS;
@@ -63,12 +63,12 @@ static __always_inline enum verdict forward_known(struct packet *packet, const s
 	}
 	if (packet->stage == STAGE_ATTACHED && packet_options_length(packet)) /* STAGE_ROUTE looks at them */
 		return packet->hook == HOOK_XDP ? VERDICT_PASS : packet_continue(packet, STAGE_ROUTE);
-	if (packet->stage == STAGE_FRAGMENT && reference->flow->life.flags & FLOW_TRANSLATES) {
+	if (packet->stage == STAGE_FRAGMENT && reference->flow->flags & FLOW_TRANSLATES) {
 		if (packet->begun)
 			flow_reference_end(reference);
 		return packet_refuse(packet, REASON_UNTRANSLATABLE);
 	}
-	if (packet->stage == STAGE_FRAGMENT && !(reference->flow->life.flags & FLOW_OF_HOST)) {
+	if (packet->stage == STAGE_FRAGMENT && !(reference->flow->flags & FLOW_OF_HOST)) {
 		verdict = fragment_enter(packet);
 		if (verdict != VERDICT_CONTINUE)
 			return verdict;

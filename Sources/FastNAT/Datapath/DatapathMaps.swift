@@ -17,7 +17,7 @@ struct DatapathMaps: ~Copyable {
     let limits: Map<UInt32, flow_limits>
     let limitCounts: Map<UInt32, UInt64>
     let limitDues: Map<UInt32, UInt64>
-    let sourceCounts: Map<UInt32, flow_bucket>
+    let sourceCounts: Map<UInt32, source_bucket>
     let mappingCounters: PerCPUMap<mapping_counters>
     let targetHops: Map<UInt32, target_hop>
     let hostAddresses: PerCPUMap<host_address>
@@ -57,7 +57,7 @@ struct DatapathMaps: ~Copyable {
         let limits = try Map<UInt32, flow_limits>(try open("flow_limits"), name: "flow_limits")
         let limitCounts = try Map<UInt32, UInt64>(try open("limit_counts"), name: "limit_counts")
         let limitDues = try Map<UInt32, UInt64>(try open("limit_dues"), name: "limit_dues")
-        let sourceCounts = try Map<UInt32, flow_bucket>(try open("source_counts"), name: "source_counts")
+        let sourceCounts = try Map<UInt32, source_bucket>(try open("source_counts"), name: "source_counts")
         let mappingCounters = try PerCPUMap<mapping_counters>(try open("mapping_counters"), name: "mapping_counters")
         let targetHops = try Map<UInt32, target_hop>(try open("target_hops"), name: "target_hops")
         let hostAddresses = try PerCPUMap<host_address>(try open("host_addresses"), name: "host_addresses")

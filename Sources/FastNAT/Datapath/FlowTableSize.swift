@@ -16,12 +16,12 @@ struct FlowTableSize: Hashable {
     /// Words of the bitmap of slots.
     var slotWords: UInt32 { slots / UInt32(SLOTS_PER_WORD.rawValue) }
 
-    /// Two entries a flow, in buckets of eight that are half full at most: with two buckets to choose from, practically none
-    /// ever overflows.
-    var buckets: UInt32 { slots * 2 * 2 / UInt32(BUCKET_ENTRIES.rawValue) }
+    /// Two entries a flow, in buckets of seven with room for nearly twice as many: with two buckets to choose from, practically
+    /// none ever overflows.
+    var buckets: UInt32 { slots * 2 * 2 / UInt32(BUCKET_WORDS.rawValue) }
 
     /// Of sources with limits, as bpf/nat/limit.h has it: an entry a flow, so that all of different sources have room.
-    var sourceBuckets: UInt32 { slots / UInt32(BUCKET_ENTRIES.rawValue) }
+    var sourceBuckets: UInt32 { slots / UInt32(BUCKET_WORDS.rawValue) }
 
     /// Half-open flows at most.
     var halfOpen: UInt32 { flows / UInt32(HALF_OPEN_SHARE.rawValue) }

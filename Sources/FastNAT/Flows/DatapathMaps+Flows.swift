@@ -26,7 +26,7 @@ extension DatapathMaps {
     ) -> Flow? {
         let record = records[slot]
         guard let flow = Flow(record, now: now, timeouts: timeouts),
-            records[slot].life.state.generation == record.life.state.generation
+            records[slot].state.generation == record.state.generation
         else { return nil }
         return flow
     }

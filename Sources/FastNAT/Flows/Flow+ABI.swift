@@ -4,7 +4,7 @@ internal import CDatapath
 extension Flow {
     /// The flow of a record, or nil for one that is free or being made.
     init?(_ record: flow, now: UInt64, timeouts: Timeouts) {
-        guard record.life.state.phase != FLOW_DEAD.rawValue,
+        guard record.state.phase != FLOW_DEAD.rawValue,
             let `protocol` = FlowProtocol(rawValue: record.original.tuple.protocol)
         else { return nil }
         let state = FlowState(record, `protocol`)
@@ -13,18 +13,24 @@ extension Flow {
         self.init(
             protocol: `protocol`, state: state,
             original: FlowDirection(record.original, `protocol`), reply: FlowDirection(record.reply, `protocol`),
-            age: now > record.life.created ? Double(now - record.life.created) / 1e9 : 0,
+            age: secondsSince(record.created, now: now),
             expires: max(0, Double(timeouts.seconds(for: state, `protocol`)) - idle))
     }
+}
+
+/// In seconds, to 2^26 ns; a flow that began after `now` was read has none.
+private func secondsSince(_ created: UInt32, now: UInt64) -> Double {
+    let units = Int32(bitPattern: UInt32(truncatingIfNeeded: now >> 26) &- created)
+    return Double(max(0, units)) * Double(1 << 26) / 1e9
 }
 
 extension FlowState {
     /// The same reading of the two directions as in bpf/nat/track.h.
     fileprivate init(_ record: flow, _ protocol: FlowProtocol) {
         let (original, reply) = (record.original.seen, record.reply.seen)
-        let phase = record.life.state.phase
+        let phase = record.state.phase
         let isOpen = phase == FLOW_OPEN.rawValue
-        if record.life.flags & FLOW_PATTERN.rawValue != 0 {
+        if record.flags & FLOW_PATTERN.rawValue != 0 {
             self = .endpoint
         } else if !`protocol`.hasHandshake {
             self = isOpen ? .replied : .unreplied

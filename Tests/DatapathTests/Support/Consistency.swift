@@ -12,7 +12,7 @@ extension TestDatapath {
         let flows = try datapath.flows()
         let count = try datapath.flowCount()
         #expect(count.flows == flows.count, sourceLocation: sourceLocation)
-        let phases = try liveSlots().map { try maps.flows.value($0)?.life.state.phase }
+        let phases = try liveSlots().map { try maps.flows.value($0)?.state.phase }
         #expect(phases.count == flows.count, sourceLocation: sourceLocation)
         #expect(count.halfOpen == phases.count { $0 == FLOW_HALF_OPEN.rawValue }, sourceLocation: sourceLocation)
         if let originals { #expect(flows.count == originals, sourceLocation: sourceLocation) }
@@ -20,27 +20,30 @@ extension TestDatapath {
         let endpoints = flows.count { $0.state == .endpoint }
         #expect(counted.reduce(endpoints, +) == flows.count, sourceLocation: sourceLocation)
         var tuples: [Data: Int] = [:]
+        var spilled = 0
         let index = try MappedArray(maps.index)
         for bucket in 0..<index.count {
-            for entry in withUnsafeBytes(of: index[bucket], { Array($0.bindMemory(to: UInt64.self)) }) where entry != 0
-            {
+            spilled += Int(index[bucket].spilled)
+            for entry in withUnsafeBytes(of: index[bucket].entries, { Array($0.bindMemory(to: UInt64.self)) })
+            where entry != 0 {
                 let record = try #require(try maps.flows.value(UInt32(entry & 0xff_ffff)))
                 let tuple = entry >> 30 & 1 == 0 ? record.original.tuple : record.reply.tuple
                 tuples[withUnsafeBytes(of: tuple) { Data($0) }, default: 0] += 1
                 #expect(
-                    entry >> 24 & 0x3f == UInt64(record.life.state.generation & 0x3f), sourceLocation: sourceLocation)
+                    entry >> 24 & 0x3f == UInt64(record.state.generation & 0x3f), sourceLocation: sourceLocation)
             }
         }
         #expect(tuples.values.allSatisfy { $0 == 1 }, sourceLocation: sourceLocation)
         #expect(tuples.count == 2 * flows.count, sourceLocation: sourceLocation)
+        #expect((0...tuples.count).contains(spilled), sourceLocation: sourceLocation)
         try expectPlacesConsistent(sourceLocation)
     }
 
     /// Checks that the places that flows have are those that are taken.
     private func expectPlacesConsistent(_ sourceLocation: SourceLocation) throws {
         let flows = try liveSlots().compactMap { try maps.flows.value($0) }
-            .filter { $0.life.flags & FLOW_PATTERN.rawValue == 0 }
-        let counted = flows.filter { $0.life.flags & FLOW_COUNTED.rawValue != 0 }.map { Int($0.original.mapping_id) }
+            .filter { $0.flags & FLOW_PATTERN.rawValue == 0 }
+        let counted = flows.filter { $0.flags & FLOW_COUNTED.rawValue != 0 }.map { Int($0.original.mapping_id) }
         let counts = try MappedArray(maps.limitCounts)
         let taken = (0..<counts.count).flatMap { [Int](repeating: $0, count: Int(counts[$0])) }
         #expect(taken == counted.sorted(), sourceLocation: sourceLocation)
@@ -50,7 +53,7 @@ extension TestDatapath {
                 bytes.bindMemory(to: UInt64.self).reduce(sum) { $0 + Int($1 & UInt64(FLOW_LIMIT_MAX.rawValue)) }
             }
         }
-        let expected = flows.count { $0.life.flags & FLOW_COUNTED_BY_SOURCE.rawValue != 0 }
+        let expected = flows.count { $0.flags & FLOW_COUNTED_BY_SOURCE.rawValue != 0 }
         #expect(ofSources == expected, sourceLocation: sourceLocation)
     }
 
