@@ -273,6 +273,7 @@ import Testing
         for id in [100, MAX_MAPPINGS.rawValue + 100] {
             try datapath.maps.setLimits(try FlowLimits(["limit-flows": "9"]), of: id)
         }
+        try datapath.maps.noteChange { $0.first_free_id = 0 }
         try datapath.add([Family.ipv4.mapping("99/tcp", to: "99")])
         try datapath.masquerade(.ipv6)
         #expect(Set(try datapath.maps.limits.keys()) == ids)

@@ -60,6 +60,10 @@ public struct LoadedDatapath: ~Copyable {
         _ mappings: [PortMapping], of owner: MappingOwner? = nil, force: Bool = false, replacement: FlowEnding? = nil
     ) throws(FastNATError) {
         try translating {
+            if replacement == nil, let addition = try datapath.maps.addition(of: mappings, owner: owner) {
+                let outputs = try checkedOutputs(of: mappings, force: force)
+                return try connecting(outputs) { try datapath.maps.carryOut(addition) {} }
+            }
             let present = try datapath.maps.mappingEntries()
             if let replacement {
                 let change = try MappingChange(replacing: mappings, of: owner, among: present)
@@ -87,16 +91,19 @@ public struct LoadedDatapath: ~Copyable {
 
     /// Attaches to where the new mappings of a change lead, and carries it out.
     private func publish(_ change: MappingChange, force: Bool, _ ending: FlowEnding = .drain) throws {
-        let outputs = try Self.checkedOutputs(of: change, force: { _ in force }, uplinks: try currentUplinks())
+        let outputs = try checkedOutputs(of: change.new, force: force)
         try connecting(outputs) { try datapath.carryOut(change, ending) }
     }
 
-    /// The interfaces that the new mappings of a change lead to. Throws when one of them cannot be published: it would shadow a
+    private func checkedOutputs(of new: [PortMapping], force: Bool) throws -> [Link] {
+        try Self.checkedOutputs(of: new, force: { _ in force }, uplinks: try currentUplinks())
+    }
+
+    /// The interfaces that new mappings lead to. Throws when one of them cannot be published: it would shadow a
     /// local program, cannot be reached, or is not forwarded to.
     static func checkedOutputs(
-        of change: MappingChange, force: (PortMapping) -> Bool, uplinks: [Link]
+        of new: [PortMapping], force: (PortMapping) -> Bool, uplinks: [Link]
     ) throws -> [Link] {
-        let new = change.new
         try refuseShadowing(by: new.filter { !force($0) })
         let outputs = try outputs(towards: new.map(\.target.address))
         try requireForwarding(Set(new.flatMap { [$0.family, $0.target.address.family] }), from: uplinks + outputs)

@@ -244,6 +244,6 @@ extension settings {
         self.init(
             timeouts: timeouts.abi, max_flows: size.flows, max_half_open: size.halfOpen, has_addressed_mappings: 0,
             has_ranges: 0, has_masquerades: 0, abi_version: ABI_VERSION.rawValue, mappings_version: 0,
-            has_endpoints: 0, zero: 0, hash_seed: seed)
+            has_endpoints: 0, first_free_id: 0, hash_seed: seed)
     }
 }

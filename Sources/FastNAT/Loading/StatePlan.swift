@@ -68,7 +68,7 @@ struct StatePlan {
             try mappings.map { change in
                 let forced = Set(desired.mappings?.filter(\.force).map(\.mapping) ?? [])
                 return try LoadedDatapath.checkedOutputs(
-                    of: change, force: { forced.contains($0) }, uplinks: uplinks)
+                    of: change.new, force: { forced.contains($0) }, uplinks: uplinks)
             } ?? []
         masquerades = try desired.masquerades.map { rules in
             try MasqueradePlan(rules, of: desired.owner, uplinks: uplinks, from: present)

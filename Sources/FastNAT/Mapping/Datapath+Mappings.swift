@@ -6,7 +6,13 @@ extension Datapath {
     ///
     /// - Parameter owner: whose they are; nil for those that are added by hand.
     public func addMappings(_ new: [PortMapping], of owner: MappingOwner? = nil) throws(FastNATError) {
-        try translating { try carryOut(try MappingChange(adding: new, of: owner, to: try maps.mappingEntries())) }
+        try translating {
+            if let addition = try maps.addition(of: new, owner: owner) {
+                try maps.carryOut(addition) {}
+            } else {
+                try carryOut(try MappingChange(adding: new, of: owner, to: try maps.mappingEntries()))
+            }
+        }
     }
 
     /// Adds mappings in the place of those of the same owner that listen where they do, if there are any: all of it, or nothing.

@@ -70,10 +70,7 @@ extension DatapathMaps {
                 guard let id = try nextIdentifier(&ids) else {
                     throw FastNATError.mappingTableFull(limit: Int(mappings.capacity))
                 }
-                return MappingEntry(
-                    key: mapping_key(mapping.listen, family: mapping.family),
-                    value: CDatapath.mapping(mapping, id: id, client: Self.hostAddress(towards: mapping)),
-                    mapping: mapping, owner: move.owner)
+                return MappingEntry(mapping, id: id, owner: move.owner)
             }
             return MappingStep.moving(move.old, to: new)
         }
@@ -85,9 +82,14 @@ extension DatapathMaps {
         try mend(change.present)
         guard !change.isEmpty else { return try rest() }
         let present = change.present.map(\.mapping)
+        let steps = try steps(of: change)
+        let ids = change.present.map(\.id) + steps.compactMap(\.enteredMapping?.id)
         try take(
-            try steps(of: change), before: { $0.note(present) }, meanwhile: { $0.note(present + change.new) },
-            after: { $0.note(change.result) }, rest)
+            steps, before: { $0.note(present) }, meanwhile: { $0.note(present + change.new) },
+            after: {
+                $0.note(change.result)
+                $0.first_free_id = (ids.max() ?? 0) + 1
+            }, rest)
     }
 
     /// Takes steps, and then does the rest; what fails takes back what came before it.
@@ -117,22 +119,21 @@ extension DatapathMaps {
     /// An identifier that no mapping, masquerade or flow has, its counters at zero and no next hop known; nil: there is none left.
     func nextIdentifier(_ ids: inout IdentifierPool) throws -> UInt32? {
         while let id = ids.next() {
-            let counters = try counters(of: id)
-            guard counters.opened == counters.closed else { continue }  // flows of a removed mapping drain
-            if counters.opened != 0 || counters.packets != 0 {
-                try mappingCounters.setAll(id, mapping_counters())
-                if id < targetHops.capacity { try targetHops.set(id, target_hop()) }
-            }
-            try limitDues.set(id, 0)
-            return id
+            if try prepareIdentifier(id) { return id }
         }
         return nil
     }
 
-    /// This host's address towards a target of the other family than its clients; nil where none is needed or none is known.
-    private static func hostAddress(towards mapping: PortMapping) -> IPAddress? {
-        guard mapping.translates, var interfaces = try? Interfaces() else { return nil }
-        return interfaces.hostAddress(towards: mapping.target.address)
+    /// Has nothing left of who had the identifier before. false: flows of a removed mapping, which drain, still have it.
+    func prepareIdentifier(_ id: UInt32) throws -> Bool {
+        let counters = try counters(of: id)
+        guard counters.opened == counters.closed else { return false }
+        if counters.opened != 0 || counters.packets != 0 {
+            try mappingCounters.setAll(id, mapping_counters())
+            if id < targetHops.capacity { try targetHops.set(id, target_hop()) }
+        }
+        try limitDues.set(id, 0)
+        return true
     }
 
     /// One write. What is to be removed and is not there is removed already.
@@ -201,9 +202,34 @@ extension DatapathMaps {
     }
 }
 
+extension DatapathMaps.MappingEntry {
+    /// A new one.
+    init(_ mapping: PortMapping, id: UInt32, owner: MappingOwner?) {
+        self.init(
+            key: mapping_key(mapping.listen, family: mapping.family),
+            value: CDatapath.mapping(mapping, id: id, client: Self.hostAddress(towards: mapping)), mapping: mapping,
+            owner: owner)
+    }
+
+    /// This host's address towards a target of the other family than its clients; nil where none is needed or none is known.
+    private static func hostAddress(towards mapping: PortMapping) -> IPAddress? {
+        guard mapping.translates, var interfaces = try? Interfaces() else { return nil }
+        return interfaces.hostAddress(towards: mapping.target.address)
+    }
+}
+
+extension MappingStep {
+    /// The mapping that the step enters.
+    fileprivate var enteredMapping: mapping? {
+        if case .enter(_, let value, _) = self { value } else { nil }
+    }
+}
+
 extension settings {
-    /// Whether there are mappings of one address, and of more than one port.
+    /// Whether there are mappings of one address, and of more than one port. Which identifiers are free, nobody knows until the
+    /// change is complete.
     mutating func note(_ mappings: [PortMapping]) {
+        first_free_id = 0
         has_addressed_mappings = mappings.contains { $0.listen.address != nil } ? 1 : 0
         has_ranges = mappings.contains { $0.listen.ports.count > 1 } ? 1 : 0
     }
