@@ -3,36 +3,38 @@ internal import Glibc
 
 /// The sockets with which Docker itself holds published ports: docker-proxy's and, without a proxy, dockerd's own. A mapping takes
 /// their place.
-struct DockerSockets {
+final class DockerSockets {
     private static let programs: Set<String> = ["docker-proxy", "dockerd"]
 
-    private let inodes: Set<UInt32>
+    /// Those that there were when one was asked for first: it takes a while to look through all processes, and of containers that
+    /// Docker has told of before, they are all there.
+    private lazy var inodes = Self.current()
 
-    /// Looks through the processes that there are now.
-    init() {
-        inodes = directoryEntries("/proc").reduce(into: []) { inodes, name in
+    /// Whether the socket of this inode is one of them.
+    func contains(_ inode: UInt32) -> Bool { inodes.contains(inode) }
+
+    private static func current() -> Set<UInt32> {
+        directoryEntries("/proc").reduce(into: []) { inodes, name in
             guard name.utf8.first.map(isDigit) == true else { return }
-            guard let program = firstLine(of: "/proc/\(name)/comm"), Self.programs.contains(program) else { return }
+            guard let program = firstLine(of: "/proc/\(name)/comm"), programs.contains(program) else { return }
             for descriptor in directoryEntries("/proc/\(name)/fd") {
                 if let inode = socketInode("/proc/\(name)/fd/\(descriptor)") { inodes.insert(inode) }
             }
         }
     }
-
-    /// Whether the socket of this inode is one of them.
-    func contains(_ inode: UInt32) -> Bool { inodes.contains(inode) }
 }
 
 private func isDigit(_ byte: UInt8) -> Bool { UInt8(ascii: "0")...UInt8(ascii: "9") ~= byte }
 
 /// The inode of the socket that a link of /proc/PID/fd names, such as `socket:[4711]`; nil for anything else.
 private func socketInode(_ path: String) -> UInt32? {
-    var link = [CChar](repeating: 0, count: 64)
-    let count = readlink(path, &link, link.count)
-    guard count > 0 else { return nil }
-    let parts = String(decoding: link[..<count].map { UInt8(bitPattern: $0) }, as: UTF8.self).split(separator: "[")
-    guard parts.count == 2, parts[0] == "socket:" else { return nil }
-    return UInt32(parts[1].dropLast())
+    withUnsafeTemporaryAllocation(of: CChar.self, capacity: 64) { link in
+        guard let begin = link.baseAddress else { return nil }
+        let text = UnsafeRawBufferPointer(link).prefix(max(0, readlink(path, begin, link.count)))
+        let prefix = "socket:[".utf8
+        guard text.starts(with: prefix) else { return nil }
+        return UInt32(String(decoding: text.dropFirst(prefix.count).dropLast(), as: UTF8.self))
+    }
 }
 
 /// The first line of a small file; nil when it cannot be read.

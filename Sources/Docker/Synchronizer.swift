@@ -19,9 +19,15 @@ public struct Synchronizer: Sendable {
 
     /// What would be changed, and what would be left out.
     public func differences(to wanted: Publications) throws(FastNATError) -> SynchronizationResult {
+        try differences(to: wanted, DockerSockets())
+    }
+
+    private func differences(to wanted: Publications, _ sockets: DockerSockets) throws(FastNATError)
+        -> SynchronizationResult
+    {
         let loaded = try LoadedDatapath(for: .read)
         var result = SynchronizationResult(wanted)
-        result.note(try plan(wanted, loaded))
+        result.note(try plan(wanted, loaded, sockets))
         result.note(try masqueradePlan(wanted, loaded))
         return result
     }
@@ -31,15 +37,18 @@ public struct Synchronizer: Sendable {
     ///
     /// - Parameter died: owners of containers that have died since the last time: if they are back, with the same ports, the UDP
     ///   flows of before end nevertheless.
-    public func synchronize(_ wanted: Publications, died: Set<MappingOwner> = []) throws(FastNATError)
-        -> SynchronizationResult
-    {
-        // Whoever only looks does not keep others from their work.
-        let look = try differences(to: wanted)
-        guard !look.changes.isEmpty || !died.isEmpty else { return look }
+    /// - Parameter looksFirst: whether there may well be nothing to do: whoever only looks does not keep others from their work.
+    public func synchronize(
+        _ wanted: Publications, died: Set<MappingOwner> = [], looksFirst: Bool = true
+    ) throws(FastNATError) -> SynchronizationResult {
+        let sockets = DockerSockets()
+        if looksFirst, died.isEmpty {
+            let look = try differences(to: wanted, sockets)
+            if look.changes.isEmpty { return look }
+        }
         let loaded = try LoadedDatapath(for: .change)
         var result = SynchronizationResult(wanted)
-        let plan = try plan(wanted, loaded)
+        let plan = try plan(wanted, loaded, sockets)
         try loaded.carryOut(plan)
         result.note(plan)
         for owner in died { try loaded.datapath.endUDPFlows(of: owner) }
@@ -49,16 +58,14 @@ public struct Synchronizer: Sendable {
     }
 
     /// Plans the mappings. Of a range of which one port cannot be published, the others are.
-    private func plan(_ wanted: Publications, _ loaded: borrowing LoadedDatapath) throws(FastNATError) -> OwnersPlan {
-        var sockets: DockerSockets?
+    private func plan(
+        _ wanted: Publications, _ loaded: borrowing LoadedDatapath, _ sockets: DockerSockets
+    ) throws(FastNATError) -> OwnersPlan {
         let force = force
         var mappings = wanted.mappings
         while true {
             let plan = try loaded.plan(leaving: { owners.contains($0) }, with: mappings) { inode in
-                if force { return true }
-                let known = sockets ?? DockerSockets()
-                sockets = known
-                return known.contains(inode)
+                force || sockets.contains(inode)
             }
             let halves = plan.refusals.reduce(into: [OwnedMapping: [OwnedMapping]]()) { halves, refusal in
                 if refusal.reason.isOfOnePort { halves[refusal.mapping] = refusal.mapping.halves }

@@ -76,7 +76,10 @@ struct DockerCommand: ParsableCommand {
         let wanted = try publications(engine, synchronizer.owners)
         var changes: [SynchronizationResult.Change] = []
         try reporting { () throws(FastNATError) in
-            let result = dryRun ? try synchronizer.differences(to: wanted) : try synchronizer.synchronize(wanted)
+            let result =
+                dryRun
+                ? try synchronizer.differences(to: wanted)
+                : try synchronizer.synchronize(wanted, looksFirst: false)
             for refusal in result.refusals {
                 complain("fastnat: \(refusal.subject): \(refusal.what) is left out: \(refusal.reason)")
             }
