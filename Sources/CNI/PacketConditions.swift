@@ -1,12 +1,12 @@
 internal import Addresses
 
 /// The arguments of iptables in portmap's `conditionsV4` and `conditionsV6`, as far as a mapping can say them: who may connect,
-/// and to which address of the host.
+/// and to which addresses of the host.
 struct PacketConditions {
     /// The networks that may connect; empty: all.
     private(set) var allow: [IPPrefix] = []
-    /// The address of the host; nil: any.
-    private(set) var destination: IPAddress?
+    /// The addresses of the host; empty: all.
+    private(set) var destinations: [IPAddress] = []
 
     init() {}
 
@@ -19,7 +19,7 @@ struct PacketConditions {
             let text = (isNegated ? "! " : "") + ([option] + rest.prefix(1)).joined(separator: " ")
             func refusal(_ reason: String) -> CNIError { fields.unsupported(key, text, reason) }
             guard ["-s", "--source", "--src", "-d", "--destination", "--dst"].contains(option) else {
-                throw refusal("a mapping can say -s NETWORK, ! -s NETWORK and -d ADDRESS")
+                throw refusal(Self.alternative(to: option))
             }
             let networks = try Self.networks(rest.popFirst() ?? "", family, fields, key)
             if option.hasPrefix("-s") || option.hasPrefix("--s") {
@@ -28,12 +28,24 @@ struct PacketConditions {
                 allow = isNegated ? networks[0].complement : networks.filter { $0.length > 0 }
                 guard !isNegated || !allow.isEmpty else { throw refusal("nobody could connect") }
             } else {
-                guard destination == nil else { throw refusal("-d can stand there once") }
-                guard !isNegated, networks.count == 1, networks[0].length == family.bitWidth else {
-                    throw refusal("a mapping has one address of the host, or all: -d ADDRESS, or hostIP")
+                guard destinations.isEmpty else { throw refusal("-d can stand there once") }
+                if !isNegated, networks.contains(where: { $0.length == 0 }) { continue }
+                guard !isNegated, networks.allSatisfy({ $0.length == family.bitWidth }) else {
+                    throw refusal("a mapping has one address of the host, or all: name each, -d ADDRESS,ADDRESS")
                 }
-                destination = networks[0].address
+                destinations = Set(networks.map(\.address)).sorted()
             }
+        }
+    }
+
+    /// What to write instead of an argument that no mapping can say.
+    private static func alternative(to option: String) -> String {
+        switch option {
+        case "-i", "--in-interface":
+            "ports are published on all uplinks, and for the host itself: name the interfaces in \"uplinks\""
+        case "-p", "--protocol", "--proto", "--dport", "--dports", "--destination-port", "--destination-ports":
+            "the runtime's portMappings say protocols and ports"
+        default: "a mapping can say -s NETWORK,…, ! -s NETWORK and -d ADDRESS,…: leave the rest out, or keep portmap"
         }
     }
 

@@ -49,7 +49,8 @@ struct PluginOptions {
         _ = try fields.integer("markMasqBit")
         _ = try fields.string("externalSetMarkChain")
         if try fields.bool("masqAll") == true {
-            throw fields.unsupported("masqAll", "true", "containers see clients' own addresses; leave it out")
+            throw fields.unsupported(
+                "masqAll", "true", "containers see clients' own addresses: leave it out, or keep portmap")
         }
         if let backend = try fields.string("backend"), !["iptables", "nftables"].contains(backend) {
             throw fields.invalid("backend", backend, "leave it out; portmap's iptables and nftables are ignored")

@@ -54,17 +54,19 @@ private struct Line: Hashable {
         for family in wanted {
             guard let target = containers.first(where: { $0.family == family }) ?? containers.first else { continue }
             let named = port.hostAddress.flatMap { $0.isUnspecified ? nil : $0 }
-            let condition = options.conditions(family).destination
-            guard named == nil || condition == nil || named == condition else {
+            let conditions = options.conditions(family).destinations
+            if let named, !conditions.isEmpty, !conditions.contains(named) {
                 throw CNIError(
                     .invalidConfiguration,
-                    "port \(port.hostPort) is for \(named?.description ?? "any"), and the conditions for another address"
-                )
+                    "port \(port.hostPort) is for \(named), and the conditions for another address")
             }
-            lines.append(
-                Line(
-                    address: named ?? condition, family: family, transport: port.transport, target: target,
-                    offset: Int(port.containerPort) - Int(port.hostPort)))
+            let hosts = named.map { [$0] } ?? conditions
+            for address in hosts.isEmpty ? [nil] : hosts.map(Optional.some) {
+                lines.append(
+                    Line(
+                        address: address, family: family, transport: port.transport, target: target,
+                        offset: Int(port.containerPort) - Int(port.hostPort)))
+            }
         }
         return lines
     }

@@ -59,8 +59,13 @@ import Testing
         #expect(
             try conditioned(#""conditionsV4": ["-d", "192.0.2.1", "-s", "0.0.0.0/0"]"#)
                 == ["192.0.2.1:8080/tcp 10.1.0.2:80"])
+        #expect(
+            try conditioned(#""conditionsV4": ["-d", "198.51.100.9,192.0.2.1"]"#)
+                == ["192.0.2.1:8080/tcp 10.1.0.2:80", "198.51.100.9:8080/tcp 10.1.0.2:80"])
+        #expect(try conditioned(#""conditionsV4": ["-d", "0.0.0.0/0"]"#) == ["0.0.0.0:8080/tcp 10.1.0.2:80"])
         for words in [
             #""!", "-d", "192.0.2.0/24""#, #""-d", "192.0.2.0/24""#, #""-i", "eth0""#, #""-m", "set""#,
+            #""!", "-d", "0.0.0.0/0""#,
             #""!", "-s", "0.0.0.0/0""#,
             #""-s", "10.0.0.0/8", "-s", "10.1.0.0/16""#,
         ] {
@@ -68,6 +73,20 @@ import Testing
         }
         for words in [#""-s", "10.0.0.1/8""#, #""-s""#, #""-s", "fd00::/8""#, "1"] {
             #expect(code { _ = try conditioned(#""conditionsV4": [\#(words)]"#) } == .invalidConfiguration, "\(words)")
+        }
+    }
+
+    @Test("A refused condition is answered with what to write instead")
+    func alternatives() throws {
+        for (words, advice) in [
+            (#""-i", "eth0""#, "name the interfaces in \"uplinks\""), (#""!", "-i", "cni0""#, "uplinks"),
+            (#""-p", "tcp""#, "portMappings"), (#""-m", "set""#, "-s NETWORK,…"),
+            (#""-d", "192.0.2.0/24""#, "-d ADDRESS,ADDRESS"),
+        ] {
+            let error = #expect(throws: CNIError.self) {
+                _ = try published(#"\#(Self.web), "conditionsV4": [\#(words)]"#)
+            }
+            #expect(error?.message.contains(advice) == true, "\(words): \(error?.message ?? "")")
         }
     }
 
