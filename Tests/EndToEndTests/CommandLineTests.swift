@@ -33,10 +33,13 @@ struct CommandLineTests {
 
         let mappings = try scene.list("map")
         let keys: Set = [
-            "protocol", "address", "port", "portEnd", "target", "targetPort", "targetPortEnd", "allow", "owner",
+            "protocol", "family", "address", "port", "portEnd", "target", "targetPort", "targetPortEnd", "allow",
+            "owner",
             "packets", "bytes", "flows", "limitFlows", "limitRate", "limitFlowsPerSource", "limitRatePerSource",
         ]
-        for mapping in mappings { #expect(Set(mapping.keys) == keys) }
+        for mapping in mappings {
+            #expect(Set(mapping.keys) == keys && mapping["family"] as? String == (family == .v4 ? "ipv4" : "ipv6"))
+        }
         let (tcp, udp) = (mappings[0], mappings[1])
         #expect(tcp["owner"] is NSNull && udp["owner"] as? String == "docker:1")
         let target = scene.target(80).address.description

@@ -46,6 +46,7 @@ struct Limited<Record: Encodable>: Encodable {
 
 struct MappingRecord: Encodable {
     let `protocol`: String
+    let family: String
     let address: Nullable<String>
     let port: UInt16
     let portEnd: UInt16
@@ -61,6 +62,7 @@ struct MappingRecord: Encodable {
     init(_ installed: InstalledMapping) {
         let mapping = installed.mapping
         `protocol` = mapping.listen.transport.name
+        family = mapping.family.description.lowercased()
         address = Nullable(value: mapping.listen.address?.description)
         port = mapping.listen.ports.first
         portEnd = mapping.listen.ports.last
