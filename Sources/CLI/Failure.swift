@@ -57,15 +57,17 @@ extension FastNATError {
 ///
 /// - Parameter verbose: print the verifier's whole log, where there is one.
 /// - Parameter location: where the cause of an error stands in a file.
+/// - Parameter remedy: how one publishes what a local program listens on.
 func reporting(
     verbose: Bool = false, at location: (FastNATError) -> String? = { _ in nil },
+    forcing remedy: String = "add --force",
     _ body: () throws(FastNATError) -> Void
 ) throws {
     do throws(FastNATError) {
         try body()
     } catch {
         if verbose, let log = error.verifierLog { complain(log) }
-        complain("fastnat: \(location(error).map { "\($0): " } ?? "")\(error)")
+        complain("fastnat: \(location(error).map { "\($0): " } ?? "")\(error.description(forcing: remedy))")
         throw ExitCode(error.exitStatus.rawValue)
     }
 }

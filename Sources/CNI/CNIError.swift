@@ -75,20 +75,10 @@ extension CNIError {
 
     /// What fastnat says, for a runtime.
     init(_ error: FastNATError) {
-        switch error {
-        case .portInUse(let listen, let port, let address):
-            self.init(
-                .conflict,
-                "a local program listens on \(address) port \(port)/\(listen.transport), which \(listen) would shadow: "
-                    + "stop it, choose another port, or write \"force\": true in the network configuration")
-        case .listenersUnknown:
-            self.init(
-                .conflict,
-                "the kernel cannot say on which ports local programs listen (it lacks CONFIG_INET_DIAG): make sure that "
-                    + "none listens on published ports, and write \"force\": true in the network configuration")
-        default:
-            self.init(Self.code(of: error), error.description, details: error.verifierLog)
-        }
+        self.init(
+            Self.code(of: error),
+            error.description(forcing: "write \"force\": true in the network configuration"),
+            details: error.verifierLog)
     }
 
     private static func code(of error: FastNATError) -> Code {

@@ -107,12 +107,7 @@ extension FastNATError: CustomStringConvertible {
         case .forwardingOff(let family, let interface):
             "the kernel does not forward \(family) from \(interface): run sysctl -w "
                 + (family == .ipv4 ? "net.ipv4.ip_forward=1" : "net.ipv6.conf.all.forwarding=1")
-        case .portInUse(let listen, let port, let address):
-            "a local program listens on \(address) port \(port)/\(listen.transport.name), which \(listen) would "
-                + "shadow: stop it, choose another port, or add --force"
-        case .listenersUnknown:
-            "the kernel cannot say on which ports local programs listen (it lacks CONFIG_INET_DIAG): make sure that none "
-                + "listens on the ports you publish, and add --force"
+        case .portInUse, .listenersUnknown: description(forcing: "add --force")
         case .masquerade(let error): error.description
         case .masqueradeExists(let network, let owner):
             "\(network) is masqueraded already\(owner.map { " by \($0)" } ?? ""): remove that first (fastnat masquerade rm \(network))"
@@ -153,6 +148,19 @@ extension FastNATError: CustomStringConvertible {
 }
 
 extension FastNATError {
+    /// The sentence for whoever forces with something else than the option --force: `remedy` says how.
+    public func description(forcing remedy: String) -> String {
+        switch self {
+        case .portInUse(let listen, let port, let address):
+            "a local program listens on \(address) port \(port)/\(listen.transport.name), which \(listen) would "
+                + "shadow: stop it, choose another port, or \(remedy)"
+        case .listenersUnknown:
+            "the kernel cannot say on which ports local programs listen (it lacks CONFIG_INET_DIAG): make sure that none "
+                + "listens on the ports you publish, and \(remedy)"
+        default: description
+        }
+    }
+
     /// The verifier's whole log, when it was the verifier that refused.
     public var verifierLog: String? {
         guard case .bpf(let error) = self else { return nil }

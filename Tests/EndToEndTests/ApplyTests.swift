@@ -113,6 +113,7 @@ struct ApplyTests {
         for (text, status, place) in [
             (other + "- {listen: 90, target: '\(target)'}", 73, "input:4:3: "),
             (other + "- {listen: 22, target: '\(target)'}", 73, "input:4:3: "),
+            (other + "- {listen: 22, target: '\(target)'}", 73, "or write force: true beside it"),
             (other + "- {listen: 99, target: '10.9.9.9:1'}", 68, "input:4:3: "),
             ("max-flows: 4096", 73, "input:1:12: "),
             (other + "- {listen: 99, target: '\(target)', allow: [\(networks)]}", 73, "65536 networks"),

@@ -32,7 +32,8 @@ struct ApplyCommand: ParsableCommand {
     func run() throws {
         let configuration = try readConfiguration(from: file)
         var changes: [StateChange] = []
-        try reporting(verbose: verbose, at: configuration.location) { () throws(FastNATError) in
+        let remedy = "write force: true beside it"
+        try reporting(verbose: verbose, at: configuration.location, forcing: remedy) { () throws(FastNATError) in
             if dryRun {
                 changes = try Loader.differences(to: configuration.state)
             } else {
