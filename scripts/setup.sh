@@ -12,7 +12,7 @@ cni="containernetworking-plugins conmon crun golang-github-containers-common lib
 # What each needs. git and ca-certificates: SwiftPM fetches a dependency.
 declare -A packages=(
 	[build]="clang libbpf-dev libelf-dev zlib1g-dev bpftool pkg-config libmnl-dev make gcc libc6-dev git ca-certificates"
-	[test]="iproute2 iptables nftables curl iperf3 tcpdump socat ethtool conntrack python3 iputils-ping procps util-linux chromium libdevmapper1.02.1 libsystemd0 $cni"
+	[test]="iproute2 iptables nftables curl jq iperf3 tcpdump socat ethtool conntrack python3 iputils-ping procps util-linux chromium libdevmapper1.02.1 libsystemd0 $cni"
 	[lint]="clang-format shellcheck"
 	[bench]="iproute2 iptables nftables iperf3 ethtool conntrack util-linux"
 )
