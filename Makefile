@@ -122,8 +122,9 @@ DOCKER_ENGINE := .build/docker
 docker-engine:
 	$(Q)scripts/docker-engine.sh $(DOCKER_ENGINE)
 
+# Figures are those of the release binary.
 .PHONY: test
-test: setup-test docker-engine $(SKELETONS) $(TEST_PROGRAMS) ## Run all tests (FILTER=name: some); STRICT=1: warnings and skipped tests are failures
+test: setup-test docker-engine $(SKELETONS) $(TEST_PROGRAMS) $(if $(filter full,$(FASTNAT_DOCKER)),build) ## Run all tests (FILTER=name: some); STRICT=1: warnings and skipped tests are failures
 	$(Q)scripts/test.sh
 
 .PHONY: check

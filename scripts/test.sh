@@ -4,6 +4,7 @@
 # FILTER=NAME       only tests whose name matches
 # STRICT=1          compiler warnings and skipped tests are failures (as in CI)
 # FASTNAT_BINARY    the fastnat to test from outside; by default the one built here
+# FASTNAT_DOCKER    full: Docker with many containers, and figures, of the release binary
 # TEST_FLAGS        more arguments for swift test, such as --no-parallel
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -26,7 +27,9 @@ if ((EUID != 0)); then echo "Not root: tests that need network namespaces or BPF
 
 printf '  %-7s %s\n' SWIFT tests
 "$swift" build --quiet --build-tests "${flags[@]}"
-export FASTNAT_BINARY=${FASTNAT_BINARY:-$PWD/$scratch/debug/fastnat}
+built=$scratch/debug/fastnat
+if [[ ${FASTNAT_DOCKER:-} == full ]]; then built=.build/release/fastnat; fi
+export FASTNAT_BINARY=${FASTNAT_BINARY:-$PWD/$built}
 [[ -x $FASTNAT_BINARY ]] || {
 	echo "test: no fastnat at $FASTNAT_BINARY" >&2
 	exit 1

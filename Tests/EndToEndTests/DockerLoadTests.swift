@@ -3,7 +3,7 @@ import Foundation
 import Testing
 
 extension DockerTests {
-    /// FASTNAT_DOCKER=full: as many containers as the goal says, and figures.
+    /// FASTNAT_DOCKER=full: as many containers as the goal says, and figures, which `make test` takes of the release binary.
     private static let isFull = ProcessInfo.processInfo.environment["FASTNAT_DOCKER"] == "full"
 
     @Test("Containers that start and stop at random are published as long as they run, and no longer")
@@ -45,7 +45,7 @@ extension DockerTests {
         try scene.finish()
         guard Self.isFull, let best = times.min() else { return }
         print("1,000 ports: fastnat docker --once takes \(best)")
-        #expect(best < .milliseconds(50))
+        #expect(best < .milliseconds(50), "of \(FastnatPath.defaultBinary)")
         for mode in DockerDaemon.Mode.allCases {
             let daemon = try DockerDaemon(in: try NetworkNamespace("docker"), mode)
             let time = try ContinuousClock().measure {
@@ -70,8 +70,9 @@ extension DockerTests {
         }
         let after = try ProcessUse(process)
         let share = Double(after.ticks - before.ticks) / 100 / ((ContinuousClock.now - start) / .seconds(1))
-        #expect(share < 0.01)
-        #expect(after.resident < 60 << 20)
+        // A debug build takes more.
+        #expect(share < (Self.isFull ? 0.001 : 0.01))
+        #expect(after.resident < (Self.isFull ? 30 : 60) << 20)
         if Self.isFull { print("idle: \(share * 100) % of a CPU, \(after.resident >> 10) KiB resident") }
         follower.signal(SIGTERM)
         #expect(try follower.wait().status == 0)
