@@ -60,7 +60,7 @@ public struct Publications: Sendable, Hashable {
         do throws(LabelError) {
             labels = try ContainerLabels(container.labels ?? [:])
         } catch {
-            return refuse(container.name, "its ports", error.description)
+            return refuse(container.name, "every port", error.description)
         }
         guard labels.isEnabled else { return }
         target = ContainerAddresses(container.networkSettings?.networks ?? [:], bridges)

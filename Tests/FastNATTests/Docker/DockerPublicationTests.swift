@@ -36,7 +36,7 @@ import Testing
         let refusals = try Self.publications().refusals.map { "\($0.subject) \($0.what): \($0.reason)" }
         #expect(refusals.count == 3)
         #expect(refusals.contains("game 0.0.0.0:7/dccp: fastnat does not know the protocol dccp"))
-        #expect(refusals.contains { $0.hasPrefix("typo its ports: there is no label fastnat.alow") })
+        #expect(refusals.contains { $0.hasPrefix("typo every port: there is no label fastnat.alow") })
         #expect(refusals.contains("lan 0.0.0.0:84/tcp: the container has no address in a bridge network of Docker's"))
     }
 
