@@ -21,10 +21,13 @@ public struct DockerEngine: Sendable {
 
     /// What containers publish and networks masquerade, now.
     ///
-    /// Containers come first: a network that one of them is in was there before.
+    /// Containers come first: a network that one of them is in was there before. Their list is long: it is decoded while Docker
+    /// makes the other.
     public func publications(of owners: DockerOwners) async throws(DockerError) -> Publications {
-        let containers = try await get("/containers/json", as: [EngineContainer].self)
-        let networks = try await get("/networks", as: [EngineNetwork].self)
+        let list = try await body(of: "/containers/json")
+        async let answer = attempting { () throws(DockerError) in try await body(of: "/networks") }
+        let containers = try Self.decode(list, as: [EngineContainer].self, answering: "/containers/json")
+        let networks = try Self.decode(try await answer.get(), as: [EngineNetwork].self, answering: "/networks")
         return Publications(containers, networks, of: owners)
     }
 
@@ -46,10 +49,8 @@ public struct DockerEngine: Sendable {
     private static let filters = percentEncoded(
         #"{"type":["container","network"],"event":["start","die","connect","disconnect","create","destroy","remove"]}"#)
 
-    private func get<Answer: Decodable & Sendable>(_ path: String, as type: Answer.Type) async throws(DockerError)
-        -> Answer
-    {
-        let body = try await within(Self.patience, or: .silent("GET \(path)")) { () throws(DockerError) in
+    private func body(of path: String) async throws(DockerError) -> ByteBuffer {
+        try await within(Self.patience, or: .silent("GET \(path)")) { () throws(DockerError) in
             var body = ByteBuffer()
             try await request(path) { bytes throws(DockerError) in
                 guard body.readableBytes + bytes.readableBytes <= Self.longestAnswer else {
@@ -59,7 +60,6 @@ public struct DockerEngine: Sendable {
             }
             return body
         }
-        return try Self.decode(body, as: type, answering: path)
     }
 
     private static func decode<Answer: Decodable>(
@@ -163,6 +163,13 @@ private struct LineBuffer {
         }
         return nil
     }
+}
+
+/// What `body` returns or throws.
+private func attempting<Result: Sendable>(
+    _ body: @Sendable () async throws(DockerError) -> Result
+) async -> Swift.Result<Result, DockerError> {
+    do throws(DockerError) { return .success(try await body()) } catch { return .failure(error) }
 }
 
 /// Runs `body`, and throws `failure` when that takes too long.

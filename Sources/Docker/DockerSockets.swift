@@ -17,8 +17,12 @@ final class DockerSockets {
         directoryEntries("/proc").reduce(into: []) { inodes, name in
             guard name.utf8.first.map(isDigit) == true else { return }
             guard let program = firstLine(of: "/proc/\(name)/comm"), programs.contains(program) else { return }
-            for descriptor in directoryEntries("/proc/\(name)/fd") {
-                if let inode = socketInode("/proc/\(name)/fd/\(descriptor)") { inodes.insert(inode) }
+            let path = "/proc/\(name)/fd"
+            let directory = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
+            guard directory >= 0 else { return }
+            defer { close(directory) }
+            for descriptor in directoryEntries(path) {
+                if let inode = socketInode(directory, descriptor) { inodes.insert(inode) }
             }
         }
     }
@@ -27,10 +31,10 @@ final class DockerSockets {
 private func isDigit(_ byte: UInt8) -> Bool { UInt8(ascii: "0")...UInt8(ascii: "9") ~= byte }
 
 /// The inode of the socket that a link of /proc/PID/fd names, such as `socket:[4711]`; nil for anything else.
-private func socketInode(_ path: String) -> UInt32? {
+private func socketInode(_ directory: Int32, _ name: String) -> UInt32? {
     withUnsafeTemporaryAllocation(of: CChar.self, capacity: 64) { link in
         guard let begin = link.baseAddress else { return nil }
-        let text = UnsafeRawBufferPointer(link).prefix(max(0, readlink(path, begin, link.count)))
+        let text = UnsafeRawBufferPointer(link).prefix(max(0, readlinkat(directory, name, begin, link.count)))
         let prefix = "socket:[".utf8
         guard text.starts(with: prefix) else { return nil }
         return UInt32(String(decoding: text.dropFirst(prefix.count).dropLast(), as: UTF8.self))
