@@ -1,3 +1,4 @@
+internal import Addresses
 internal import FastNAT
 public import Logging
 internal import NIOPosix
@@ -114,9 +115,9 @@ public final class Follower: Sendable {
     }
 
     private func synchronize(_ diary: inout Diary) async -> Bool {
-        let dead = deaths.withLock { deaths in
+        let (dead, freed) = deaths.withLock { deaths in
             defer { deaths.died = [] }
-            return deaths.died
+            return (deaths.died, deaths.freed)
         }
         do {
             let listed = try await engine.publications(of: synchronizer.owners)
@@ -124,8 +125,9 @@ public final class Follower: Sendable {
             let synchronizer = synchronizer
             // It waits for locks: not on a thread that others need.
             let result = try await NIOThreadPool.singleton.runIfActive {
-                try synchronizer.synchronize(wanted, died: dead)
+                try synchronizer.synchronize(wanted, died: dead, freed: freed)
             }
+            deaths.withLock { $0.note(listed) }
             diary.note(result)
             return true
         } catch DockerError.unreachable(let socket, let problem) {
@@ -147,6 +149,16 @@ private struct Deaths {
     var died: Set<MappingOwner> = []
     /// Those that were not started since: Docker lists a container as running until it has tidied up behind it.
     var absent: Set<MappingOwner> = []
+    /// What containers have had since they were listed first: of one that has died, Docker tells no address.
+    private var addresses: [MappingOwner: Set<IPAddress>] = [:]
+
+    /// The addresses of those that died.
+    var freed: Set<IPAddress> { died.reduce(into: []) { $0.formUnion(addresses[$1] ?? []) } }
+
+    mutating func note(_ listed: Publications) {
+        addresses = addresses.filter { died.contains($0.key) || listed.addresses[$0.key] != nil }
+        addresses.merge(listed.addresses) { died, listed in listed.isEmpty ? died : listed }
+    }
 
     mutating func note(_ action: String?, of owner: MappingOwner) {
         switch action {

@@ -33,6 +33,8 @@ public struct Publications: Sendable, Hashable {
     public private(set) var masquerades: [Masquerade] = []
     /// What cannot be done.
     public private(set) var refusals: [Refusal] = []
+    /// The addresses of containers, by owner.
+    public private(set) var addresses: [MappingOwner: Set<IPAddress>] = [:]
     /// The names of containers and networks, by owner.
     public private(set) var names: [MappingOwner: String] = [:]
 
@@ -54,7 +56,9 @@ public struct Publications: Sendable, Hashable {
     private mutating func publish(
         _ container: EngineContainer, _ bridges: [String: EngineNetwork], _ owners: DockerOwners
     ) {
-        guard let owner = owners.owner(of: container.id), let groups = container.publishedPorts else { return }
+        guard let owner = owners.owner(of: container.id) else { return }
+        addresses[owner] = container.addresses
+        guard let groups = container.publishedPorts else { return }
         names[owner] = container.name
         let (labels, target): (ContainerLabels, ContainerAddresses)
         do throws(LabelError) {
@@ -93,6 +97,15 @@ public struct Publications: Sendable, Hashable {
 }
 
 extension EngineContainer {
+    /// All that it has, in whatever network.
+    fileprivate var addresses: Set<IPAddress> {
+        let endpoints = networkSettings?.networks?.values.map { $0 } ?? []
+        return Set(
+            endpoints.flatMap { [$0.address, $0.addressIPv6] }.compactMap { $0 }.compactMap {
+                try? IPAddress(parsing: $0)
+            })
+    }
+
     /// Its published ports by where they listen; nil when there are none.
     fileprivate var publishedPorts: [(ListenPlace, [PublishedPort])]? {
         var groups: [ListenPlace: [PublishedPort]] = [:]

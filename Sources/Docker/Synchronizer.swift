@@ -1,4 +1,4 @@
-internal import Addresses
+public import Addresses
 public import FastNAT
 
 /// Makes fastnat do for containers and networks what Docker says, and nothing more for them. What others added is left alone.
@@ -37,9 +37,10 @@ public struct Synchronizer: Sendable {
     ///
     /// - Parameter died: owners of containers that have died since the last time: if they are back, with the same ports, the UDP
     ///   flows of before end nevertheless.
+    /// - Parameter freed: the addresses that these had: UDP flows that they began themselves end, too.
     /// - Parameter looksFirst: whether there may well be nothing to do: whoever only looks does not keep others from their work.
     public func synchronize(
-        _ wanted: Publications, died: Set<MappingOwner> = [], looksFirst: Bool = true
+        _ wanted: Publications, died: Set<MappingOwner> = [], freed: Set<IPAddress> = [], looksFirst: Bool = true
     ) throws(FastNATError) -> SynchronizationResult {
         let sockets = DockerSockets()
         if looksFirst, died.isEmpty {
@@ -52,6 +53,7 @@ public struct Synchronizer: Sendable {
         try loaded.carryOut(plan)
         result.note(plan)
         for owner in died { try loaded.datapath.endUDPFlows(of: owner) }
+        for address in freed { try loaded.datapath.endUDPFlows(from: address) }
         let networks = try masqueradePlan(wanted, loaded)
         result.note(networks, failures: networks.carryOut(loaded))
         return result

@@ -106,6 +106,13 @@ public final class DockerDaemon: Sendable {
         return server
     }
 
+    /// Sends a datagram out of the container's network namespace.
+    public func sendUDP(to address: String, port: UInt16, in name: String) throws(TestingError) {
+        let id = try docker("inspect", "--format", "{{.Id}}", name).output
+        let send = ["bash", "-c", "echo > /dev/udp/\(address)/\(port)"]
+        try namespace.command(["sh", "-c", DockerScript.entry, "sh", id] + send)
+    }
+
     /// Sends a signal to dockerd, which is started again when it ends.
     public func signal(_ number: Int32) throws(TestingError) {
         try namespace.command(["sh", "-c", DockerScript.signal, "sh", "\(number)"])

@@ -40,6 +40,22 @@ import Testing
         try datapath.expectConsistent(originals: 2)
     }
 
+    @Test(arguments: Kind.outbound)
+    func `what a container that has gone began ends, but for connections, and nothing of others'`(kind: Kind) throws {
+        let datapath = try TestDatapath(kind.transport == .icmp ? [] : kind.family.standardMappings)
+        try datapath.masquerade(kind.family)
+        let first = try datapath.open(Outbound(kind))
+        let second = try datapath.open(Outbound(kind).fromOther(kind.family))
+        if kind.transport != .icmp { try datapath.open(Conversation(kind)) }
+        let before = try datapath.datapath.flowCount().flows
+        let address = try IPAddress(parsing: "\(first.container.address)")
+        let ended = try datapath.datapath.endUDPFlows(from: address)
+        #expect(ended == (kind.transport == .tcp ? 0 : 1))
+        try datapath.expectConsistent(originals: before - ended)
+        try datapath.expectReturned(second, second.reply(payload: [2]))
+        if kind.transport == .tcp { try datapath.expectReturned(first, first.reply(payload: [3])) }
+    }
+
     /// RFC 6888, REQ-15: that of 20 none is 10,000 from another happens once in 10^14 times.
     @Test(arguments: Kind.outbound)
     func `a port in the place of a taken one is any of the range`(kind: Kind) throws {

@@ -82,12 +82,15 @@ struct DockerTests {
     @Test("The UDP flows of a container end when it dies, also when it is back with the same address")
     func flows() throws {
         let scene = try DockerScene(.withoutRules)
-        let follower = try scene.follow()
+        let follower = try scene.follow("--masquerade", "bridge")
         try scene.daemon.run("echo", ["--publish", "5353:5353/udp"])
         let echo = try scene.daemon.serveUDP(on: 5353, in: "echo")
         try eventually("the mapping") { try scene.mappings().count == 1 }
         try scene.expectEcho(5353)
         #expect(try scene.fastnat.run(["conntrack", "count"]).output == "1")
+        try eventually("the masquerade") { try scene.list("masquerade").count == 1 }
+        try scene.daemon.sendUDP(to: "\(scene.topology.client.v4)", port: 9, in: "echo")
+        #expect(try scene.fastnat.run(["conntrack", "count"]).output == "2")
         try scene.daemon.docker("restart", "--time", "0", "echo")
         try eventually("no flow", timeout: .seconds(20)) {
             try scene.fastnat.run(["conntrack", "count"]).output == "0"

@@ -39,13 +39,15 @@ struct layout {
 	__u32 slot_word_mask;         /* words of flow_slots - 1; a power of two less one */
 };
 
-/* Input of the syscall program that ends flows: those of one mapping, or all. */
+/* Input of the syscall program that ends flows: those of one mapping or masquerade, those that one source has begun, or all. */
 struct flush_request {
 	__u32 mapping_id;
-	__u32 drains; /* not 0: TCP connections and SCTP associations go on */
-	__u32 all;    /* not 0: every mapping */
-	__u32 cut;    /* not 0: TCP flows are not deleted but cut, so that both ends learn of it */
-	__u32 ended;  /* out */
+	__u32 drains;    /* not 0: TCP connections and SCTP associations go on */
+	__u32 all;       /* not 0: whatever began them */
+	__u32 by_source; /* not 0: those of `source`, whatever its mapping or masquerade */
+	__u32 cut;       /* not 0: TCP flows are not deleted but cut, so that both ends learn of it */
+	struct address source;
+	__u32 ended; /* out */
 };
 
 _Static_assert(sizeof(struct settings) == 64, "struct settings");

@@ -61,9 +61,16 @@ static __always_inline void flow_keep_pattern(const struct flow *flow, struct fl
 		endpoint_keep(flow, lasts ? step->now : flow_last_seen(flow));
 }
 
+static __always_inline bool flush_is_about(const struct flush_request *request, const struct flow *flow)
+{
+	if (request->by_source)
+		return address_equal(&flow->original.tuple.source, &request->source);
+	return request->all || flow->original.mapping_id == request->mapping_id;
+}
+
 static __always_inline bool flush_wants(const struct flush_request *request, const struct flow *flow)
 {
-	return (request->all || flow->original.mapping_id == request->mapping_id) &&
+	return flush_is_about(request, flow) &&
 	       (!request->drains || !protocol_has_handshake(flow->original.tuple.protocol) || flow->flags & FLOW_PATTERN);
 }
 

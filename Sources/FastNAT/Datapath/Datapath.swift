@@ -1,3 +1,4 @@
+public import Addresses
 internal import BPF
 internal import CDatapath
 
@@ -59,6 +60,19 @@ public struct Datapath: ~Copyable {
         request.all = mapping == nil ? 1 : 0
         request.cut = ending == .cut ? 1 : 0
         return try flush(&request)
+    }
+
+    /// Ends the UDP flows, echoes and external ports of what an address has begun, as a container that has died. Returns how many
+    /// there were. TCP connections drain.
+    @discardableResult
+    public func endUDPFlows(from source: IPAddress) throws(FastNATError) -> Int {
+        try translating {
+            var request = flush_request()
+            request.by_source = 1
+            request.source = address(source)
+            request.drains = 1
+            return try flush(&request)
+        }
     }
 
     /// Ends the flows that the request asks for. Returns how many there were.
