@@ -30,6 +30,21 @@ import Testing
         #expect(report.workloads[0].series[0].ratio("routing") == nil)
     }
 
+    @Test("Ratios are those of each turn: a machine that is slow for a while is slow for all")
+    func turns() throws {
+        func series(_ samples: [Double]) -> Series {
+            let cells = [
+                Cell(path: "iptables-nft", samples: [1, 2, 1, 2, 9]), Cell(path: "fastnat-tc", samples: samples),
+            ]
+            return Series(name: "any", metric: "packets", unit: .packetsPerSecond, cells: cells)
+        }
+        let comparison = try #require(series([4, 8, 4, 8, 18]).comparison("fastnat-tc"))
+        #expect(comparison.median == 4 && !comparison.isNoisy)
+        #expect(series([4, 8, 4, 8, 18]).cells.allSatisfy { $0.isNoisy })
+        #expect(series([4, 8]).ratio("fastnat-tc") == nil)
+        #expect(series([]).ratio("fastnat-tc") == nil)
+    }
+
     @Test(
         "Values as people read them",
         arguments: [

@@ -55,6 +55,6 @@ public struct Comparison: Sendable {
     }
 
     private static func isUncertain(_ series: Series, _ path: String) -> Bool {
-        [path, PathKind.reference.rawValue].contains { series.cell($0)?.isNoisy ?? false }
+        series.comparison(path)?.isNoisy ?? false
     }
 }

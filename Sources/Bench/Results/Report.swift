@@ -70,10 +70,15 @@ public struct Series: Codable, Sendable, Hashable {
 
     /// How a path compares with the reference: 2 is twice as good, whichever way is better.
     public func ratio(_ path: String, to reference: String = PathKind.reference.rawValue) -> Double? {
-        guard let value = cell(path)?.median, let base = cell(reference)?.median, value > 0, base > 0 else {
-            return nil
-        }
-        return unit.isHigherBetter ? value / base : base / value
+        comparison(path, to: reference)?.median
+    }
+
+    /// The same, with its spread: that of the ratios of each turn, because what else the machine does changes from turn to turn,
+    /// and meets all paths of one turn alike.
+    func comparison(_ path: String, to reference: String = PathKind.reference.rawValue) -> Statistics? {
+        let (value, base) = unit.isHigherBetter ? (path, reference) : (reference, path)
+        guard let value = cell(value), let base = cell(base) else { return nil }
+        return value.quotients(by: base)
     }
 }
 
@@ -92,6 +97,12 @@ public struct Cell: Codable, Sendable, Hashable {
 
     /// Whether rounds differed so much that the median says little.
     public var isNoisy: Bool { (spread ?? 0) > Statistics.noiseLimit }
+
+    /// What its samples are of another path's, taken in the same turns; nil where there are none, or other turns.
+    func quotients(by other: Cell) -> Statistics? {
+        guard samples.count == other.samples.count, (samples + other.samples).allSatisfy({ $0 > 0 }) else { return nil }
+        return Statistics(zip(samples, other.samples).map { $0 / $1 })
+    }
 
     /// Works the figures out.
     public init(path: String, samples: [Double], missing: String? = nil) {

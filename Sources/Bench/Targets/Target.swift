@@ -112,13 +112,16 @@ extension Target {
             let value = own.median
         else { return nil }
         func over(_ other: Cell?) -> Quotient? {
-            guard let other, let base = other.median, base > 0 else { return nil }
-            return Quotient(value: value / base, isNoisy: own.isNoisy || other.isNoisy)
+            other.flatMap { own.quotients(by: $0) }.map { Quotient(value: $0.median, isNoisy: $0.isNoisy) }
         }
         switch bound {
         case .value: return Quotient(value: value, isNoisy: own.isNoisy)
         case .times(_, let path): return over(figures.cell(path.rawValue))
-        case .series(_, let name): return over(report.series(workload, name, metric)?.cell(path.rawValue))
+        case .series(_, let name):  // measured at another time
+            guard let other = report.series(workload, name, metric)?.cell(path.rawValue), let base = other.median,
+                base > 0
+            else { return nil }
+            return Quotient(value: value / base, isNoisy: own.isNoisy || other.isNoisy)
         case .best(_, let paths):
             let cells = paths.compactMap { figures.cell($0.rawValue) }.filter { $0.median != nil }
             guard cells.count == paths.count else { return nil }
@@ -129,11 +132,10 @@ extension Target {
                 })
         case .lead(_, let workload, let name, let metric):
             let there = report.series(workload, name, metric)
-            guard let here = figures.ratio(path.rawValue), let there, let lead = there.ratio(path.rawValue) else {
+            guard let here = figures.comparison(path.rawValue), let lead = there?.comparison(path.rawValue) else {
                 return nil
             }
-            let cells = [figures, there].flatMap { [$0.cell(path.rawValue), $0.cell(PathKind.reference.rawValue)] }
-            return Quotient(value: here / lead, isNoisy: cells.contains { $0?.isNoisy ?? true })
+            return Quotient(value: here.median / lead.median, isNoisy: here.isNoisy || lead.isNoisy)
         }
     }
 }
