@@ -12,16 +12,19 @@ struct OutboundWorkload: Workload {
 
     func groups(_ options: BenchOptions) -> [WorkloadGroup] {
         let (out, replies) = (shape([BENCH_TO_CLIENT]), shape([BENCH_TO_CONTAINER]))
-        var measurements = [
-            measurement("out, 1 flow", out), measurement("replies, 1 flow", replies),
-            NewFlowWorkload.measurement("new", shape([BENCH_TO_CLIENT], order: BENCH_ORDER_NEW)),
-        ]
+        var known = [measurement("out, 1 flow", out), measurement("replies, 1 flow", replies)]
         if !options.quick {
-            measurements.insert(measurement("replies, 64 k flows", shape([BENCH_TO_CONTAINER], flows: 65_536)), at: 2)
+            known.append(measurement("replies, 64 k flows", shape([BENCH_TO_CONTAINER], flows: 65_536)))
         }
-        let plan = Stage.Plan(
-            layout: .direct, flows: 1_000_000, services: [], takesFrames: true, isMasqueraded: true)
-        return [WorkloadGroup(plan: plan, measurements: measurements, roundsDivisor: 2)]
+        let new = NewFlowWorkload.measurement("new", shape([BENCH_TO_CLIENT], order: BENCH_ORDER_NEW))
+        return [
+            WorkloadGroup(plan: plan(flows: 100_000), measurements: known, roundsDivisor: 2),
+            WorkloadGroup(plan: plan(flows: 1_000_000), measurements: [new], roundsDivisor: 2),
+        ]
+    }
+
+    private func plan(flows: Int) -> Stage.Plan {
+        Stage.Plan(layout: .direct, flows: flows, services: [], takesFrames: true, isMasqueraded: true)
     }
 
     private func shape(_ directions: [bench_direction], flows: UInt32 = 1, order: bench_order = BENCH_ORDER_RANDOM)

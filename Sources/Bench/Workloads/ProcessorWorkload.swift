@@ -13,24 +13,29 @@ struct ProcessorWorkload: Workload {
     fileprivate static let load: UInt32 = 100_000
 
     func groups(_ options: BenchOptions) -> [WorkloadGroup] {
-        let counts: [(UInt32, String)] =
-            options.quick ? [(1, "1 flow")] : [(1, "1 flow"), (131_072, "128 k flows"), (1_000_000, "1 M flows")]
-        let most = Int(counts.map(\.0).max() ?? 1)
-        let programs = counts.map { flows, label in
-            Measurement(name: label, metrics: [.init(name: "program", unit: .nanoseconds)]) {
-                stage throws(BenchError) in
-                try ProgramTimeProbe(stage, flows: flows)
-            }
-        }
-        let plan = Stage.Plan(layout: .direct, flows: most, services: [PacketRateWorkload.service], takesFrames: true)
+        let few = program(options.quick ? [(1, "1 flow")] : [(1, "1 flow"), (131_072, "128 k flows")])
+        if options.quick { return [few] }
         // The client completes checksums itself: every path can take its packets then.
         let wire = Stage.Plan(
             layout: .direct, services: [PacketRateWorkload.service], takesFrames: true, isWire: true)
         let use = Measurement(
             name: "\(Self.load / 1000) k packets/s", metrics: [.init(name: "CPU use", unit: .percentOfCPU)]
         ) { stage throws(BenchError) in try FixedLoadProbe(stage) }
-        let timed = WorkloadGroup(plan: plan, measurements: programs, roundsDivisor: 2)
-        return options.quick ? [timed] : [timed, WorkloadGroup(plan: wire, measurements: [use], roundsDivisor: 2)]
+        return [
+            few, program([(1_000_000, "1 M flows")]), WorkloadGroup(plan: wire, measurements: [use], roundsDivisor: 2),
+        ]
+    }
+
+    private func program(_ counts: [(UInt32, String)]) -> WorkloadGroup {
+        let most = Int(counts.map(\.0).max() ?? 1)
+        let plan = Stage.Plan(layout: .direct, flows: most, services: [PacketRateWorkload.service], takesFrames: true)
+        let programs = counts.map { flows, label in
+            Measurement(name: label, metrics: [.init(name: "program", unit: .nanoseconds)]) {
+                stage throws(BenchError) in
+                try ProgramTimeProbe(stage, flows: flows)
+            }
+        }
+        return WorkloadGroup(plan: plan, measurements: programs, roundsDivisor: 2)
     }
 }
 
