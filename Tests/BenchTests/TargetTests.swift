@@ -68,7 +68,8 @@ import Testing
         let missing = report("pps", .packetsPerSecond, [("s", [(.iptablesNFT, [2]), (.fastnatXDP, [])])])
         #expect(try #require(target.verdict(in: missing)).outcome == .unmeasured)
         #expect(try #require(target.verdict(in: missing)).text == "it broke")
-        let noisy = report("pps", .packetsPerSecond, [("s", [(.iptablesNFT, [1, 2, 3]), (.fastnatXDP, [20, 20, 20])])])
+        let noisy = report(
+            "pps", .packetsPerSecond, [("s", [(.iptablesNFT, [1, 2, 3]), (.fastnatXDP, [20, 20, 20])])])
         #expect(try #require(target.verdict(in: noisy)).isNoisy)
         #expect(target.verdict(in: report("cps", .packetsPerSecond, [("s", [])])) == nil)
     }
