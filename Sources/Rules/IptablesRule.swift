@@ -139,6 +139,7 @@ extension PacketCondition {
         case "-d":
             guard let network = try? IPPrefix(parsing: value) else { return false }
             exceptDestinations.append(network)
+        case "-s": return (try? IPPrefix(parsing: value)) == Self.untranslated
         default: return false
         }
         return true

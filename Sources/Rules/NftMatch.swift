@@ -41,6 +41,8 @@ struct NftMatch {
 
     private func payload(_ header: String, _ field: String) -> [PacketCondition] {
         switch (header, field) {
+        case ("ip6", "saddr") where isNegated && values.map(Self.network) == [PacketCondition.untranslated]:
+            return [condition { $0.family = .ipv6 }]
         case ("ip", "saddr"), ("ip6", "saddr"):
             return each { value in
                 Self.network(value).map { network in

@@ -24,6 +24,10 @@ struct PacketCondition: Hashable {
     /// What else is asked for.
     var others: [String] = []
 
+    /// Addresses of one link, whose packets nobody translates: rules that leave these sources out, as Docker's, say nothing
+    /// that a mapping does not.
+    static let untranslated = try? IPPrefix(parsing: "fe80::/10")
+
     init() {}
 
     /// The packets that both are for; nil: none.

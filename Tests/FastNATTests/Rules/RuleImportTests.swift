@@ -12,8 +12,9 @@ import Testing
     private static let fixtures = URL(filePath: #filePath).deletingLastPathComponent().appending(path: "Fixtures")
 
     @Test(arguments: [
-        "docker-20.10.save", "docker-28.save", "docker-28-iptables-nft.json", "docker-29.json", "cni-portmap-1.1.save",
-        "cni-portmap-1.6.json", "netavark-1.4.save", "netavark-1.12.json", "kube-proxy.save",
+        "docker-20.10.save", "docker-28.save", "docker-28-iptables-nft.json", "docker-28.5.save",
+        "docker-28.5-iptables-nft.json", "docker-29.json", "cni-portmap-1.1.save",
+        "cni-portmap-1.6.json", "cni-portmap-1.9.json", "netavark-1.4.save", "netavark-1.12.json", "kube-proxy.save",
         "kube-proxy-nftables.json",
         "by-hand.save", "by-hand-masquerade.save", "by-hand-nft.json",
     ])
