@@ -8,8 +8,9 @@ import Foundation
 public final class NewFlowFlood: Sendable {
     private let process: ChildProcess
 
-    /// Starts to send `count` packets from `eth0` of the client to the block in which `first` is a port, whose low byte is 0.
-    public init(of count: Int, to first: Packet.Endpoint, in topology: Topology) throws(TestingError) {
+    /// Starts to send from `eth0` of the client to the block in which `first` is a port, whose low byte is 0: `count` packets at
+    /// least, and on until it is stopped.
+    public init(ofAtLeast count: Int, to first: Packet.Endpoint, in topology: Topology) throws(TestingError) {
         let namespace = topology.client.namespace
         let link = (
             try namespace.linkAddress(of: "eth0"), try topology.host.linkAddress(of: topology.uplinks[0])
@@ -20,13 +21,17 @@ public final class NewFlowFlood: Sendable {
                 Self.template(Self.datagram(to: first), link, sequenceAt: 8)))
     }
 
-    /// Waits until the kernel has taken all packets.
-    public func wait(timeout: Duration = .seconds(60)) throws(TestingError) {
-        try process.wait(timeout: timeout).check()
+    /// Whether the kernel has taken `count` packets; throws if it sends no more.
+    public func isComplete() throws(TestingError) -> Bool {
+        guard process.isRunning else { throw .commandFailed(try process.wait()) }
+        return !process.output.isEmpty
     }
 
-    /// Whether it still sends.
-    public var isRunning: Bool { process.isRunning }
+    /// Sends no more.
+    public func stop() throws(TestingError) {
+        process.signal(SIGINT)
+        try process.wait(timeout: .seconds(60)).check()
+    }
 
     /// An address and a port of the shape that all have.
     private static func source(to port: Packet.Endpoint) -> Packet.Endpoint {
@@ -95,10 +100,10 @@ public final class Conversations: Sendable {
 }
 
 extension Script {
-    /// Arguments: interface, count, templates as of `NewFlowFlood`. Sends so many packets, of each template the same number;
-    /// those that the kernel does not take are sent again.
+    /// Arguments: interface, count, templates as of `NewFlowFlood`. Sends packets, of each template the same number, and prints a
+    /// line when there were so many; those that the kernel does not take are sent again.
     fileprivate static let newFlowFlood =
-        prelude + """
+        interruptible + """
             import ctypes
             BATCH = 1024
             complements = bytes(255 - byte for byte in range(256))
@@ -119,24 +124,25 @@ extension Script {
                     vector = ctypes.addressof(self.vectors)
                     self.messages = ctypes.create_string_buffer(b"".join(
                         struct.pack("=8Q", 0, 0, vector + 16 * index, 1, 0, 0, 0, 0) for index in range(BATCH)))
-                def send(self, count):
+                def send(self):
                     for place, complement in self.places:
                         random = os.urandom(BATCH)
                         self.frames[place::self.stride] = random
                         self.frames[complement::self.stride] = random.translate(complements)
                     sent = 0
-                    while sent < count:
+                    while sent < BATCH:
                         message = ctypes.c_void_p(ctypes.addressof(self.messages) + 64 * sent)
-                        taken = libc.sendmmsg(wire.fileno(), message, count - sent, 0)
+                        taken = libc.sendmmsg(wire.fileno(), message, BATCH - sent, 0)
                         sent += max(0, taken)
-                        if sent < count: # the other end of the wire has no room
+                        if sent < BATCH: # the other end of the wire has no room
                             os.sched_yield()
             batches, left = [Batch(template) for template in sys.argv[3:]], int(sys.argv[2])
-            while left:
+            while not stopped:
                 for batch in batches:
-                    count = min(left, BATCH)
-                    batch.send(count)
-                    left -= count
+                    batch.send()
+                    if left > 0 >= left - BATCH:
+                        print("complete")
+                    left -= BATCH
             """
 
     /// Arguments: address, port, connections. Prints a line a round.
