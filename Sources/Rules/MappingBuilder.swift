@@ -32,6 +32,8 @@ struct MappingBuilder {
             if let interface = candidate.interface, interfaces.count > 1 {
                 let reason = "it is for \(interface) alone, and other rules for others; a mapping is for every uplink"
                 built.refusals.append(.init(candidate.rule, reason))
+            } else if let both = built.made.last?.joined(with: candidate.mapping) {
+                built.made[built.made.count - 1] = both
             } else {
                 built.made.append(candidate.mapping)
             }
@@ -160,5 +162,36 @@ extension PortMapping {
             && listen.ports.overlaps(other.listen.ports)
             && (listen.address == nil || other.listen.address == nil && !allow.isEmpty
                 || listen.address == other.listen.address)
+    }
+
+    /// One mapping of the ports of both, where those of the other come next; nil where they do not. Managers of containers write
+    /// a rule for each port of a range that is published.
+    fileprivate func joined(with next: PortMapping) -> PortMapping? {
+        guard listen.transport == next.listen.transport, family == next.family,
+            listen.address == next.listen.address, target.address == next.target.address, allow == next.allow,
+            let ports = listen.ports.joined(with: next.listen.ports),
+            let targets = target.ports.joined(with: next.target.ports), ports.count == targets.count,
+            let listen = try? Listen(ports: ports, like: listen),
+            let target = try? Target(address: target.address, ports: targets)
+        else { return nil }
+        return try? PortMapping(listen: listen, target: target, allow: allow)
+    }
+}
+
+extension Listen {
+    /// Other ports of the same place.
+    fileprivate init(ports: PortRange, like other: Listen) throws(MappingError) {
+        if let address = other.address {
+            try self.init(address: address, ports: ports, transport: other.transport)
+        } else {
+            self.init(anyAddressOf: other.family, ports: ports, transport: other.transport)
+        }
+    }
+}
+
+extension PortRange {
+    /// Both, where the other begins behind this one's end.
+    fileprivate func joined(with next: PortRange) -> PortRange? {
+        Int(last) + 1 == Int(next.first) ? try? PortRange(first: first, last: next.last) : nil
     }
 }

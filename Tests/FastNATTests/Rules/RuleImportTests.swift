@@ -45,6 +45,25 @@ import Testing
         #expect(rules.uplink == nil && rules.refusals.map(\.place) == ["3", "4"])
     }
 
+    @Test func `ports that lead to ports one after another are a range, for the same sources`() {
+        let rules = Self.rules([
+            "-p tcp --dport 80 -j DNAT --to-destination 10.0.0.2:8080",
+            "-p tcp --dport 81:82 -j DNAT --to-destination 10.0.0.2:8081-8082/81",
+            "-p tcp --dport 83 -j DNAT --to-destination 10.0.0.2:8082",
+            "-p tcp --dport 84:85 -j DNAT --to-destination 10.0.0.2:8083",
+            "-p udp --dport 86 -j DNAT --to-destination 10.0.0.2:8084",
+            "-p udp --dport 87 -j DNAT --to-destination 10.0.0.3:8085",
+            "-s 10.1.0.0/16 -p udp --dport 88 -j DNAT --to-destination 10.0.0.3:8086",
+            "-d 192.0.2.1/32 -s 10.1.0.0/16 -p udp --dport 89 -j DNAT --to-destination 10.0.0.3:8087",
+        ])
+        #expect(
+            rules.mappings.map(\.description) == [
+                "0.0.0.0:80-82/tcp 10.0.0.2:8080-8082", "0.0.0.0:83/tcp 10.0.0.2:8082",
+                "0.0.0.0:84-85/tcp 10.0.0.2:8083", "0.0.0.0:86/udp 10.0.0.2:8084", "0.0.0.0:87/udp 10.0.0.3:8085",
+                "0.0.0.0:88/udp 10.0.0.3:8086 allow=10.1.0.0/16", "192.0.2.1:89/udp 10.0.0.3:8087 allow=10.1.0.0/16",
+            ])
+    }
+
     @Test func `the same port of both families is two mappings`() {
         let v4 =
             "*nat\n-A PREROUTING -p tcp --dport 22 -j ACCEPT\n"
