@@ -30,7 +30,7 @@ struct RuleWalk {
         }
         for rule in rules.rules where !visited.contains(rule.number) {
             if let reason = reason(forLeavingOut: rule) {
-                refusals.append(.init(rule, reason, group: rule.kubeProxyGroup ?? rule.action.group))
+                refusals.append(.init(rule, reason, group: rule.isOfKubeProxy ? reason : rule.action.group))
             }
         }
         return result()
@@ -64,10 +64,11 @@ struct RuleWalk {
             case .return: note(rule, both, &returned)
             case .accept, .drop, .redirect, .untranslatable: note(rule, both, &ended)
             case .jump(let name), .goto(let name):
-                if !name.hasPrefix("KUBE-") {
+                let target = PacketRules.Chain(table: chain.table, name: name)
+                if !target.isOfKubeProxy {
                     var before = ended + returned
                     let count = before.count
-                    follow(.init(table: chain.table, name: name), both, depth + 1, &before)
+                    follow(target, both, depth + 1, &before)
                     ended += before[count...]
                 }
                 if case .goto = rule.action { note(rule, both, &returned) }
@@ -81,17 +82,21 @@ struct RuleWalk {
         obstacles.append(Obstacle(name: rule.name, condition: condition))
     }
 
+    /// Why no rule of kube-proxy's is imported. It has a chain for each service and each of its endpoints: one reason is said once.
+    private static let ofKubeProxy =
+        "kube-proxy's, for services of the cluster and their NodePorts: it writes them anew as pods come and go, and a "
+        + "mapping stays as it is; leave them to it"
+
     /// Why a rule that no packet has come to is not imported; nil for one that needs no words.
     private func reason(forLeavingOut rule: PacketRule) -> String? {
-        if rule.kubeProxyGroup != nil {
-            return rule.action.translates ? "kube-proxy's: it follows the cluster, which fastnat does not" : nil
-        }
+        if rule.isOfKubeProxy { return rule.action.translates ? Self.ofKubeProxy : nil }
         switch rule.action {
         case .redirect: return "it leads to the host itself, not to a container"
         case .untranslatable(let reason): return reason
         case .dnat: return "packets from outside do not come here"
         case .snat, .masquerade: return "packets of containers do not come here"
-        case .drop where rules.filters.contains(.init(table: rule.table, name: rule.chain)):
+        case .drop
+        where rules.filters.contains(.init(table: rule.table, name: rule.chain)) && !rule.condition.isInvalid:
             return
                 "the packet filter does not see what fastnat translates: say with allow who may connect, and with exempt "
                 + "where containers keep their address"
@@ -114,16 +119,18 @@ extension RuleAction {
     }
 }
 
+extension PacketCondition {
+    /// Whether it is for packets of no connection alone, which says nothing of who may connect.
+    fileprivate var isInvalid: Bool {
+        others.contains { ["--ctstate INVALID", "--state INVALID", "ct state invalid"].contains($0) }
+    }
+}
+
 extension PacketRules.Chain {
-    fileprivate var isOfKubeProxy: Bool { table.name.hasSuffix(" kube-proxy") }
+    /// kube-proxy has tables of its own in nftables, and chains of its own in those of iptables.
+    fileprivate var isOfKubeProxy: Bool { table.name.hasSuffix(" kube-proxy") || name.hasPrefix("KUBE-") }
 }
 
 extension PacketRule {
-    /// The kind of chain that kube-proxy has it in; nil when it is not kube-proxy's.
-    fileprivate var kubeProxyGroup: String? {
-        if table.name.hasSuffix(" kube-proxy") { return "kube-proxy \(chain.prefix { $0 != "-" })" }
-        if case .jump(let target) = action, target.hasPrefix("KUBE-") { return target }
-        guard chain.hasPrefix("KUBE-") else { return nil }
-        return chain.split(separator: "-").prefix(2).joined(separator: "-")
-    }
+    fileprivate var isOfKubeProxy: Bool { PacketRules.Chain(table: table, name: chain).isOfKubeProxy }
 }

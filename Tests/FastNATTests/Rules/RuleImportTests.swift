@@ -14,8 +14,9 @@ import Testing
     @Test(arguments: [
         "docker-20.10.save", "docker-28.save", "docker-28-iptables-nft.json", "docker-28.5.save",
         "docker-28.5-iptables-nft.json", "docker-29.json", "cni-portmap-1.1.save",
-        "cni-portmap-1.6.json", "cni-portmap-1.9.json", "netavark-1.4.save", "netavark-1.12.json", "kube-proxy.save",
-        "kube-proxy-nftables.json",
+        "cni-portmap-1.6.json", "cni-portmap-1.9.json", "netavark-1.4.save", "netavark-1.17.json",
+        "kube-proxy-1.20.save",
+        "kube-proxy-1.20-iptables-nft.json", "kube-proxy-nftables.json",
         "by-hand.save", "by-hand-masquerade.save", "by-hand-nft.json",
     ])
     func `what is expected becomes of real rules`(fixture: String) throws {
@@ -62,6 +63,14 @@ import Testing
                 "0.0.0.0:84-85/tcp 10.0.0.2:8083", "0.0.0.0:86/udp 10.0.0.2:8084", "0.0.0.0:87/udp 10.0.0.3:8085",
                 "0.0.0.0:88/udp 10.0.0.3:8086 allow=10.1.0.0/16", "192.0.2.1:89/udp 10.0.0.3:8087 allow=10.1.0.0/16",
             ])
+    }
+
+    @Test func `a filter that drops more than packets of no connection is named`() {
+        let rules = RuleImport(
+            iptables: "*filter\n-A FORWARD -m conntrack --ctstate INVALID -j DROP\n"
+                + "-A FORWARD -m conntrack ! --ctstate INVALID -j DROP\n-A FORWARD -m conntrack --ctstate INVALID,NEW -j DROP\n"
+        )
+        #expect(rules.refusals.map(\.place) == ["3", "4"])
     }
 
     @Test func `the same port of both families is two mappings`() {
