@@ -48,7 +48,7 @@ struct MappingBuilder {
         _ rule: PacketRule, _ condition: PacketCondition, _ destination: String, _ others: [String],
         after obstacles: [Obstacle]
     ) {
-        let before = candidates
+        var before: [Candidate]?
         do throws(NotAMapping) {
             let closed = candidates.indices.filter { index in
                 condition.destination == nil && obstacles.contains { $0.closes(candidates[index].mapping) }
@@ -58,11 +58,12 @@ struct MappingBuilder {
                     && !closed.contains { obstacle.closes(candidates[$0].mapping) }
             }
             if let obstacle { throw NotAMapping("\(obstacle.name) lets packets go before they come here") }
-            for mapping in try mappings(condition, destination, others) {
-                try add(mapping, rule, condition.interface, beside: Set(closed))
-            }
+            let found = try mappings(condition, destination, others)
+            // One alone is added or is not; a copy for each of a range's thousands of rules would take minutes.
+            if found.count > 1 { before = candidates }
+            for mapping in found { try add(mapping, rule, condition.interface, beside: Set(closed)) }
         } catch {
-            candidates = before
+            if let before { candidates = before }
             refusals.append(.init(rule, error.reason))
         }
     }
