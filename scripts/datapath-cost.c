@@ -12,6 +12,9 @@
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
 
+#include "../bpf/abi/settings.h"
+#include "../bpf/abi/limits.h"
+
 enum {
 	LOG_STATISTICS = 4, /* BPF_LOG_STATS: the summary, without the steps */
 	LOG_SIZE = 1 << 16,
@@ -137,6 +140,25 @@ static void print_cost(const struct bpf_program *program, const char *log)
 	free(code);
 }
 
+/* Constants as the loader draws them for tables of the default size: the verifier takes other ways with zeros. */
+static void set_constants(struct bpf_object *object)
+{
+	struct bpf_map *constants = bpf_object__find_map_by_name(object, ".rodata");
+	struct layout layout = {
+		.bucket_mask = DEFAULT_MAX_FLOWS * 4 / BUCKET_WORDS - 1,
+		.slot_word_mask = DEFAULT_MAX_FLOWS / SLOTS_PER_WORD - 1,
+	};
+	int word, error;
+
+	if (!constants)
+		return;
+	for (word = 0; word < TUPLE_WORDS; word++)
+		layout.hash_keys[word] = 0x9e3779b97f4a7c15ULL * (word + 1);
+	error = bpf_map__set_initial_value(constants, &layout, sizeof(layout));
+	if (error)
+		fail("the constants", error);
+}
+
 int main(int count, char **arguments)
 {
 	struct bpf_object *object;
@@ -159,6 +181,7 @@ int main(int count, char **arguments)
 		bpf_program__set_log_buf(program, log, LOG_SIZE);
 		bpf_program__set_log_level(program, LOG_STATISTICS);
 	}
+	set_constants(object);
 	error = bpf_object__load(object);
 	if (error)
 		fail("the kernel refused the programs", error);
