@@ -78,7 +78,8 @@ extension Configuration {
     private static func shortest(_ mapping: PortMapping) -> String {
         let listen = mapping.listen
         let isPlain = listen.address == nil && listen.family == .ipv4 && mapping.target.address.family == .ipv4
-        let text = isPlain ? listen.ports.description : String(listen.description.dropLast(4))
-        return listen.transport == .tcp ? text : "\(text)/\(listen.transport)"
+        let suffix = "/\(listen.transport)"
+        let text = isPlain ? listen.ports.description : String(listen.description.dropLast(suffix.count))
+        return listen.transport == .tcp ? text : text + suffix
     }
 }

@@ -154,7 +154,8 @@ extension DesiredState {
         let mappings = try [
             "80 172.17.0.2:80", "81-90/udp 172.17.0.2:1-10", "192.0.2.1:443 172.17.0.2:4 allow=10.0.0.0/8,192.0.2.7",
             "90/sctp 172.17.0.2:90 limit-flows=9 limit-rate-per-source=90/m", "[::]:80 [fd00::2]:80",
-            "[2001:db8::1]:7/udp [fd00::2]:7 allow=::/0", "0.0.0.0:99 [fd00::2]:80",
+            "[2001:db8::1]:7/udp [fd00::2]:7 allow=::/0", "0.0.0.0:99 [fd00::2]:80", "192.0.2.1:5/sctp 172.17.0.2:5",
+            "[::]:6-8/sctp [fd00::2]:6-8",
         ].map { DesiredState.Mapping(try PortMapping(parsing: $0), force: .random(using: &random)) }
         state.mappings = perhaps(mappings.shuffled(using: &random).prefix(3).map(\.self))
         let masquerades = try [
