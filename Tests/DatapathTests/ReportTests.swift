@@ -1,6 +1,5 @@
 import BPF
 import FastNATTesting
-import Glibc
 import Testing
 
 @testable import FastNAT
@@ -66,8 +65,6 @@ import Testing
     @Test(arguments: Family.allCases)
     func `reports are limited in rate, those of path MTU discovery are not`(family: Family) throws {
         let datapath = try TestDatapath()
-        // Time is the subject here: what a test before this one has taken out of the pooled maps' buckets comes back.
-        usleep(60_000)
         let conversation = Conversation(family, .udp)
         try datapath.open(conversation)
         let expired = [[UInt8]](repeating: conversation.request().with { $0.ttl = 1 }.bytes, count: 3_000)

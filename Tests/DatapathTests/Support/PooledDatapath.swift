@@ -53,6 +53,7 @@ final class PooledDatapath: @unchecked Sendable {
         for key in try datapath.maps.fragmentNotes.keys() { try datapath.maps.fragmentNotes.remove(key) }
         for key in try datapath.maps.fragmentQueues.keys() { try datapath.maps.fragmentQueues.remove(key) }
         for reason in 0..<REASON_COUNT.rawValue { try datapath.maps.reasonCounters.setAll(reason, 0) }
+        try PerCPUMap<UInt64>(object.map("report_limits"), name: "report_limits").setAll(0, 0)
         let leftovers = try leftovers()
         if !leftovers.isEmpty { Issue.record("left over: \(leftovers)") }
         if leftovers.isEmpty { Self.free.withLock { $0.append(self) } }
