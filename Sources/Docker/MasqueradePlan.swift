@@ -43,8 +43,11 @@ struct MasqueradePlan {
         }
     }
 
+    /// Those that have gone first: a network that was made anew, as `bridge` is with each start of Docker, is another owner's and
+    /// has the addresses of the one before.
     private var changed: [MappingOwner] {
-        Set(present.keys).union(wanted.keys).filter { present[$0] != wanted[$0] }.sorted { $0.text < $1.text }
+        let changed = Set(present.keys).union(wanted.keys).filter { present[$0] != wanted[$0] }
+        return changed.sorted { (wanted[$0] == nil ? 0 : 1, $0.text) < (wanted[$1] == nil ? 0 : 1, $1.text) }
     }
 
     var differences: [Difference] {

@@ -152,6 +152,21 @@ struct DockerTests {
         try scene.finish()
     }
 
+    @Test("A network that is made anew with its addresses is masqueraded as the one before")
+    func networkAnew() throws {
+        let scene = try DockerScene(.withoutRules)
+        // Whether the new identifier sorts before the old one is chance.
+        for _ in 0..<8 {
+            try scene.daemon.docker("network", "create", "--subnet", "172.30.0.0/24", "anew")
+            let id = try scene.daemon.docker("network", "inspect", "--format", "{{slice .Id 0 12}}", "anew").output
+            let result = try scene.synchronize(["--once"])
+            #expect(result.errors == "")
+            #expect(try scene.list("masquerade").map { $0["owner"] as? String } == ["docker:\(id)"])
+            try scene.daemon.docker("network", "rm", "anew")
+        }
+        try scene.finish()
+    }
+
     @Test("--dry-run prints what --once then does, and does nothing itself")
     func dryRun() throws {
         let scene = try DockerScene(.withoutRules)
