@@ -32,7 +32,9 @@ struct MappingBuilder {
             if let interface = candidate.interface, interfaces.count > 1 {
                 let reason = "it is for \(interface) alone, and other rules for others; a mapping is for every uplink"
                 built.refusals.append(.init(candidate.rule, reason))
-            } else if let both = built.made.last?.joined(with: candidate.mapping) {
+            } else if let last = built.made.last,
+                let both = last.joined(with: candidate.mapping) ?? candidate.mapping.joined(with: last)
+            {
                 built.made[built.made.count - 1] = both
             } else {
                 built.made.append(candidate.mapping)
@@ -166,7 +168,7 @@ extension PortMapping {
     }
 
     /// One mapping of the ports of both, where those of the other come next; nil where they do not. Managers of containers write
-    /// a rule for each port of a range that is published.
+    /// a rule for each port of a range that is published, the first or (Docker 20) the last one first.
     fileprivate func joined(with next: PortMapping) -> PortMapping? {
         guard listen.transport == next.listen.transport, family == next.family,
             listen.address == next.listen.address, target.address == next.target.address, allow == next.allow,

@@ -56,12 +56,16 @@ import Testing
             "-p udp --dport 87 -j DNAT --to-destination 10.0.0.3:8085",
             "-s 10.1.0.0/16 -p udp --dport 88 -j DNAT --to-destination 10.0.0.3:8086",
             "-d 192.0.2.1/32 -s 10.1.0.0/16 -p udp --dport 89 -j DNAT --to-destination 10.0.0.3:8087",
+            "-p tcp --dport 92 -j DNAT --to-destination 10.0.0.2:92",
+            "-p tcp --dport 91 -j DNAT --to-destination 10.0.0.2:91",
+            "-p tcp --dport 90 -j DNAT --to-destination 10.0.0.2:90",
         ])
         #expect(
             rules.mappings.map(\.description) == [
                 "0.0.0.0:80-82/tcp 10.0.0.2:8080-8082", "0.0.0.0:83/tcp 10.0.0.2:8082",
                 "0.0.0.0:84-85/tcp 10.0.0.2:8083", "0.0.0.0:86/udp 10.0.0.2:8084", "0.0.0.0:87/udp 10.0.0.3:8085",
                 "0.0.0.0:88/udp 10.0.0.3:8086 allow=10.1.0.0/16", "192.0.2.1:89/udp 10.0.0.3:8087 allow=10.1.0.0/16",
+                "0.0.0.0:90-92/tcp 10.0.0.2:90-92",
             ])
     }
 
