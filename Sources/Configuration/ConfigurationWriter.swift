@@ -78,8 +78,7 @@ extension Configuration {
     private static func shortest(_ mapping: PortMapping) -> String {
         let listen = mapping.listen
         let isPlain = listen.address == nil && listen.family == .ipv4 && mapping.target.address.family == .ipv4
-        let suffix = "/\(listen.transport)"
-        let text = isPlain ? listen.ports.description : String(listen.description.dropLast(suffix.count))
-        return listen.transport == .tcp ? text : text + suffix
+        let text = isPlain ? "\(listen.ports)/\(listen.transport)" : listen.description
+        return listen.transport == .tcp ? String(text.dropLast("/tcp".count)) : text
     }
 }
