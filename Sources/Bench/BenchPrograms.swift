@@ -17,13 +17,20 @@ final class BenchPrograms {
     /// Counts what arrives at a socket.
     let socketFilter: Descriptor
 
-    /// Loads it. The indices of the host's interfaces matter to the limits alone.
-    init(uplink: UInt32 = 0, containerSide: UInt32 = 0) throws(BenchError) {
+    /// Loads it. The indices of the host's interfaces matter to the limits alone, `records`, a power of two, to those that look
+    /// up.
+    init(uplink: UInt32 = 0, containerSide: UInt32 = 0, records: UInt32 = 2) throws(BenchError) {
         var size = 0
         let start = cbench_object(&size)
         do throws(BPFError) {
             var image = try ObjectImage(UnsafeRawBufferPointer(start: start, count: size), name: "bench")
-            try image.setConstants(bench_limits(uplink: uplink, container_side: containerSide))
+            // As many buckets as fastnat has for so many flows.
+            let buckets = max(1, records / 2)
+            try image.setConstants(
+                bench_limits(
+                    uplink: uplink, container_side: containerSide, bucket_mask: buckets - 1, record_mask: records - 1))
+            try image.setCapacity(of: "lookup_index", buckets)
+            try image.setCapacity(of: "lookup_records", records)
             object = try image.load()
             traffic = try Map(object.map("traffic"), name: "traffic")
             expectations = try Map(object.map("expectations"), name: "expectations")

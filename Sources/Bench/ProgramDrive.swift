@@ -41,7 +41,7 @@ final class ProgramDrive {
         self.traffic = traffic
         self.traffic.flows = self.flows
         frame = withUnsafeBytes(of: traffic.frame) { Array($0.prefix(Int(BENCH_FRAME_SIZE))) }
-        isXDP = stage.kind == .fastnatXDP || stage.kind == .redirectXDP
+        isXDP = stage.kind.isAtXDP
         if let path = stage.path as? RedirectPath {
             guard let first = path.attached.first else { throw .wrong("no program is attached") }
             timed = try bpf { () throws(BPFError) in try first.link.program() }

@@ -74,7 +74,7 @@ final class Stage {
 
     /// Throws when sockets at both ends do not get on with each other through this path.
     func requireSockets() throws(BenchError) {
-        if kind == .redirectXDP, !plan.isWire {
+        if kind.isLimit && kind.isAtXDP, !plan.isWire {
             throw .unavailable("sockets' packets have partial checksums on a veth, which nobody completes after XDP")
         }
     }
@@ -95,7 +95,8 @@ final class Stage {
         _ kind: PathKind, _ topology: Topology, _ plan: Plan, _ binary: String
     ) -> any PublishingPath {
         // A quarter of fastnat's table is for flows that have had no reply (docs/state.md).
-        let flows = ["--max-flows", "\(plan.table ?? max(262_144, plan.flows * 4))"]
+        let room = plan.table ?? max(262_144, plan.flows * 4)
+        let flows = ["--max-flows", "\(room)"]
         return switch kind {
         case .routing: RoutingPath()
         case .iptablesNFT: IptablesPath(topology, backend: .nft)
@@ -105,7 +106,8 @@ final class Stage {
         case .fastnatTC: FastnatPath(topology, mode: .tc, loadOptions: flows, binary: binary)
         case .fastnatXDP: FastnatPath(topology, mode: .xdp, loadOptions: flows, binary: binary)
         case .fastnatAuto: FastnatPath(topology, mode: nil, loadOptions: flows, binary: binary)
-        case .redirectTC, .redirectPeer, .redirectXDP: RedirectPath(topology, kind)
+        case .redirectTC, .redirectPeer, .redirectXDP, .lookupTC, .lookupXDP:
+            RedirectPath(topology, kind, flows: room)
         }
     }
 

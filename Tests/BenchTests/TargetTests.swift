@@ -51,15 +51,35 @@ import Testing
         let cells: [(PathKind, [Double])] = [
             (.iptablesNFT, [1]), (.fastnatTC, [4]), (.fastnatXDP, [8]), (.fastnatAuto, [6]),
         ]
-        let report = report("bulk", .gigabitsPerSecond, [("a", cells), ("b", [(.fastnatAuto, [3])])])
+        let others: [(PathKind, [Double])] = [(.fastnatAuto, [3]), (.redirectTC, [2])]
+        let report = report("bulk", .gigabitsPerSecond, [("a", cells + [(.redirectTC, [8])]), ("b", others)])
         func verdict(_ bound: Target.Bound) throws -> Verdict {
             try #require(Target(.bulk, "a", metric: "m", .fastnatAuto, bound).verdict(in: report))
         }
         #expect(try verdict(.best(0.95, [.fastnatTC, .fastnatXDP])).measured == 0.75)
-        #expect(try verdict(.series(0.97, "b")).measured == 2)
+        // Auto went from 3 to 6 while what knows of no difference went from 2 to 8.
+        #expect(try verdict(.series(0.97, "b", per: .redirectTC)).measured == 0.5)
         #expect(try verdict(.value(7)).outcome == .missed)
         #expect(try verdict(.value(5)).text == "6.00 Gbit/s")
         #expect(try verdict(.lead(0.9, .bulk, "a", metric: "m")).measured == 1)
+    }
+
+    @Test(
+        "What a limit misses too is beyond it: the best of those that look up, or else that redirect; the worst series",
+        arguments: [(3.0, Verdict.Outcome.beyond, "4.00"), (4.5, .held, "4.00")])
+    func limits(value: Double, outcome: Verdict.Outcome, limit: String) throws {
+        var cells: [(PathKind, [Double])] = [
+            (.iptablesNFT, [1]), (.fastnatTC, [value]), (.redirectTC, [3]), (.redirectPeer, [4]),
+        ]
+        let target = Target(.pps, "a", metric: "m", .fastnatTC, .times(4.2, .iptablesNFT))
+        var verdict = try #require(target.verdict(in: report("pps", .packetsPerSecond, [("a", cells)])))
+        #expect(verdict.outcome == outcome && verdict.limitText == limit)
+        cells.append((.lookupTC, [9]))
+        verdict = try #require(target.verdict(in: report("pps", .packetsPerSecond, [("a", cells)])))
+        #expect(verdict.outcome == (outcome == .held ? .held : .missed) && verdict.limitText == "9.00")
+        let both = Target(.pps, "a", "b", metric: "m", .fastnatTC, .times(4.2, .iptablesNFT))
+        let series = [("a", cells), ("b", cells.dropLast() + [(.lookupTC, [3.5])])]
+        #expect(try #require(both.verdict(in: report("pps", .packetsPerSecond, series))).limitText == "3.50")
     }
 
     @Test("A figure that is missing is not measured, and says why; one that is noisy says so")
@@ -81,7 +101,9 @@ import Testing
             var figures = target.series.map { (target.workload, $0, target.metric) }
             var paths = [target.path]
             switch target.bound {
-            case .series(_, let name): figures.append((target.workload, name, target.metric))
+            case .series(_, let name, let other):
+                figures.append((target.workload, name, target.metric))
+                paths.append(other)
             case .lead(_, let workload, let name, let metric): figures.append((workload, name, metric))
             case .times(_, let path): paths.append(path)
             case .best(_, let others): paths += others
@@ -102,9 +124,10 @@ import Testing
         #expect(report.verdicts.map(\.outcome) == [.missed] + [Verdict.Outcome](repeating: .unmeasured, count: 4))
         let text = ReportTables(report).text()
         #expect(text.contains("targets  0 of 5 held, 1 missed, 4 not measured"))
-        #expect(text.contains("  fastnat-xdp  ≥ 5.5 × iptables-nft   4.00      missed"))
+        #expect(text.contains("  fastnat-xdp  ≥ 5.5 × iptables-nft   4.00      –      missed"))
         #expect(
-            ReportTables(report).markdown().contains("| `fastnat-xdp` | ≥ 5.5 × iptables-nft | 4.00 | **missed** |"))
+            ReportTables(report).markdown().contains("| `fastnat-xdp` | ≥ 5.5 × iptables-nft | 4.00 | – | **missed** |")
+        )
         #expect(ReportPage(report).html().contains("<tr class=\"missed\"><td>pps, direct, 1 flow: packets</td>"))
         #expect(try report.json().contains("\"targets\" : ["))
     }

@@ -57,10 +57,21 @@ struct bench_count {
 	__u64 padding;
 };
 
-/* Indices of interfaces in the host's namespace. */
+/* What the limits know. */
 struct bench_limits {
-	__u32 uplink;
+	__u32 uplink; /* indices of interfaces in the host's namespace */
 	__u32 container_side;
+	__u32 bucket_mask; /* sizes of lookup_index and lookup_records, powers of two, less one */
+	__u32 record_mask;
+};
+
+/* The least that a table of flows is made of: what fastnat's has, without what is in it (bpf/abi/flow.h). */
+struct bench_bucket {
+	__u64 entries[8]; /* bits 63-32 the number of a flow, 31 used, 30-0 its record */
+};
+struct bench_record {
+	__u64 original[16];
+	__u64 reply[16];
 };
 
 #endif

@@ -61,6 +61,7 @@ extension ReportPage {
         .legend svg { display: inline-block; width: .75rem; margin-right: .4rem; vertical-align: baseline; }
         .wide { overflow-x: auto; }
         .held td:last-child { color: var(--ours); font-weight: 600; }
+        .beyond td:last-child { color: var(--other); font-weight: 600; }
         .missed td:last-child { color: var(--missed); font-weight: 600; }
         .unmeasured { color: var(--quiet); }
         details { margin-top: 1rem; overflow-x: auto; color: var(--quiet); }

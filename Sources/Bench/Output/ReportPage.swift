@@ -66,7 +66,7 @@ public struct ReportPage {
         return """
             <section id="targets">
             <h2>targets</h2>
-            <p>\(escaped(verdicts.summary)). Ratios within this run; of several figures, the worst.</p>
+            <p>\(escaped(verdicts.summary)). Ratios within this run; of several figures, the worst. \(escaped(TargetTable.legend))</p>
             <div class="wide"><table><thead><tr>\(headings)</tr></thead>
             <tbody>\(rows.joined(separator: "\n"))</tbody></table></div>
             </section>

@@ -14,7 +14,9 @@ public struct ReportTables {
             parts += missing(in: workload).map { "  \($0)" }
         }
         let verdicts = report.verdicts
-        if !verdicts.isEmpty { parts += ["targets  \(verdicts.summary)", TargetTable(verdicts).text()] }
+        if !verdicts.isEmpty {
+            parts += ["targets  \(verdicts.summary)", TargetTable(verdicts).text() + "  " + TargetTable.legend]
+        }
         parts.append(Self.legend)
         return parts.joined(separator: "\n") + "\n"
     }
@@ -22,7 +24,9 @@ public struct ReportTables {
     /// For a document.
     public func markdown() -> String {
         let verdicts = report.verdicts
-        var parts = ["### Targets", "", "\(verdicts.summary).", "", TargetTable(verdicts).markdown(), ""]
+        var parts = [
+            "### Targets", "", "\(verdicts.summary).", "", TargetTable(verdicts).markdown(), "", TargetTable.legend, "",
+        ]
         for workload in report.workloads {
             parts += ["### \(workload.name)", "", "\(workload.title).", ""]
             for table in tables(of: workload, width: 160) { parts += [table.markdown(), ""] }

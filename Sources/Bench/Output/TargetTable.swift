@@ -4,11 +4,16 @@ struct TargetTable {
 
     init(_ verdicts: [Verdict]) { self.verdicts = verdicts }
 
-    static let headings = ["figure", "path", "target", "measured", ""]
+    /// What the last two columns mean.
+    static let legend =
+        "limit: the same of programs at the same hook that only look flows up, or where that is not measured, only redirect; "
+        + "beyond the limit: they miss the target, too."
+
+    static let headings = ["figure", "path", "target", "measured", "limit", ""]
 
     static func cells(_ verdict: Verdict) -> [String] {
         let measured = (verdict.isNoisy ? "~" : "") + verdict.text
-        return [verdict.figure, verdict.path, verdict.target, measured, verdict.outcome.rawValue]
+        return [verdict.figure, verdict.path, verdict.target, measured, verdict.limitText, verdict.outcome.rawValue]
     }
 
     func text() -> String {
@@ -24,10 +29,10 @@ struct TargetTable {
         let rows = verdicts.map { verdict in
             var cells = Self.cells(verdict)
             cells[1] = "`\(cells[1])`"
-            if verdict.outcome == .missed { cells[4] = "**\(cells[4])**" }
+            if verdict.outcome == .missed { cells[5] = "**\(cells[5])**" }
             return "| \(cells.joined(separator: " | ")) |"
         }
-        let heading = ["| \(Self.headings.joined(separator: " | ")) |", "|---|---|---|---|---|"]
+        let heading = ["| \(Self.headings.joined(separator: " | ")) |", "|---|---|---|---|---|---|"]
         return (heading + rows).joined(separator: "\n")
     }
 }

@@ -18,25 +18,31 @@ final class RedirectPath: PublishingPath {
     let name: String
     private let topology: Topology
     private let kind: PathKind
+    private let records: UInt32
     private let attachments = Mutex<[Attachment]>([])
 
-    init(_ topology: Topology, _ kind: PathKind) {
+    /// `flows`: how many flows a table has room for, where the path has one.
+    init(_ topology: Topology, _ kind: PathKind, flows: Int) {
         name = kind.rawValue
         self.topology = topology
         self.kind = kind
+        records = kind.looksUp ? UInt32(flows).powerOfTwo : 2
     }
 
     func start() throws(TestingError) {
         let (host, uplink, port) = (topology.host, topology.uplinks[0], topology.containerPort())
         let programs = try asTestingError { () throws(BenchError) in
             try BenchPrograms(
-                uplink: try host.interfaceIndex(of: uplink), containerSide: try host.interfaceIndex(of: port))
+                uplink: try host.interfaceIndex(of: uplink), containerSide: try host.interfaceIndex(of: port),
+                records: records)
         }
         let made = try asTestingError { () throws(BenchError) in
             let first: (program: String, point: AttachPoint) =
                 switch kind {
                 case .redirectXDP: ("bench_redirect_xdp", .xdp)
                 case .redirectPeer: ("bench_redirect_peer_uplink", .tcx(.ingress))
+                case .lookupXDP: ("bench_lookup_xdp", .xdp)
+                case .lookupTC: ("bench_lookup_tc", .tcx(.ingress))
                 default: ("bench_redirect_tc_uplink", .tcx(.ingress))
                 }
             return [
@@ -53,6 +59,11 @@ final class RedirectPath: PublishingPath {
     func publish(_: UInt16, to _: Packet.Endpoint, _: TransportProtocol) throws(TestingError) {}
     func unpublish(_: UInt16, to _: Packet.Endpoint, _: TransportProtocol) throws(TestingError) {}
     func stop() throws(TestingError) { attachments.withLock { $0 = [] } }
+}
+
+extension UInt32 {
+    /// The least power of two that is not below.
+    fileprivate var powerOfTwo: UInt32 { self < 2 ? 1 : 1 << UInt32(UInt32.bitWidth - (self - 1).leadingZeroBitCount) }
 }
 
 /// The protocol of paths knows one type of errors.

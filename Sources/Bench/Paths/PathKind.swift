@@ -17,16 +17,15 @@ public enum PathKind: String, Sendable, CaseIterable, Codable {
     case redirectTC = "redirect-tc"
     case redirectPeer = "redirect-peer"
     case redirectXDP = "redirect-xdp"
+    case lookupTC = "lookup-tc"
+    case lookupXDP = "lookup-xdp"
 
     /// What ratios are to.
     public static let reference = PathKind.iptablesNFT
 
     /// Whether clients send to a published port of the host; otherwise to the container itself.
     var translates: Bool {
-        switch self {
-        case .routing, .redirectTC, .redirectPeer, .redirectXDP: false
-        default: true
-        }
+        self != .routing && !isLimit
     }
 
     /// Whether flows are the kernel's connection tracking's.
@@ -40,10 +39,30 @@ public enum PathKind: String, Sendable, CaseIterable, Codable {
     /// Whether it only redirects frames: a limit, not something to use.
     var isLimit: Bool {
         switch self {
-        case .redirectTC, .redirectPeer, .redirectXDP: true
+        case .redirectTC, .redirectPeer, .redirectXDP, .lookupTC, .lookupXDP: true
         default: false
         }
     }
+
+    /// What nothing at its hook can be faster than: programs that look up, and if those are not measured, that redirect.
+    var limits: [[PathKind]] {
+        switch self {
+        case .fastnatXDP: [[.lookupXDP], [.redirectXDP]]
+        case .fastnatTC, .fastnatAuto: [[.lookupTC], [.redirectTC, .redirectPeer]]
+        default: []
+        }
+    }
+
+    /// Whether its program on the uplink is at XDP.
+    var isAtXDP: Bool {
+        switch self {
+        case .fastnatXDP, .redirectXDP, .lookupXDP: true
+        default: false
+        }
+    }
+
+    /// Whether it looks up each packet's flow and does nothing with it: a limit of tables.
+    var looksUp: Bool { self == .lookupTC || self == .lookupXDP }
 
     /// What packets go through, and how that is configured.
     public var text: String {
@@ -75,6 +94,11 @@ public enum PathKind: String, Sendable, CaseIterable, Codable {
             "limit: the same with redirect_peer towards the container"
         case .redirectXDP:
             "limit: the same as redirect-tc with XDP on the uplink"
+        case .lookupTC:
+            "limit: redirect-peer when the flow has been looked up, or entered, in a table of the same layout and size as fastnat's, "
+                + "and nothing else"
+        case .lookupXDP:
+            "limit: the same look-up, and redirect-xdp"
         }
     }
 

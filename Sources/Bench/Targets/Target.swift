@@ -28,8 +28,9 @@ struct Target: Sendable {
         case times(Double, PathKind)
         /// The better of other paths.
         case best(Double, [PathKind])
-        /// The same path in another series.
-        case series(Double, String)
+        /// The same path in another series, both divided by another path there, which knows nothing of what they differ in: they
+        /// are measured at different times.
+        case series(Double, String, per: PathKind)
         /// Nothing: the limit has the unit of the figure.
         case value(Double)
         /// How the same path compares with the reference in another workload; so does the figure itself.
@@ -37,7 +38,7 @@ struct Target: Sendable {
 
         var limit: Double {
             switch self {
-            case .times(let limit, _), .best(let limit, _), .series(let limit, _), .value(let limit),
+            case .times(let limit, _), .best(let limit, _), .series(let limit, _, _), .value(let limit),
                 .lead(let limit, _, _, _):
                 limit
             }
@@ -49,7 +50,7 @@ struct Target: Sendable {
         guard let workload = report.workload(workload), report.paths.contains(where: { $0.name == path.rawValue }),
             let unit = workload.series.first(where: { $0.metric == metric })?.unit
         else { return nil }
-        let figures = series.map { name in (name, quotient(name, in: report)) }
+        let figures = series.map { name in (name, quotient(path, name, in: report)) }
         var verdict = Verdict(
             figure: "\(workload.name), \(label ?? series.joined(separator: ", ")): \(metric)", path: path.rawValue,
             target: text(unit), outcome: .unmeasured)
@@ -58,16 +59,45 @@ struct Target: Sendable {
             verdict.text = cells.lazy.compactMap { $0?.missing }.first ?? verdict.text
             return verdict
         }
-        let ordered = figures.compactMap { name, quotient in quotient.map { (name, $0) } }.sorted {
-            isMore(unit) ? $0.1.value < $1.1.value : $0.1.value > $1.1.value
-        }
-        guard let (name, worst) = ordered.first else { return verdict }
+        let quotients = figures.compactMap { name, quotient in quotient.map { (name, $0) } }
+        guard let (name, worst) = worst(quotients, unit) else { return verdict }
         verdict.measured = worst.value
-        verdict.outcome =
-            (isMore(unit) ? worst.value >= bound.limit : worst.value <= bound.limit) ? .held : .missed
+        verdict.outcome = isReached(worst.value, unit) ? .held : .missed
         verdict.isNoisy = worst.isNoisy
         verdict.text = measuredText(worst.value, unit) + (series.count > 1 ? " (\(name))" : "")
+        if let limit = limit(unit, in: report) {
+            verdict.limit = limit.value
+            verdict.limitText = (limit.isNoisy ? "~" : "") + measuredText(limit.value, unit)
+            if verdict.outcome == .missed, !isReached(limit.value, unit) { verdict.outcome = .beyond }
+        }
         return verdict
+    }
+
+    private func isReached(_ value: Double, _ unit: FigureUnit) -> Bool {
+        isMore(unit) ? value >= bound.limit : value <= bound.limit
+    }
+
+    private func worst(_ quotients: [(String, Quotient)], _ unit: FigureUnit) -> (String, Quotient)? {
+        quotients.min { isMore(unit) ? $0.1.value < $1.1.value : $0.1.value > $1.1.value }
+    }
+
+    /// What the limits reach: of those that look flows up, where they are measured, or else that redirect, the best; of several
+    /// series the worst. nil: none says anything about this target.
+    private func limit(_ unit: FigureUnit, in report: Report) -> Quotient? {
+        switch bound {
+        case .lead, .series: return nil
+        case .times, .best, .value: break
+        }
+        let best = series.map { name -> (String, Quotient)? in
+            for paths in path.limits {
+                let reached = paths.compactMap { quotient($0, name, in: report) }
+                let best = reached.max { isMore(unit) ? $0.value < $1.value : $0.value > $1.value }
+                if let best { return (name, best) }
+            }
+            return nil
+        }
+        if best.contains(where: { $0 == nil }) { return nil }
+        return worst(best.compactMap(\.self), unit)?.1
     }
 
     /// Whether the quotient is to be above its limit.
@@ -81,7 +111,7 @@ struct Target: Sendable {
         return switch bound {
         case .times(_, let path): "\(sign) \(limit) × \(path.rawValue)"
         case .best(_, let paths): "\(sign) \(limit) × the better of \(paths.map(\.rawValue).joined(separator: ", "))"
-        case .series(_, let name): "\(sign) \(limit) × \(name)"
+        case .series(_, let name, let other): "\(sign) \(limit) × \(name), as \(other.rawValue)"
         case .value(let limit): "\(sign) \(unit.format(limit)) \(unit.rawValue)"
         case .lead(_, let workload, let name, _): "\(sign) \(limit) × the lead in \(workload.rawValue), \(name)"
         }
@@ -107,7 +137,7 @@ extension Target {
     }
 
     /// nil: one of the figures is missing.
-    private func quotient(_ name: String, in report: Report) -> Quotient? {
+    private func quotient(_ path: PathKind, _ name: String, in report: Report) -> Quotient? {
         guard let figures = report.series(workload, name, metric), let own = figures.cell(path.rawValue),
             let value = own.median
         else { return nil }
@@ -116,12 +146,13 @@ extension Target {
         }
         switch bound {
         case .value: return Quotient(value: value, isNoisy: own.isNoisy)
-        case .times(_, let path): return over(figures.cell(path.rawValue))
-        case .series(_, let name):  // measured at another time
-            guard let other = report.series(workload, name, metric)?.cell(path.rawValue), let base = other.median,
-                base > 0
+        case .times(_, let other): return over(figures.cell(other.rawValue))
+        case .series(_, let name, let other):
+            let there = report.series(workload, name, metric)
+            guard let here = over(figures.cell(other.rawValue)), let own = there?.cell(path.rawValue),
+                let measure = there?.cell(other.rawValue), let base = own.quotients(by: measure), base.median > 0
             else { return nil }
-            return Quotient(value: value / base, isNoisy: own.isNoisy || other.isNoisy)
+            return Quotient(value: here.value / base.median, isNoisy: here.isNoisy || base.isNoisy)
         case .best(_, let paths):
             let cells = paths.compactMap { figures.cell($0.rawValue) }.filter { $0.median != nil }
             guard cells.count == paths.count else { return nil }
@@ -156,11 +187,17 @@ public struct Verdict: Codable, Sendable, Hashable {
     public var outcome: Outcome
     /// Whether rounds differed so much that this says little.
     public var isNoisy = false
+    /// What limits reach (`PathKind.isLimit`), where they say anything about it.
+    public var limit: Double?
+    /// The same as people read it.
+    public var limitText = "–"
 
     /// Whether a target was reached.
     public enum Outcome: String, Codable, Sendable, CaseIterable {
         case held
         case missed
+        /// Missed, and a limit misses it in the same run.
+        case beyond = "beyond the limit"
         case unmeasured = "not measured"
     }
 }

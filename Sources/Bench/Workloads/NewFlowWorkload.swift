@@ -6,6 +6,8 @@ struct NewFlowWorkload: Workload {
     let name = "newflow"
     let title = "new UDP flows in a second: every packet begins one"
 
+    let isAboutTables = true
+
     func groups(_ options: BenchOptions) -> [WorkloadGroup] {
         let shape = PacketStream.Shape(order: BENCH_ORDER_NEW, service: PacketRateWorkload.service)
         var counted = shape

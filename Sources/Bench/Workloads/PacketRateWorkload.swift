@@ -8,6 +8,8 @@ struct PacketRateWorkload: Workload {
 
     static let service = Stage.Service(port: 8080, containerPort: 80, transport: .udp)
 
+    let isAboutTables = true
+
     func groups(_ options: BenchOptions) -> [WorkloadGroup] {
         let service = Self.service
         var direct = [

@@ -12,6 +12,8 @@ struct ProcessorWorkload: Workload {
     /// Packets in a second of the fixed load.
     fileprivate static let load: UInt32 = 100_000
 
+    let isAboutTables = true
+
     func groups(_ options: BenchOptions) -> [WorkloadGroup] {
         let few = program(options.quick ? [(1, "1 flow")] : [(1, "1 flow"), (131_072, "128 k flows")])
         if options.quick { return [few] }

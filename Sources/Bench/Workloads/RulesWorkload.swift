@@ -38,7 +38,7 @@ struct RulesWorkload: Workload {
 
     private func packets(_ label: String, _ service: Stage.Service) -> Measurement {
         let shape = PacketStream.Shape(flows: 1024, service: service)
-        return Measurement(name: label, metrics: [.init(name: "packets", unit: .packetsPerSecond)]) {
+        return Measurement(name: label, metrics: [.init(name: "packets", unit: .packetsPerSecond)], slices: 4) {
             stage throws(BenchError) in
             if stage.kind == .dockerProxy {
                 throw .unavailable("the proxy is a process for each port, a socket for each flow")

@@ -10,11 +10,15 @@ protocol Workload: Sendable {
     func groups(_ options: BenchOptions) -> [WorkloadGroup]
     /// Whether a path is measured.
     func concerns(_ path: PathKind) -> Bool
+    /// Whether it is about finding flows in tables, so that the limits of that are measured.
+    var isAboutTables: Bool { get }
 }
 
 extension Workload {
+    var isAboutTables: Bool { false }
+
     /// `auto` is one of the other two: it is measured where it has to choose.
-    func concerns(_ path: PathKind) -> Bool { path != .fastnatAuto }
+    func concerns(_ path: PathKind) -> Bool { path != .fastnatAuto && (isAboutTables || !path.looksUp) }
 }
 
 /// Measurements that share a topology for each path.
