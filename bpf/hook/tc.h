@@ -3,7 +3,12 @@
 #ifndef FASTNAT_HOOK_TC_H
 #define FASTNAT_HOOK_TC_H
 
+#include <linux/if_ether.h>
+#include <linux/in.h>
+#include <linux/ip.h>
+#include <linux/ipv6.h>
 #include <linux/pkt_cls.h>
+#include <linux/tcp.h>
 
 #include "packet.h"
 
@@ -18,6 +23,27 @@
 /* Headers that must be linear: Ethernet, an IPv4 header with all options, TCP. */
 #define TC_LINEAR_BYTES (14 + 60 + 20)
 
+/* Whether all headers are in the linear part that are looked at. What a socket sends over TCP has its headers there, and its
+ * data in pages; to pull any of that would copy the head of a packet that TCP has kept a clone of. Headers alone may be written
+ * to. */
+static __always_inline bool tc_headers_are_linear(const struct packet *packet)
+{
+	struct ethhdr *ethernet = packet->data;
+	struct ipv6hdr *ipv6 = (void *)(ethernet + 1);
+	struct iphdr *ipv4 = (void *)(ethernet + 1);
+	__u8 protocol;
+
+	if ((void *)(ipv4 + 1) + sizeof(struct tcphdr) > packet->data_end)
+		return false;
+	if (ethernet->h_proto == bpf_htons(ETH_P_IP) && ipv4->ihl == sizeof(*ipv4) / 4)
+		protocol = ipv4->protocol;
+	else if (ethernet->h_proto == bpf_htons(ETH_P_IPV6) && (void *)(ipv6 + 1) + sizeof(struct tcphdr) <= packet->data_end)
+		protocol = ipv6->nexthdr;
+	else
+		return false;
+	return protocol == IPPROTO_TCP || protocol == IPPROTO_UDP;
+}
+
 static __always_inline void tc_packet_fetch(struct packet *packet)
 {
 	struct __sk_buff *skb = packet->context;
@@ -31,7 +57,8 @@ static __always_inline void tc_packet_init(struct packet *packet, struct __sk_bu
 	packet->context = skb;
 	packet->hook = HOOK_TC;
 	tc_packet_fetch(packet);
-	if (packet->data + TC_LINEAR_BYTES > packet->data_end && skb->len > packet->data_end - packet->data) {
+	if (packet->data + TC_LINEAR_BYTES > packet->data_end && skb->len > packet->data_end - packet->data &&
+	    !tc_headers_are_linear(packet)) {
 		bpf_skb_pull_data(skb, skb->len < TC_LINEAR_BYTES ? skb->len : TC_LINEAR_BYTES);
 		tc_packet_fetch(packet);
 	}
