@@ -28,6 +28,16 @@ public enum AttachPoint: Hashable, Sendable {
     }
 }
 
+extension AttachPoint {
+    /// How many programs are attached there to an interface, whoever's. EINVAL: the kernel has no such point.
+    public func programCount(interfaceIndex: UInt32) throws(BPFError) -> Int {
+        var (flags, count): (UInt32, UInt32) = (0, 0)
+        try check(
+            bpf_prog_query(Int32(interfaceIndex), type, 0, &flags, nil, &count), "count the programs of an interface")
+        return Int(count)
+    }
+}
+
 /// A system call on sockets that runs our programs, for IPv4 or IPv6 addresses; its name as printed.
 public enum SocketHook: String, CaseIterable, Hashable, Sendable {
     /// Who the peer is.

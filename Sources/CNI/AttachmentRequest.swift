@@ -88,7 +88,7 @@ struct AttachmentRequest {
         -> Bool
     {
         do throws(FastNATError) {
-            let loaded = try LoadedDatapath(for: .change)
+            let loaded = try LoadedDatapath(for: .setUp)
             guard Set(try loaded.uplinks()).isSuperset(of: options.uplinks) else { return false }
             try body(loaded)
             return true

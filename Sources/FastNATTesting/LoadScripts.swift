@@ -199,16 +199,18 @@ extension Script {
                 return result
             def pointer(buffer):
                 return ctypes.addressof(buffer)
+            point = int(sys.argv[2])
+            kind, result = (6, 2) if point == 37 else (3, -1) # XDP and XDP_PASS, or SCHED_CLS and TCX_NEXT
             table = bpf(0, struct.pack("=4I", 2, 4, 8, 1)) # an array of one 64-bit number
             code = [(0x62, 10, 0, -4, 0), (0xbf, 2, 10, 0, 0), (0x07, 2, 0, 0, -4), (0x18, 1, 1, 0, table), (0, 0, 0, 0, 0),
-                    (0x85, 0, 0, 0, 1), (0x15, 0, 0, 2, 0), (0xb7, 1, 0, 0, 1), (0xdb, 0, 1, 0, 0), (0xb7, 0, 0, 0, -1),
+                    (0x85, 0, 0, 0, 1), (0x15, 0, 0, 2, 0), (0xb7, 1, 0, 0, 1), (0xdb, 0, 1, 0, 0), (0xb7, 0, 0, 0, result),
                     (0x95, 0, 0, 0, 0)]
             instructions = ctypes.create_string_buffer(
                 b"".join(struct.pack("=BBhi", op, to | source << 4, offset, value) for op, to, source, offset, value in code))
             licence = ctypes.create_string_buffer(b"GPL")
-            program = bpf(5, struct.pack("=IIQQIIQII16sII", 3, len(code), pointer(instructions), pointer(licence),
-                                         0, 0, 0, 0, 0, b"counter", 0, 46)) # SCHED_CLS for TCX_INGRESS
-            link = bpf(28, struct.pack("=4I", program, socket.if_nametoindex(sys.argv[1]), 46, 0))
+            program = bpf(5, struct.pack("=IIQQIIQII16sII", kind, len(code), pointer(instructions), pointer(licence),
+                                         0, 0, 0, 0, 0, b"counter", 0, point))
+            link = bpf(28, struct.pack("=4I", program, socket.if_nametoindex(sys.argv[1]), point, 0))
             key, value, last = ctypes.c_uint32(0), ctypes.c_uint64(0), None
             while not stopped:
                 bpf(1, struct.pack("=IIQQ", table, 0, pointer(key), pointer(value)))

@@ -133,13 +133,25 @@ extension Traffic {
     }
 }
 
-/// A tcx program, behind the others at an interface's ingress, that counts what it sees and passes it on.
+/// A program on an interface, behind the others there, that counts what it sees and passes it on.
 public final class PacketCounter: Sendable {
+    /// Where packets are counted; the kernel's numbers (`enum bpf_attach_type`).
+    public enum Place: Int, Sendable {
+        /// Before there is a socket buffer.
+        case xdp = 37
+        /// By a tcx program, when they arrive.
+        case ingress = 46
+        /// By a tcx program, when they leave.
+        case egress = 47
+    }
+
     private let process: ChildProcess
 
     /// Attaches it; it goes with this object.
-    public init(on interface: String, of namespace: NetworkNamespace) throws(TestingError) {
-        process = try namespace.spawn(Script.python(Script.packetCounter, interface))
+    public init(
+        on interface: String, of namespace: NetworkNamespace, at place: Place = .ingress
+    ) throws(TestingError) {
+        process = try namespace.spawn(Script.python(Script.packetCounter, interface, "\(place.rawValue)"))
         try process.waitUntil(printed: "\n")
     }
 

@@ -15,6 +15,10 @@ public struct Link: Sendable, Hashable {
     public let masterIndex: UInt32?
     /// The index of the interface that it is on, in this namespace: a VLAN's device or a veth's other end.
     public let parentIndex: UInt32?
+    /// The same in another namespace.
+    public let foreignParent: ForeignLink?
+    /// The kind of queue that packets leave through, such as `noqueue`, `fq_codel` or `tbf`.
+    public let queueingDiscipline: String?
     /// The hardware address, when it is 48 bits.
     public let mac: MACAddress?
     /// How it takes part in the bridge that it is a port of; nil when it is none.
@@ -34,13 +38,22 @@ public struct Link: Sendable, Hashable {
     public var isEthernet: Bool { Int32(hardwareType) == ARPHRD_ETHER }
 }
 
+/// An interface of another network namespace.
+public struct ForeignLink: Sendable, Hashable {
+    /// The number by which this namespace knows the other one.
+    public let namespace: UInt32
+    /// The interface's number there.
+    public let index: UInt32
+}
+
 extension Link {
     /// The interface that an `RTM_NEWLINK` message describes.
     fileprivate init?(_ message: Message) {
         guard let header = message.payload(as: ifinfomsg.self) else { return nil }
         let attributes = message.attributes(after: ifinfomsg.self, upTo: IFLA_LINK_NETNSID)
         guard let name = attributes.string(IFLA_IFNAME), let mtu = attributes.uint32(IFLA_MTU) else { return nil }
-        let parent = attributes.contains(IFLA_LINK_NETNSID) ? nil : attributes.uint32(IFLA_LINK)
+        let parent = attributes.uint32(IFLA_LINK).flatMap { $0 == 0 ? nil : $0 }
+        let namespace = attributes.uint32(IFLA_LINK_NETNSID)
         self.index = UInt32(truncatingIfNeeded: header.ifi_index)
         self.name = name
         let information = attributes.nested(IFLA_LINKINFO, upTo: IFLA_INFO_SLAVE_DATA)
@@ -49,7 +62,9 @@ extension Link {
         let bridge = information.nested(IFLA_INFO_DATA, upTo: IFLA_BR_VLAN_FILTERING)
         self.filtersVLANs = kind == "bridge" && bridge.uint8(IFLA_BR_VLAN_FILTERING) != 0
         self.masterIndex = attributes.uint32(IFLA_MASTER)
-        self.parentIndex = parent == 0 ? nil : parent
+        self.parentIndex = namespace == nil ? parent : nil
+        self.foreignParent = namespace.flatMap { number in parent.map { ForeignLink(namespace: number, index: $0) } }
+        self.queueingDiscipline = attributes.string(IFLA_QDISC)
         self.mac = attributes.bytes(IFLA_ADDRESS).flatMap { MACAddress(bytes: $0) }
         self.mtu = mtu
         self.isUp = header.ifi_flags & UInt32(IFF_UP) != 0
@@ -94,6 +109,19 @@ extension NetlinkSocket<RouteBus> {
             }
         } catch .system(_, let code) where code == ENODEV || code == ERANGE {
             throw .noInterface(interface)
+        }
+    }
+
+    /// Whether an XDP program is on an interface of another namespace.
+    public mutating func hasXDPProgram(_ link: ForeignLink) throws(NetlinkError) -> Bool {
+        var header = ifinfomsg()
+        header.ifi_index = Int32(truncatingIfNeeded: link.index)
+        return try get("look up the other end of a veth", type: RTM_GETLINK, header: header) { request in
+            request.put(IFLA_TARGET_NETNSID, link.namespace)
+            request.put(IFLA_EXT_MASK, UInt32(RTEXT_FILTER_SKIP_STATS))
+        } parse: { message in
+            let attributes = message.attributes(after: ifinfomsg.self, upTo: IFLA_XDP)
+            return attributes.nested(IFLA_XDP, upTo: IFLA_XDP_ATTACHED).uint8(IFLA_XDP_ATTACHED) ?? 0 != 0
         }
     }
 

@@ -84,6 +84,29 @@ struct CNITests {
         try scene.finish()
     }
 
+    @Test(
+        "A queue that a plugin behind fastnat's puts on a container's interface gets every packet",
+        arguments: CNIRuntime.Kind.allCases)
+    func queue(_ kind: CNIRuntime.Kind) throws {
+        let scene = try Scene(.fastnatTC, Topology.Options(.direct), isStarted: false)
+        let runtime = try CNIRuntime.network(kind, on: scene.host, options: ["uplinks": ["eth0"]])
+        // The second one comes across the first one's interface, which may be in the middle of its chain.
+        let containers = [try Container("c1", "7000:7/udp"), try Container("c2", "7001:7/udp")]
+        let server = try TrafficServer(.udpEcho, in: containers[0].namespace, port: 7)
+        let results = try containers.map { try #require(try runtime.add($0).last) }
+        let interfaces = try #require(results[0]["interfaces"] as? [[String: Any]])
+        let end = try #require(interfaces.compactMap { $0["name"] as? String }.first { $0.hasPrefix("veth") })
+        try scene.host.command(["tc", "qdisc", "add", "dev", end, "root", "pfifo", "limit", "1000"])
+        let pulse = try Pulse(.udp, to: scene.published(7000), from: scene.client)
+        try pulse.awaitAnswers(100)
+        let statistics = try scene.host.command(["tc", "-s", "-j", "qdisc", "show", "dev", end]).outputBytes
+        let queues = try #require(try JSONSerialization.jsonObject(with: Data(statistics)) as? [[String: Any]])
+        #expect(try #require(queues.first { $0["kind"] as? String == "pfifo" }?["packets"] as? Int) >= 100)
+        for (container, result) in zip(containers, results) { try runtime.del(container, result) }
+        _ = server
+        try scene.finish()
+    }
+
     @Test("ADDs at once load fastnat once, and each publishes its ports")
     func concurrency() async throws {
         let scene = try Scene(.fastnatTC, Topology.Options(.direct).with { $0.hasRouter = true }, isStarted: false)

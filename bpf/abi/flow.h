@@ -45,6 +45,9 @@ enum next_hop_flag {
 	NEXT_HOP_RESOLVED = 1 << 0, /* the MAC addresses are valid */
 	NEXT_HOP_XDP = 1 << 1,      /* the output takes frames redirected from XDP */
 	NEXT_HOP_SHARED = 1 << 2,   /* of a flow's half: not here, but that of the mapping's target */
+	NEXT_HOP_PEER = 1 << 3,     /* the output's other end takes packets without its queue (peer_outputs) */
+	/* Bits 8-15: when a packet went by the kernel's neighbour table last, CLOCK_MONOTONIC in units of 2^30 ns. */
+	NEXT_HOP_NEIGHBOUR_SHIFT = 8,
 };
 
 /* Where packets of one direction leave the host. Guarded by `sequence` (odd while it is written). */

@@ -7,7 +7,7 @@
 
 enum limit {
 	/* Layout version of everything in abi/. A loader reuses pinned maps only when it is equal. */
-	ABI_VERSION = 9,
+	ABI_VERSION = 10,
 	/* A flow's slot is a 24-bit number in an index entry. */
 	MAX_FLOWS_LIMIT = 1 << 24,
 	DEFAULT_MAX_FLOWS = 1 << 18,
@@ -24,6 +24,7 @@ enum limit {
 	/* Bytes of the text that says whose a mapping or masquerade is. */
 	MAX_OWNER_LENGTH = 256,
 	MAX_XDP_OUTPUTS = 1 << 12,
+	MAX_PEER_OUTPUTS = 1 << 12,
 	MAX_BRIDGE_PORTS = 1 << 12,
 	/* Words of a bucket: eight of 8 bytes fill one cache line. */
 	BUCKET_WORDS = 8,

@@ -202,6 +202,15 @@ struct {
 	__type(value, __u32);
 } xdp_outputs SEC(".maps");
 
+/* ifindex → itself: veths whose other end, in a namespace of its own, may be given packets straight. Written by the loader,
+ * which knows what would be passed by; the kernel removes a device that goes. */
+struct {
+	__uint(type, BPF_MAP_TYPE_DEVMAP_HASH);
+	__uint(max_entries, MAX_PEER_OUTPUTS);
+	__type(key, __u32);
+	__type(value, __u32);
+} peer_outputs SEC(".maps");
+
 /* ifindex → a port of a bridge that fastnat_port is attached to. Written by the loader, what has been heard there by the
  * datapath; full: the bridge finds the way to further ports. */
 struct {

@@ -10,6 +10,11 @@
 /* Units of 2^20 ns (about a millisecond) that a cached next hop is good for. */
 #define NEXT_HOP_LIFETIME 900
 
+/* Units of 2^30 ns (about a second) after which a packet of a hop that passes the queue by goes by the neighbour table again.
+ */
+#define NEIGHBOUR_INTERVAL 15
+#define NEIGHBOUR_MASK (0xff << NEXT_HOP_NEIGHBOUR_SHIFT)
+
 /* Without a neighbour the kernel does not tell the MTU. */
 #define MTU_UNKNOWN 0xffff
 
@@ -156,6 +161,8 @@ __noinline int route_find(struct __sk_buff *skb, const struct rewrite *rewrite, 
 			route->next_hop.ifindex = output = port;
 		if (bpf_map_lookup_elem(&xdp_outputs, &output))
 			route->next_hop.flags |= NEXT_HOP_XDP;
+		if (bpf_map_lookup_elem(&peer_outputs, &output))
+			route->next_hop.flags |= NEXT_HOP_PEER;
 	}
 	return 0;
 }
@@ -273,6 +280,31 @@ static __always_inline struct route *route_of(struct packet *packet, const struc
 	struct scratch *scratch = map_only_element(&scratches);
 
 	return scratch && !route_find(packet->context, rewrite, &scratch->route) ? &scratch->route : NULL;
+}
+
+/* Whether a packet that has just asked for its route is to go by the neighbour table. Through a queue that is every such
+ * packet: none overtakes it there. Past the queue those behind it would, so it is the one that begins a flow, which has none
+ * behind it as a rule, and another one four times a minute, or the kernel would take the neighbour for unused. */
+static __always_inline bool hop_wants_neighbour(const struct hop *hop, const struct next_hop *found, bool begun, __u64 now)
+{
+	__u8 noted = READ_ONCE(hop->next_hop->flags) >> NEXT_HOP_NEIGHBOUR_SHIFT;
+
+	return !(found->flags & NEXT_HOP_PEER) || begun || (__u8)((now >> 30) - noted) >= NEIGHBOUR_INTERVAL;
+}
+
+/* Notes when a packet went by the neighbour table: now, or what was noted before. */
+static __always_inline void hop_note_neighbour(const struct hop *hop, struct next_hop *found, bool by_neighbour, __u64 now)
+{
+	found->flags |= by_neighbour ? (now >> 30 << NEXT_HOP_NEIGHBOUR_SHIFT) & NEIGHBOUR_MASK
+				     : READ_ONCE(hop->next_hop->flags) & NEIGHBOUR_MASK;
+}
+
+/* Sends a complete frame: into the queue of the output, or past it to its other end. That is for packets that come in alone. */
+static __always_inline enum verdict redirect_to_output(struct packet *packet, const struct next_hop *next_hop)
+{
+	packet->action =
+		next_hop->flags & NEXT_HOP_PEER ? bpf_redirect_peer(next_hop->ifindex, 0) : bpf_redirect(next_hop->ifindex, 0);
+	return VERDICT_REDIRECTED;
 }
 
 /* Sends through the kernel's neighbour table: it resolves a neighbour that is not known, and keeps a known one confirmed. */

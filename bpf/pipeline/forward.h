@@ -116,7 +116,7 @@ static __always_inline enum verdict forward_tc(struct packet *packet, const stru
 	struct route *route = NULL;
 	struct rewrite rewrite;
 	enum reason reason;
-	bool cached, cut = false;
+	bool cached, cut = false, by_neighbour = false;
 	struct hop hop;
 
 	hop_find(half, &hop);
@@ -138,6 +138,8 @@ static __always_inline enum verdict forward_tc(struct packet *packet, const stru
 		route = route_of(packet, &rewrite);
 		if (!route)
 			return packet_refuse(packet, REASON_NO_ROUTE);
+		by_neighbour = hop_wants_neighbour(&hop, &route->next_hop, packet->begun, now);
+		hop_note_neighbour(&hop, &route->next_hop, by_neighbour, now);
 		next_hop_copy(&rewrite.next_hop, &route->next_hop);
 		next_hop_store(hop.next_hop, &route->next_hop, reference);
 		if (!flow_is_cut(reference->flow)) /* its packets come here, every one */
@@ -158,10 +160,7 @@ static __always_inline enum verdict forward_tc(struct packet *packet, const stru
 		return packet_refuse(packet, REASON_CHECKSUM_UPDATE);
 	if (cut)
 		return packet_cut(packet, &rewrite.next_hop);
-	if (route)
-		return redirect_to_neighbour(packet, route);
-	packet->action = bpf_redirect(rewrite.next_hop.ifindex, 0);
-	return VERDICT_REDIRECTED;
+	return by_neighbour ? redirect_to_neighbour(packet, route) : redirect_to_output(packet, &rewrite.next_hop);
 }
 
 /* The longest packet of this family that the next hop takes in the other: an IPv6 header is 20 bytes longer than an IPv4 one.

@@ -23,6 +23,7 @@ struct DatapathMaps: ~Copyable {
     let hostAddresses: PerCPUMap<host_address>
     let reasonCounters: PerCPUMap<UInt64>
     let xdpOutputs: Map<UInt32, UInt32>
+    let peerOutputs: Map<UInt32, UInt32>
     let bridgePorts: Map<UInt32, bridge_port>
     let bridgePortDevices: Map<UInt32, UInt32>
     let bridgeStations: Map<station_key, UInt32>
@@ -33,8 +34,9 @@ struct DatapathMaps: ~Copyable {
     static let names = [
         "flow_index", "flows", "flow_slots", "slot_cursors", "flow_gauges", "settings", "mappings", "mapping_ranges",
         "mapping_sources", "mapping_owners", "masquerades", "masquerade_exemptions", "mapping_counters",
-        "target_hops", "host_addresses", "reason_counters", "xdp_outputs", "bridge_ports", "bridge_port_devices",
-        "bridge_stations", "fragment_notes", "fragment_queues", "fragment_slots", "fragment_cursor", "flow_limits",
+        "target_hops", "host_addresses", "reason_counters", "xdp_outputs", "peer_outputs", "bridge_ports",
+        "bridge_port_devices", "bridge_stations", "fragment_notes", "fragment_queues", "fragment_slots",
+        "fragment_cursor", "flow_limits",
         "limit_counts", "limit_dues", "source_counts", "source_dues",
         "scratches", "cuts", "report_limits", "stages", "sweeps",
     ]
@@ -63,6 +65,7 @@ struct DatapathMaps: ~Copyable {
         let hostAddresses = try PerCPUMap<host_address>(try open("host_addresses"), name: "host_addresses")
         let reasonCounters = try PerCPUMap<UInt64>(try open("reason_counters"), name: "reason_counters")
         let xdpOutputs = try Map<UInt32, UInt32>(try open("xdp_outputs"), name: "xdp_outputs")
+        let peerOutputs = try Map<UInt32, UInt32>(try open("peer_outputs"), name: "peer_outputs")
         let bridgePorts = try Map<UInt32, bridge_port>(try open("bridge_ports"), name: "bridge_ports")
         let bridgePortDevices = try Map<UInt32, UInt32>(
             try open("bridge_port_devices"), name: "bridge_port_devices")
@@ -90,6 +93,7 @@ struct DatapathMaps: ~Copyable {
         self.hostAddresses = hostAddresses
         self.reasonCounters = reasonCounters
         self.xdpOutputs = xdpOutputs
+        self.peerOutputs = peerOutputs
         self.bridgePorts = bridgePorts
         self.bridgePortDevices = bridgePortDevices
         self.bridgeStations = bridgeStations

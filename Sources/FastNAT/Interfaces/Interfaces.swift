@@ -1,4 +1,6 @@
 internal import Addresses
+internal import BPF
+internal import Glibc
 internal import Netlink
 
 /// Questions about the interfaces, routes and sockets of this network namespace.
@@ -64,6 +66,20 @@ struct Interfaces: ~Copyable {
     mutating func xdpFeatures(_ index: UInt32) throws -> XDPFeatures? {
         var generic = try GenericNetlink()
         return try generic.xdpFeatures(interfaceIndex: index)
+    }
+
+    /// Whether packets can be given to the other end of a veth without anybody missing them: it is in a namespace of its own, and
+    /// neither a queueing discipline nor a program is there on their way. What cannot be found out counts as no.
+    mutating func isPassable(_ link: Link) -> Bool {
+        guard link.kind == "veth", link.queueingDiscipline == "noqueue", let end = link.foreignParent,
+            (try? route.hasClsactEgressFilters(interfaceIndex: link.index)) == false,
+            (try? route.hasXDPProgram(end)) == false
+        else { return false }
+        do throws(BPFError) {
+            return try AttachPoint.tcx(.egress).programCount(interfaceIndex: link.index) == 0
+        } catch {
+            return error.code == EINVAL  // before Linux 6.6
+        }
     }
 
     /// The address that this host itself would send from; nil when there is no route.

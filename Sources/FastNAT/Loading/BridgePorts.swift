@@ -12,7 +12,9 @@ extension DatapathMaps {
     ///
     /// - Returns: what is attached anew.
     @discardableResult
-    func connectPorts(of bridge: Link, _ program: borrowing Descriptor, _ attachments: Attachments) -> [Attachment] {
+    func connectPorts(
+        of bridge: Link, _ program: borrowing Descriptor, _ attachments: Attachments, isSettled: Bool = true
+    ) -> [Attachment] {
         guard bridge.kind == "bridge", var interfaces = try? Interfaces() else { return [] }
         let all = attachments.all()
         let isUplink = all.contains { $0.role == .uplink && $0.interfaceIndex == bridge.index }
@@ -23,14 +25,17 @@ extension DatapathMaps {
         var (new, entered): ([Attachment], Set<UInt32>) = ([], [])
         for port in ports {
             let present = all.first { $0.role == .port && $0.interfaceIndex == port.index }
-            if let present, attachments.isAlive(present), isEntered(port, bridge) { continue }
+            if let present, attachments.isAlive(present), isEntered(port, bridge) {
+                _ = try? noteOutput(port, attachments, isSettled: isSettled)
+                continue
+            }
             guard (try? enter(port, bridge)) != nil else { continue }
             entered.insert(port.index)
             do {
                 if let attachment = try attachments.attachTC(.port, port.index, program, kind) {
                     new.append(attachment)
                 }
-                try noteXDPOutput(port.index)
+                try noteOutput(port, attachments, isSettled: isSettled)
             } catch {
                 leavePort(port.index)
             }
@@ -50,7 +55,7 @@ extension DatapathMaps {
     private func leavePort(_ index: UInt32) {
         _ = try? bridgePortDevices.remove(index)
         _ = try? bridgePorts.remove(index)
-        _ = try? xdpOutputs.remove(index)
+        forgetOutput(index)
     }
 
     /// Leaves the ports that were this bridge's and are none now, and those that have gone.

@@ -55,7 +55,7 @@ extension DatapathMaps {
             var interfaces = try Interfaces()
             let link = try interfaces.output(towards: target)
             _ = try attachments.attachContainerSide(link, program)
-            try noteXDPOutput(link.index)
+            try noteOutput(link, attachments)
             return link
         }
     }
@@ -84,30 +84,9 @@ extension DatapathMaps {
             var interfaces = try Interfaces()
             for link in try interfaces.outputs(towards: network, except: uplinks) {
                 _ = try attachments.attachContainerSide(link, program)
-                try noteXDPOutput(link.index)
+                try noteOutput(link, attachments)
                 connectPorts(of: link, port, attachments)
             }
-        }
-    }
-
-    /// Lets XDP redirect to an interface, or not. A device that takes redirected frames has a NAPI of its own, or its peer has
-    /// (GRO on in the container): otherwise they would be lost without a trace.
-    ///
-    /// - Returns: whether it is entered anew.
-    @discardableResult
-    func noteXDPOutput(_ interfaceIndex: UInt32) throws -> Bool {
-        var interfaces = try Interfaces()
-        guard try interfaces.xdpFeatures(interfaceIndex)?.contains(.ndoXmit) == true else {
-            try xdpOutputs.remove(interfaceIndex)
-            return false
-        }
-        guard try xdpOutputs.value(interfaceIndex) == nil else { return false }
-        do throws(BPFError) {
-            try xdpOutputs.set(interfaceIndex, interfaceIndex)
-            return true
-        } catch {
-            guard error.code == E2BIG else { throw error }
-            return false  // no room: TC takes this interface's packets
         }
     }
 }

@@ -9,6 +9,8 @@ public struct LoadedDatapath: ~Copyable {
     public let datapath: Datapath
     let state: StateDirectory
     private let lock: Lock
+    /// Whether all is on the interfaces of containers that is to be there.
+    private let isSettled: Bool
 
     /// What somebody wants to do.
     public enum Access: Sendable {
@@ -16,6 +18,8 @@ public struct LoadedDatapath: ~Copyable {
         case read
         /// Nobody else may read or change.
         case change
+        /// The same while a container is set up: others may have something to put on its interface yet.
+        case setUp
     }
 
     /// Opens what is loaded. Throws `.notLoaded` when nothing is.
@@ -27,6 +31,7 @@ public struct LoadedDatapath: ~Copyable {
         self.datapath = datapath
         self.state = state
         self.lock = lock
+        isSettled = access != .setUp
     }
 
     /// What is loaded, for who holds the lock already.
@@ -34,6 +39,7 @@ public struct LoadedDatapath: ~Copyable {
         self.datapath = datapath
         self.state = state
         self.lock = lock
+        isSettled = true
     }
 
     /// The programs on interfaces.
@@ -116,16 +122,16 @@ public struct LoadedDatapath: ~Copyable {
         let attachments = attachments
         let program = try Descriptor(pinnedAt: "\(state.programs)/\(DatapathProgram.container.rawValue)")
         let port = try Descriptor(pinnedAt: "\(state.programs)/\(DatapathProgram.port.rawValue)")
-        var (attached, entered): ([Attachment], [UInt32]) = ([], [])
+        var (attached, noted): ([Attachment], [UInt32: [OutputAbility]]) = ([], [:])
         do {
             for output in outputs {
                 if let new = try attachments.attachContainerSide(output, program) { attached.append(new) }
-                if try datapath.maps.noteXDPOutput(output.index) { entered.append(output.index) }
-                attached += datapath.maps.connectPorts(of: output, port, attachments)
+                noted[output.index] = try datapath.maps.noteOutput(output, attachments, isSettled: isSettled)
+                attached += datapath.maps.connectPorts(of: output, port, attachments, isSettled: isSettled)
             }
             try body()
         } catch {
-            for index in entered { _ = try? datapath.maps.xdpOutputs.remove(index) }
+            for (index, abilities) in noted { datapath.maps.forgetOutput(index, abilities) }
             for attachment in attached { datapath.maps.leave(attachment, attachments) }
             throw error
         }
