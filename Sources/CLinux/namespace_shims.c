@@ -12,6 +12,8 @@
 #include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 int clinux_enter_network_namespace(const char *path)
@@ -67,6 +69,14 @@ static struct {
 static volatile pid_t groups[MAX_GROUPS];
 static char directory[PATH_SIZE];
 static pthread_mutex_t tables_lock = PTHREAD_MUTEX_INITIALIZER;
+/* Set when the process cleans up for good: whoever would add something then must not go on. */
+static volatile sig_atomic_t stopping;
+
+static void wait_for_the_end_if_stopping(void)
+{
+	while (stopping)
+		pause();
+}
 
 static const int signals[] = {SIGINT, SIGTERM, SIGHUP};
 static struct sigaction earlier_actions[sizeof(signals) / sizeof(signals[0])];
@@ -76,6 +86,7 @@ bool clinux_cleanup_add_path(const char *path)
 	bool added = false;
 	if (strlen(path) >= PATH_SIZE)
 		return false;
+	wait_for_the_end_if_stopping();
 	pthread_mutex_lock(&tables_lock);
 	for (int i = 0; i < MAX_PATHS && !added; i++) {
 		if (paths[i].used)
@@ -122,7 +133,10 @@ static bool groups_replace(pid_t old, pid_t new)
 
 bool clinux_cleanup_add_group(pid_t group)
 {
-	return groups_replace(0, group);
+	bool added = groups_replace(0, group);
+
+	wait_for_the_end_if_stopping();
+	return added;
 }
 
 void clinux_cleanup_forget_group(pid_t group)
@@ -130,13 +144,32 @@ void clinux_cleanup_forget_group(pid_t group)
 	groups_replace(group, 0);
 }
 
-/* Only async-signal-safe calls: kill, umount2, unlink, rmdir. */
+/* A process that is killed may make one more thing before it is gone, such as the namespace that it was started for. */
+static void group_end(pid_t group)
+{
+	const struct timespec interval = {.tv_nsec = 2000000};
+
+	kill(-group, SIGKILL);
+	for (int i = 0; i < 500 && waitpid(-group, NULL, WNOHANG) >= 0; i++)
+		nanosleep(&interval, NULL);
+}
+
+/* Twice: another thread may have been about to add a group. */
+static void groups_end(void)
+{
+	for (int round = 0; round < 2; round++) {
+		for (int i = 0; i < MAX_GROUPS; i++) {
+			if (groups[i] > 1)
+				group_end(groups[i]);
+		}
+	}
+}
+
+/* Only async-signal-safe calls: kill, waitpid, nanosleep, umount2, unlink, rmdir. */
 static void cleanup_run(void)
 {
-	for (int i = 0; i < MAX_GROUPS; i++) {
-		if (groups[i] > 1)
-			kill(-groups[i], SIGKILL);
-	}
+	stopping = 1;
+	groups_end();
 	for (int i = 0; i < MAX_PATHS; i++) {
 		if (paths[i].used)
 			clinux_delete_network_namespace(paths[i].path);
