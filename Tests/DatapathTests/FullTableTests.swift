@@ -83,8 +83,9 @@ import Testing
         try host.run { () throws(TestingError) in
             Result { () throws in
                 let (first, second) = (if_nametoindex("first"), if_nametoindex("second"))
-                #expect(try maps.noteXDPOutput(first))
-                #expect(try !maps.noteXDPOutput(second))
+                var interfaces = try Interfaces()
+                #expect(try maps.noteXDPOutput(first, &interfaces))
+                #expect(try !maps.noteXDPOutput(second, &interfaces))
                 #expect(try maps.xdpOutputs.keys() == [first])
             }
         }.get()

@@ -26,7 +26,7 @@ extension DatapathMaps {
         for port in ports {
             let present = all.first { $0.role == .port && $0.interfaceIndex == port.index }
             if let present, attachments.isAlive(present), isEntered(port, bridge) {
-                _ = try? noteOutput(port, attachments, isSettled: isSettled)
+                _ = try? notePeerOutput(port, isSettled: isSettled, &interfaces)
                 continue
             }
             guard (try? enter(port, bridge)) != nil else { continue }
@@ -35,7 +35,7 @@ extension DatapathMaps {
                 if let attachment = try attachments.attachTC(.port, port.index, program, kind) {
                     new.append(attachment)
                 }
-                try noteOutput(port, attachments, isSettled: isSettled)
+                try noteOutput(port, isUplink: false, isSettled: isSettled)
             } catch {
                 leavePort(port.index)
             }

@@ -55,7 +55,7 @@ extension DatapathMaps {
             var interfaces = try Interfaces()
             let link = try interfaces.output(towards: target)
             _ = try attachments.attachContainerSide(link, program)
-            try noteOutput(link, attachments)
+            try noteOutput(link, isUplink: attachments.uplinks().contains(link.index))
             return link
         }
     }
@@ -84,7 +84,7 @@ extension DatapathMaps {
             var interfaces = try Interfaces()
             for link in try interfaces.outputs(towards: network, except: uplinks) {
                 _ = try attachments.attachContainerSide(link, program)
-                try noteOutput(link, attachments)
+                try noteOutput(link, isUplink: false)
                 connectPorts(of: link, port, attachments)
             }
         }

@@ -122,11 +122,13 @@ public struct LoadedDatapath: ~Copyable {
         let attachments = attachments
         let program = try Descriptor(pinnedAt: "\(state.programs)/\(DatapathProgram.container.rawValue)")
         let port = try Descriptor(pinnedAt: "\(state.programs)/\(DatapathProgram.port.rawValue)")
+        let uplinks = attachments.uplinks()
         var (attached, noted): ([Attachment], [UInt32: [OutputAbility]]) = ([], [:])
         do {
             for output in outputs {
                 if let new = try attachments.attachContainerSide(output, program) { attached.append(new) }
-                noted[output.index] = try datapath.maps.noteOutput(output, attachments, isSettled: isSettled)
+                noted[output.index] = try datapath.maps.noteOutput(
+                    output, isUplink: uplinks.contains(output.index), isSettled: isSettled)
                 attached += datapath.maps.connectPorts(of: output, port, attachments, isSettled: isSettled)
             }
             try body()

@@ -123,7 +123,7 @@ public enum Loader {
                 let program = attachment.hook == .xdp ? DatapathProgram.xdp : attachment.role.program
                 try attachments.refresh(attachment, with: try object.program(program.rawValue))
             }
-            for index in Set(attachments.all().map(\.interfaceIndex)) { try? maps.noteOutput(index, attachments) }
+            maps.noteOutputs(attachments)
             try rest()
             networks = try maps.masqueradeEntries().map(\.network)
         } catch {

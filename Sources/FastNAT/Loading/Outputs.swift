@@ -13,23 +13,28 @@ enum OutputAbility: CaseIterable {
 // The interfaces that packets to containers leave by, and the ways there that the datapath may take.
 
 extension DatapathMaps {
-    /// Notes what an interface towards containers can do now, so that what has been put on it since counts.
+    /// Notes what an interface towards containers, as it was looked up just now, can do, so that what has been put on it since
+    /// counts.
     ///
     /// - Parameter isSettled: whether all is on it that is to be there; otherwise nothing is passed by that was not before.
     /// - Returns: what was not noted before.
     @discardableResult
-    func noteOutput(_ link: Link, _ attachments: Attachments, isSettled: Bool = true) throws -> [OutputAbility] {
+    func noteOutput(_ link: Link, isUplink: Bool, isSettled: Bool = true) throws -> [OutputAbility] {
+        var interfaces = try Interfaces()
         var new: [OutputAbility] = []
-        if try noteXDPOutput(link.index) { new.append(.xdp) }
-        let isUplink = attachments.uplinks().contains(link.index)
-        if try notePeerOutput(link, isUplink: isUplink, isSettled: isSettled) { new.append(.peer) }
+        if try noteXDPOutput(link.index, &interfaces) { new.append(.xdp) }
+        if try notePeerOutput(link, isUplink: isUplink, isSettled: isSettled, &interfaces) { new.append(.peer) }
         return new
     }
 
-    /// The same of an interface that may have gone.
-    func noteOutput(_ interfaceIndex: UInt32, _ attachments: Attachments) throws {
-        var interfaces = try Interfaces()
-        if let link = interfaces.link(interfaceIndex) { try noteOutput(link, attachments) }
+    /// The same of all interfaces that programs are attached to.
+    func noteOutputs(_ attachments: Attachments) {
+        guard var interfaces = try? Interfaces() else { return }
+        let uplinks = attachments.uplinks()
+        for index in Set(attachments.all().map(\.interfaceIndex)) {
+            guard let link = interfaces.link(index) else { continue }
+            _ = try? noteOutput(link, isUplink: uplinks.contains(index))
+        }
     }
 
     /// Takes back what was noted.
@@ -47,8 +52,7 @@ extension DatapathMaps {
     ///
     /// - Returns: whether it is entered anew.
     @discardableResult
-    func noteXDPOutput(_ interfaceIndex: UInt32) throws -> Bool {
-        var interfaces = try Interfaces()
+    func noteXDPOutput(_ interfaceIndex: UInt32, _ interfaces: inout Interfaces) throws -> Bool {
         guard try interfaces.xdpFeatures(interfaceIndex)?.contains(.ndoXmit) == true else {
             try xdpOutputs.remove(interfaceIndex)
             return false
@@ -56,11 +60,14 @@ extension DatapathMaps {
         return try enter(interfaceIndex, in: xdpOutputs)
     }
 
-    /// Lets TC give packets to the other end of a veth, or not. Clients are told apart from containers by what is theirs: towards
-    /// them, packets leave as the host's own do.
-    private func notePeerOutput(_ link: Link, isUplink: Bool, isSettled: Bool) throws -> Bool {
-        var interfaces = try Interfaces()
-        guard !isUplink, let now = interfaces.link(link.index), interfaces.isPassable(now) else {
+    /// Lets TC give packets to the other end of a veth, or not. Towards clients they leave as the host's own do.
+    ///
+    /// - Returns: whether it is entered anew.
+    @discardableResult
+    func notePeerOutput(
+        _ link: Link, isUplink: Bool = false, isSettled: Bool, _ interfaces: inout Interfaces
+    ) throws -> Bool {
+        guard !isUplink, interfaces.isPassable(link) else {
             try peerOutputs.remove(link.index)
             return false
         }
