@@ -299,7 +299,8 @@ static __always_inline void hop_note_neighbour(const struct hop *hop, struct nex
 				     : READ_ONCE(hop->next_hop->flags) & NEIGHBOUR_MASK;
 }
 
-/* Sends a complete frame: into the queue of the output, or past it to its other end. That is for packets that come in alone. */
+/* Sends a complete frame: into the queue of the output, or past it to its other end, where the kernel lets only packets go that
+ * have come in. */
 static __always_inline enum verdict redirect_to_output(struct packet *packet, const struct next_hop *next_hop)
 {
 	packet->action =
