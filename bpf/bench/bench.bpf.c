@@ -15,7 +15,7 @@
 #include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
 
-#include "bench.h"
+#include "lookup.h"
 
 char LICENSE[] SEC("license") = "Dual MIT/GPL";
 
@@ -50,32 +50,6 @@ struct {
 	__type(key, __u32);
 	__type(value, __u32);
 } driven_xdp SEC(".maps"), driven_tc SEC(".maps");
-
-/* hash → flows, and a flow's record, for the limits that look up. Their sizes are set by the benchmark. */
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(max_entries, 1);
-	__type(key, __u32);
-	__type(value, struct bench_bucket);
-} lookup_index SEC(".maps");
-
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(max_entries, 1);
-	__type(key, __u32);
-	__type(value, struct bench_record);
-} lookup_records SEC(".maps");
-
-/* One element: records taken so far. */
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(max_entries, 1);
-	__type(key, __u32);
-	__type(value, __u32);
-} lookup_cursor SEC(".maps");
-
-/* For the limits: what arrives on one interface of the host leaves through the other. */
-const volatile struct bench_limits limits;
 
 #define IP_OFFSET sizeof(struct ethhdr)
 #define UDP_OFFSET (IP_OFFSET + sizeof(struct iphdr))
@@ -359,110 +333,21 @@ int bench_redirect_tc_container(struct __sk_buff *skb)
 	return bpf_redirect(limits.uplink, 0);
 }
 
-/* --- limits that look up: what any table with an index and records like fastnat's must do, and nothing else: no verdict, no
- * state, no translation, no second look before a flow is made ------------------------------------------------------------- */
+/* --- limits that look up ------------------------------------------------------------------------------------------------- */
 
-#define ENTRY_USED (1ULL << 31)
-/* A record's words: the first of a direction is read to know the flow, those in its second cache line are counted up. */
-#define RECORD_PACKETS 9
-#define RECORD_BYTES 10
-
-static __always_inline __u32 number_spread(__u32 number)
-{
-	number = (number ^ number >> 16) * 0x85ebca6b;
-	number = (number ^ number >> 13) * 0xc2b2ae35;
-	return number ^ number >> 16;
-}
-
-static __always_inline struct bench_bucket *bucket_of(__u32 number)
-{
-	__u32 index = number_spread(number) & limits.bucket_mask;
-
-	return bpf_map_lookup_elem(&lookup_index, &index);
-}
-
-static __always_inline struct bench_record *record_at(__u64 entry)
-{
-	__u32 index = entry & limits.record_mask;
-
-	return bpf_map_lookup_elem(&lookup_records, &index);
-}
-
-/* Into the first place that is free, or else the first. */
-static __always_inline void bucket_enter(__u32 number, __u64 entry)
-{
-	struct bench_bucket *bucket = bucket_of(number);
-	__u32 place = 0;
-
-	if (!bucket)
-		return;
-	for (__u32 i = 8; i-- > 0;)
-		if (!bucket->entries[i])
-			place = i;
-	bucket->entries[place & 7] = entry;
-}
-
-/* The two directions of a flow, each with an entry of its own, and its record. */
-static __always_inline void flow_begin(__u32 number)
-{
-	__u32 only = 0;
-	__u32 *cursor = bpf_map_lookup_elem(&lookup_cursor, &only);
-	struct bench_record *record;
-	__u64 entry;
-
-	if (!cursor)
-		return;
-	entry = (__u64)number << 32 | ENTRY_USED | (__sync_fetch_and_add(cursor, 1) & limits.record_mask);
-	record = record_at(entry);
-	if (!record)
-		return;
-	for (int i = 0; i < 16; i++) {
-		record->original[i] = number;
-		record->reply[i] = number;
-	}
-	bucket_enter(~number, entry);
-	bucket_enter(number, entry);
-}
-
-static __always_inline void flow_count(struct bench_record *record, __u32 length)
-{
-	record->original[RECORD_PACKETS]++;
-	record->original[RECORD_BYTES] += length;
-}
-
-/* Finds the flow of a frame from a client, or begins it. */
-static __always_inline void flow_look_up(const void *frame, const void *end)
+static __always_inline void frame_look_up(const void *frame, const void *end)
 {
 	const struct iphdr *ip = frame + IP_OFFSET;
 	const struct udphdr *udp = frame + UDP_OFFSET;
-	struct bench_bucket *bucket;
-	__u32 number;
 
-	if (frame + BENCH_FRAME_SIZE > end)
-		return;
-	number = (bpf_ntohl(ip->saddr) << BENCH_PORT_BITS) + bpf_ntohs(udp->source);
-	bucket = bucket_of(number);
-	if (!bucket)
-		return;
-	for (int i = 0; i < 8; i++) {
-		__u64 entry = bucket->entries[i];
-		struct bench_record *record;
-
-		if (entry >> 32 != number || !(entry & ENTRY_USED))
-			continue;
-		record = record_at(entry);
-		if (record && record->original[0] == number) {
-			flow_count(record, bpf_ntohs(ip->tot_len));
-			return;
-		}
-	}
-	flow_begin(number);
+	if (frame + BENCH_FRAME_SIZE <= end)
+		flow_look_up((bpf_ntohl(ip->saddr) << BENCH_PORT_BITS) + bpf_ntohs(udp->source), bpf_ntohs(ip->tot_len));
 }
 
 SEC("xdp.frags")
 int bench_lookup_xdp(struct xdp_md *context)
 {
-	flow_look_up((void *)(long)context->data, (void *)(long)context->data_end);
+	frame_look_up((void *)(long)context->data, (void *)(long)context->data_end);
 	return bpf_redirect(limits.container_side, 0);
 }
 
@@ -471,6 +356,6 @@ int bench_lookup_tc(struct __sk_buff *skb)
 {
 	if (skb->data_end - skb->data < BENCH_FRAME_SIZE && bpf_skb_pull_data(skb, BENCH_FRAME_SIZE))
 		return TC_ACT_SHOT;
-	flow_look_up((void *)(long)skb->data, (void *)(long)skb->data_end);
+	frame_look_up((void *)(long)skb->data, (void *)(long)skb->data_end);
 	return bpf_redirect_peer(limits.container_side, 0);
 }

@@ -1,0 +1,129 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR MIT */
+/* The least that a table of flows does, with an index and records like fastnat's: for the limits that look up. No verdict, no
+ * state, no translation, no second look before a flow is made. */
+#ifndef FASTNAT_BENCH_LOOKUP_H
+#define FASTNAT_BENCH_LOOKUP_H
+
+#include <linux/bpf.h>
+
+#include <bpf/bpf_helpers.h>
+
+#include "bench.h"
+
+/* For the limits: what arrives on one interface of the host leaves through the other. */
+const volatile struct bench_limits limits;
+
+/* hash → flows, and a flow's record, for the limits that look up. Their sizes are set by the benchmark. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct bench_bucket);
+} lookup_index SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct bench_record);
+} lookup_records SEC(".maps");
+
+/* One element: records taken so far. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, __u32);
+} lookup_cursor SEC(".maps");
+
+#define ENTRY_USED (1ULL << 31)
+/* A record's words: the first of a direction is read to know the flow, those in its second cache line are counted up. */
+#define RECORD_PACKETS 9
+#define RECORD_BYTES 10
+
+static __always_inline __u32 number_spread(__u32 number)
+{
+	number = (number ^ number >> 16) * 0x85ebca6b;
+	number = (number ^ number >> 13) * 0xc2b2ae35;
+	return number ^ number >> 16;
+}
+
+static __always_inline struct bench_bucket *bucket_of(__u32 number)
+{
+	__u32 index = number_spread(number) & limits.bucket_mask;
+
+	return bpf_map_lookup_elem(&lookup_index, &index);
+}
+
+static __always_inline struct bench_record *record_at(__u64 entry)
+{
+	__u32 index = entry & limits.record_mask;
+
+	return bpf_map_lookup_elem(&lookup_records, &index);
+}
+
+/* Into the first place that is free, or else the first. */
+static __always_inline void bucket_enter(__u32 number, __u64 entry)
+{
+	struct bench_bucket *bucket = bucket_of(number);
+	__u32 place = 0;
+
+	if (!bucket)
+		return;
+	for (__u32 i = 8; i-- > 0;)
+		if (!bucket->entries[i])
+			place = i;
+	bucket->entries[place & 7] = entry;
+}
+
+/* The two directions of a flow, each with an entry of its own, and its record. */
+static __always_inline void flow_begin(__u32 number)
+{
+	__u32 only = 0;
+	__u32 *cursor = bpf_map_lookup_elem(&lookup_cursor, &only);
+	struct bench_record *record;
+	__u64 entry;
+
+	if (!cursor)
+		return;
+	entry = (__u64)number << 32 | ENTRY_USED | (__sync_fetch_and_add(cursor, 1) & limits.record_mask);
+	record = record_at(entry);
+	if (!record)
+		return;
+	for (int i = 0; i < 16; i++) {
+		record->original[i] = number;
+		record->reply[i] = number;
+	}
+	bucket_enter(~number, entry);
+	bucket_enter(number, entry);
+}
+
+static __always_inline void flow_count(struct bench_record *record, __u32 length)
+{
+	record->original[RECORD_PACKETS]++;
+	record->original[RECORD_BYTES] += length;
+}
+
+/* Finds the flow of this number, and counts a packet of so many bytes; or begins it. */
+static __always_inline void flow_look_up(__u32 number, __u32 length)
+{
+	struct bench_bucket *bucket = bucket_of(number);
+
+	if (!bucket)
+		return;
+	for (int i = 0; i < 8; i++) {
+		__u64 entry = bucket->entries[i];
+		struct bench_record *record;
+
+		if (entry >> 32 != number || !(entry & ENTRY_USED))
+			continue;
+		record = record_at(entry);
+		if (record && record->original[0] == number) {
+			flow_count(record, length);
+			return;
+		}
+	}
+	flow_begin(number);
+}
+
+#endif
