@@ -32,10 +32,7 @@ struct BridgePortTests {
 
         /// Frames that the bridge itself has got (`rx`) or been given (`tx`) so far.
         func frames(_ side: String) throws -> Int {
-            let text = try scene.host.command(["ip", "-json", "-statistics", "link", "show", "dev", "br0"]).outputBytes
-            let links = try JSONSerialization.jsonObject(with: Data(text)) as? [[String: Any]]
-            let statistics = try #require(links?.first?["stats64"] as? [String: [String: Any]])
-            return try #require(statistics[side]?["packets"] as? Int)
+            try scene.packets(side, on: "br0")
         }
 
         /// Whether the bridge sees next to none of the packets, either way.

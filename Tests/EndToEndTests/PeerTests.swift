@@ -1,5 +1,4 @@
 import FastNATTesting
-import Foundation
 import Testing
 
 /// At TC, packets to a container are given to its end of the veth where nobody on the host's end would miss them.
@@ -46,12 +45,7 @@ struct PeerTests {
 
         /// Packets that the host has put into the queue so far.
         private func queued() throws -> Int {
-            let interface = scene.topology.containerPort()
-            let text = try scene.host.command(["ip", "-json", "-statistics", "link", "show", "dev", interface])
-                .outputBytes
-            let links = try JSONSerialization.jsonObject(with: Data(text)) as? [[String: Any]]
-            let statistics = try #require(links?.first?["stats64"] as? [String: [String: Any]])
-            return try #require(statistics["tx"]?["packets"] as? Int)
+            try scene.packets("tx", on: scene.topology.containerPort())
         }
 
         /// How many of the packets that 100 answers take go through the queue.

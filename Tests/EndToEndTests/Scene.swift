@@ -82,6 +82,14 @@ final class Scene: Sendable {
         return try #require(try JSONSerialization.jsonObject(with: Data(result.outputBytes)) as? [String: Any])
     }
 
+    /// Packets that an interface of the host has got (`rx`) or been given (`tx`) so far.
+    func packets(_ side: String, on interface: String) throws -> Int {
+        let text = try host.command(["ip", "-json", "-statistics", "link", "show", "dev", interface]).outputBytes
+        let links = try JSONSerialization.jsonObject(with: Data(text)) as? [[String: Any]]
+        let statistics = try #require(links?.first?["stats64"] as? [String: [String: Any]])
+        return try #require(statistics[side]?["packets"] as? Int)
+    }
+
     /// How many packets were not forwarded for this reason.
     func packets(notForwardedFor reason: String) throws -> Int {
         let reasons = try #require(try status()["reasons"] as? [[String: Any]])
