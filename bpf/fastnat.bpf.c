@@ -152,19 +152,59 @@ int fastnat_reset(struct __sk_buff *skb)
 	return tc_run_stage(skb, STAGE_RESET);
 }
 
-/* An uplink before there is a socket buffer: known flows alone. What it passes, fastnat_uplink sees (and counts). */
-SEC("xdp.frags")
-int fastnat_xdp(struct xdp_md *frame)
+static __always_inline int xdp_run(struct xdp_md *frame, bool begun)
 {
 	struct tuple tuple;
-	struct packet packet = {.side = SIDE_UPLINK, .stage = STAGE_ATTACHED, .tuple = &tuple};
+	struct packet packet = {.side = SIDE_UPLINK, .stage = STAGE_ATTACHED, .tuple = &tuple, .begun = begun};
 	enum verdict verdict;
 
 	xdp_packet_init(&packet, frame);
 	verdict = pipeline(&packet);
+	if (verdict == VERDICT_CONTINUE && !begun)
+		bpf_tail_call(frame, &xdp_stages, 0);
 	if (verdict == VERDICT_DROP)
 		reason_count(packet.reason);
 	return xdp_action(&packet, verdict);
+}
+
+/* An uplink before there is a socket buffer: known flows. What it passes, fastnat_uplink sees (and counts). */
+SEC("xdp.frags")
+int fastnat_xdp(struct xdp_md *frame)
+{
+	return xdp_run(frame, false);
+}
+
+/* The next two share a program, but not their stacks. VERDICT_CONTINUE: the frame has begun a flow. */
+__noinline int xdp_admit(struct xdp_md *frame)
+{
+	struct tuple tuple;
+	struct packet packet = {.side = SIDE_UPLINK, .stage = STAGE_ADMIT, .tuple = &tuple};
+	enum verdict verdict;
+
+	xdp_packet_init(&packet, frame);
+	verdict = pipeline_admit_at_xdp(&packet);
+	if (verdict == VERDICT_DROP)
+		reason_count(packet.reason);
+	return verdict;
+}
+
+__noinline int xdp_forward_begun(struct xdp_md *frame)
+{
+	return xdp_run(frame, true);
+}
+
+/* Goes on with packets of no known flow, where they may begin one. */
+SEC("xdp.frags")
+int fastnat_xdp_admit(struct xdp_md *frame)
+{
+	switch (xdp_admit(frame)) {
+	case VERDICT_CONTINUE:
+		return xdp_forward_begun(frame);
+	case VERDICT_DROP:
+		return XDP_DROP;
+	default:
+		return XDP_PASS;
+	}
 }
 
 /* Run once by the loader: starts the sweep of idle flows. Nothing is attached. */

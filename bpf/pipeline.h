@@ -139,4 +139,18 @@ static __always_inline enum verdict pipeline(struct packet *packet)
 	return packet->stage == STAGE_FRAGMENT ? forward_fragment(packet) : forward_any(packet);
 }
 
+/* A packet at XDP that may begin a flow. What it cannot begin, or what XDP could not forward, is TC's. */
+static __always_inline enum verdict pipeline_admit_at_xdp(struct packet *packet)
+{
+	enum reason reason;
+
+	if (packet_parse(packet) != PARSE_OK || packet_options_length(packet) || packet_ttl_is_used_up(packet) ||
+	    packet_checksum_is_partial(packet) || !request_of(packet))
+		return VERDICT_PASS;
+	reason = arrival_begin(packet->context, packet->ip_length);
+	if (reason == REASON_UNPUBLISHED)
+		return VERDICT_PASS;
+	return reason == REASON_NONE ? VERDICT_CONTINUE : packet_refuse(packet, reason);
+}
+
 #endif

@@ -152,7 +152,7 @@ static void set_constants(struct bpf_object *object)
 
 	if (!constants)
 		return;
-	for (word = 0; word < TUPLE_WORDS; word++)
+	for (word = 0; word < HASH_KEYS; word++)
 		layout.hash_keys[word] = 0x9e3779b97f4a7c15ULL * (word + 1);
 	error = bpf_map__set_initial_value(constants, &layout, sizeof(layout));
 	if (error)

@@ -11,10 +11,6 @@ struct address {
 	__be32 words[4];
 };
 
-enum {
-	TUPLE_WORDS = 5, /* of 64 bits */
-};
-
 /* What names one direction of a flow: the source and destination of its packets as they arrive. Whoever sends ICMP echo
  * requests has their identifier for a port, whoever answers ECHO_PORT. */
 struct tuple {
@@ -31,6 +27,6 @@ enum echo_port {
 };
 
 _Static_assert(sizeof(struct address) == 16, "struct address is part of every key");
-_Static_assert(sizeof(struct tuple) == 40, "struct tuple is hashed as five 64-bit words");
+_Static_assert(sizeof(struct tuple) == 40, "struct tuple is compared as five 64-bit words");
 
 #endif

@@ -67,11 +67,20 @@ struct target_hop {
 	__u32 zero;
 };
 
-/* An address that was this host's when it was asked for last, for packets that come in by one interface. */
-struct host_address {
+/* What was found out of an address, for packets that come in by one interface. */
+struct address_note {
 	struct address address;
 	__u32 ifindex;
 	__u32 noted; /* CLOCK_MONOTONIC in units of 2^20 ns */
+};
+
+/* The MAC address that packets for this host have come in with by an interface: what the device has told TC, and does not tell
+ * XDP. */
+struct arrival {
+	__u32 ifindex;
+	__u32 noted; /* CLOCK_MONOTONIC in units of 2^20 ns */
+	__u8 mac[6];
+	__u16 zero;
 };
 
 /* One direction. The first 64 bytes are read by both directions and seldom written; the rest is written by this direction
@@ -123,10 +132,15 @@ struct flow_bucket {
 	__u64 spilled; /* tuples whose first bucket this is, and whose entries stand in their second */
 };
 
-/* How many flows there are, written by the datapath on creation and deletion, and what the sweep has done. */
+/* Written by the datapath in one atomic operation. */
+struct flow_counts {
+	__u32 flows;
+	__u32 half_open; /* of them */
+} __attribute__((aligned(8)));
+
+/* How many flows there are, and what the sweep has done. */
 struct flow_gauges {
-	__u64 flows;
-	__u64 half_open; /* of them */
+	struct flow_counts counts;
 	__u64 sweep_steps;
 	__u64 longest_sweep_step; /* ns */
 };

@@ -7,7 +7,7 @@
 
 enum limit {
 	/* Layout version of everything in abi/. A loader reuses pinned maps only when it is equal. */
-	ABI_VERSION = 10,
+	ABI_VERSION = 11,
 	/* A flow's slot is a 24-bit number in an index entry. */
 	MAX_FLOWS_LIMIT = 1 << 24,
 	DEFAULT_MAX_FLOWS = 1 << 18,
@@ -18,7 +18,10 @@ enum limit {
 	MAPPING_NONE = 0x7fffffff,
 	MAX_MASQUERADES = 1 << 10,
 	MAX_EXEMPTIONS = 1 << 14,
+	HASH_KEYS = 6, /* of 64 bits */
 	HOST_ADDRESSES = 64,
+	CLIENT_ADDRESSES = 256,
+	ARRIVALS = 16,
 	MAX_RANGE_OWNERS = 1 << 10,
 	MAX_ALLOWED_PREFIXES = 1 << 16,
 	/* Bytes of the text that says whose a mapping or masquerade is. */

@@ -6,6 +6,7 @@
 #include <stddef.h>
 
 #include "address.h"
+#include "limits.h"
 
 /* Seconds without a packet after which a flow ends. */
 struct timeouts {
@@ -34,9 +35,9 @@ struct settings {
 /* Load-time constants of a program (read-only data). They follow from the maps, so every program on one set of maps has the
  * same. */
 struct layout {
-	__u64 hash_keys[TUPLE_WORDS]; /* drawn from hash_seed */
-	__u32 bucket_mask;            /* buckets of flow_index - 1; a power of two less one */
-	__u32 slot_word_mask;         /* words of flow_slots - 1; a power of two less one */
+	__u64 hash_keys[HASH_KEYS]; /* drawn from hash_seed */
+	__u32 bucket_mask;          /* buckets of flow_index - 1; a power of two less one */
+	__u32 slot_word_mask;       /* words of flow_slots - 1; a power of two less one */
 };
 
 /* Input of the syscall program that ends flows: those of one mapping or masquerade, those that one source has begun, or all. */
@@ -52,6 +53,6 @@ struct flush_request {
 
 _Static_assert(sizeof(struct settings) == 64, "struct settings");
 _Static_assert(offsetof(struct settings, abi_version) == 40, "what other versions read to learn that they are others");
-_Static_assert(sizeof(struct layout) == 48, "struct layout");
+_Static_assert(sizeof(struct layout) == 56, "struct layout");
 
 #endif

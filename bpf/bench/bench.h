@@ -9,7 +9,7 @@
 #define BENCH_FRAME_SIZE 60
 /* A flow's number is this many bits of port, above a first one, and the rest in the address. */
 #define BENCH_PORT_BITS 14
-#define BENCH_FIRST_PORT 16384
+#define BENCH_FIRST_PORT 32768
 /* Numbers of new flows are interleaved between so many CPUs. */
 #define BENCH_MAX_CPUS 64
 

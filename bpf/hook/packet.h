@@ -31,7 +31,7 @@ enum verdict {
 	VERDICT_DROP,
 	VERDICT_REDIRECTED, /* packet->action holds what the redirect helper returned */
 	VERDICT_TAKEN,      /* gone on in other socket buffers; nothing to count */
-	VERDICT_CONTINUE,   /* the program of packet->stage goes on with it; TC alone */
+	VERDICT_CONTINUE,   /* the program of packet->stage goes on with it */
 };
 
 /* What kind of ICMP echo a packet is. */

@@ -22,6 +22,11 @@ union flow_state_word {
 	__u64 word;
 };
 
+union flow_counts_word {
+	struct flow_counts counts;
+	__u64 word;
+};
+
 static __always_inline struct flow_state flow_state(const struct flow *flow)
 {
 	union flow_state_word state = {.word = READ_ONCE(*(const __u64 *)&flow->state)};
@@ -57,6 +62,15 @@ static __always_inline bool flow_is_cut(const struct flow *flow)
 	return flow_state(flow).phase == FLOW_CUT;
 }
 
+/* Counts flows and half-open ones at once. What there was before. */
+static __always_inline union flow_counts_word gauges_add(struct flow_gauges *gauges, __s32 flows, __s32 half_open)
+{
+	union flow_counts_word counts;
+
+	counts.word = __sync_fetch_and_add((__u64 *)&gauges->counts, ((__s64)half_open << 32) + flows);
+	return counts;
+}
+
 /* Ends the flow in `slot` if its state still is what its caller saw. Of several that try at once, the one that turns the phase
  * does the work. The index entries go first, the slot last: a slot in use again cannot be reached through an old entry. 0, or
  * -1 when the flow has changed or gone. */
@@ -78,9 +92,7 @@ __noinline int flow_end(__u32 slot, __u32 phase, __u32 generation)
 	counters = mapping_counters_of(flow->original.mapping_id); /* last: then its id may be another mapping's */
 	if (counters && !(flow->flags & FLOW_PATTERN))
 		__sync_fetch_and_add(&counters->closed, 1);
-	if (state.phase == FLOW_HALF_OPEN)
-		__sync_fetch_and_add(&gauges->half_open, -1);
-	__sync_fetch_and_add(&gauges->flows, -1);
+	gauges_add(gauges, -1, state.phase == FLOW_HALF_OPEN ? -1 : 0);
 	flow_slot_free(slot);
 	return 0;
 }
@@ -122,28 +134,24 @@ __noinline int flow_admit(void)
 
 	if (!gauges || !limits)
 		return REASON_TABLE_FULL;
-	if (READ_ONCE(gauges->half_open) >= limits->max_half_open) {
+	if (READ_ONCE(gauges->counts.half_open) >= limits->max_half_open) {
 		if (flow_evict_half_open())
 			return REASON_HALF_OPEN_FULL;
-	} else if (READ_ONCE(gauges->flows) >= limits->max_flows) {
+	} else if (READ_ONCE(gauges->counts.flows) >= limits->max_flows) {
 		flow_evict_half_open();
 	}
-	if (__sync_fetch_and_add(&gauges->flows, 1) >= limits->max_flows) {
-		__sync_fetch_and_add(&gauges->flows, -1);
-		return REASON_TABLE_FULL;
-	}
-	__sync_fetch_and_add(&gauges->half_open, 1);
-	return REASON_NONE;
+	if (gauges_add(gauges, 1, 1).counts.flows < limits->max_flows)
+		return REASON_NONE;
+	gauges_add(gauges, -1, -1);
+	return REASON_TABLE_FULL;
 }
 
 static __always_inline void flow_dismiss(void)
 {
 	struct flow_gauges *gauges = map_only_element(&flow_gauges);
 
-	if (!gauges)
-		return;
-	__sync_fetch_and_add(&gauges->half_open, -1);
-	__sync_fetch_and_add(&gauges->flows, -1);
+	if (gauges)
+		gauges_add(gauges, -1, -1);
 }
 
 static __always_inline void flow_half_reset(struct flow_half *half, __u32 mapping_id, __u64 now)
@@ -158,30 +166,37 @@ static __always_inline void flow_half_reset(struct flow_half *half, __u32 mappin
 	half->mapping_id = mapping_id;
 }
 
-/* What this half's packets become, the other half's tuple, reversed; and the sums to add to their checksums for that. */
-static __always_inline void flow_half_set_rewrite(struct flow_half *half, const struct flow_half *other)
+/* What this half's packets become: the other half's tuple, reversed. */
+static __always_inline void flow_half_set_ends(struct flow_half *half, const struct flow_half *other, bool is_ipv4)
 {
 	struct ipv4_ends *ends = flow_half_becomes(half);
-	bool is_ipv4 = address_is_ipv4(&half->tuple.source) && address_is_ipv4(&other->tuple.source);
 
 	ends->source = is_ipv4 ? other->tuple.destination.words[3] : 0;
 	ends->destination = is_ipv4 ? other->tuple.source.words[3] : 0;
 	ends->source_port = is_ipv4 ? other->tuple.destination_port : 0;
 	ends->destination_port = is_ipv4 ? other->tuple.source_port : 0;
-	half->address_delta =
-		checksum_delta(checksum_sum_address(&half->tuple.source) + checksum_sum_address(&half->tuple.destination),
-			       checksum_sum_address(&other->tuple.source) + checksum_sum_address(&other->tuple.destination));
-	half->port_delta = checksum_delta((__u64)half->tuple.source_port + half->tuple.destination_port,
-					  (__u64)other->tuple.source_port + other->tuple.destination_port);
 }
 
 /* A function of its own for the sake of its caller's stack. */
 __noinline int flow_set_rewrites(struct flow *flow)
 {
+	const struct tuple *original, *reply;
+	bool is_ipv4;
+
 	if (!flow)
 		return -1;
-	flow_half_set_rewrite(&flow->original, &flow->reply);
-	flow_half_set_rewrite(&flow->reply, &flow->original);
+	original = &flow->original.tuple;
+	reply = &flow->reply.tuple;
+	is_ipv4 = address_is_ipv4(&original->source) && address_is_ipv4(&reply->source);
+	flow_half_set_ends(&flow->original, &flow->reply, is_ipv4);
+	flow_half_set_ends(&flow->reply, &flow->original, is_ipv4);
+	flow->original.address_delta =
+		checksum_delta(checksum_sum_address(&original->source) + checksum_sum_address(&original->destination),
+			       checksum_sum_address(&reply->source) + checksum_sum_address(&reply->destination));
+	flow->original.port_delta = checksum_delta((__u64)original->source_port + original->destination_port,
+						   (__u64)reply->source_port + reply->destination_port);
+	flow->reply.address_delta = checksum_negate(flow->original.address_delta);
+	flow->reply.port_delta = checksum_negate(flow->original.port_delta);
 	return 0;
 }
 
@@ -189,19 +204,21 @@ __noinline int flow_set_rewrites(struct flow *flow)
 #define REPLY_INSERT_TRIES 4
 
 /* Enters the reply half. One client with one source port may come to two published ports of one target, and two containers with
- * one source port to one server; the second flow gets another source port, or its replies could not be told apart. */
+ * one source port to one server; the second flow gets another source port, or its replies could not be told apart. Without
+ * `skb` no other port is looked for. */
 static __always_inline enum reason flow_insert_reply(struct __sk_buff *skb, struct flow_request *request, struct flow *flow,
 						     __u32 slot, __u64 *inserted)
 {
 	bool suits = port_is_in_range(request, request->reply.destination_port) &&
-		     !(request->flags & FLOW_HOST_PORT && host_socket_takes(skb, &request->reply));
+		     !(skb && request->flags & FLOW_HOST_PORT && host_socket_takes(skb, &request->reply)) &&
+		     !flow_exists(&request->reply);
 
 #pragma clang loop unroll(disable)
 	for (int i = 0; i < REPLY_INSERT_TRIES; i++) {
 		__u64 hash, entry;
 		int result;
 
-		if (!suits && source_port_find(skb))
+		if (!suits && (!skb || source_port_find(skb)))
 			return REASON_NO_FREE_PORT;
 		suits = false;
 		flow->reply.tuple.destination_port = request->reply.destination_port;
@@ -248,7 +265,7 @@ static __always_inline enum reason flow_insert(struct __sk_buff *skb, struct flo
  * about one by one: whether this host still has the address that it goes by (flow_is_homeless), or each time. */
 static __always_inline bool flow_shares_target(const struct flow_request *request)
 {
-	return !request->flags && request->mapping_id < MAX_MAPPINGS;
+	return !(request->flags & ~(FLOW_COUNTED | FLOW_COUNTED_BY_SOURCE)) && request->mapping_id < MAX_MAPPINGS;
 }
 
 /* Keeps the MAC address that the packets of a new flow arrive with: at XDP nobody else has looked at it. Where the half has no
@@ -292,7 +309,7 @@ static __always_inline void flow_publish(struct flow *flow)
 
 	flow_turn(flow, flow_state(flow), is_pattern ? FLOW_OPEN : FLOW_HALF_OPEN); /* full barrier */
 	if (is_pattern && gauges)
-		__sync_fetch_and_add(&gauges->half_open, -1);
+		gauges_add(gauges, 0, -1);
 }
 
 static __always_inline enum reason flow_make(struct __sk_buff *skb, struct scratch *scratch)
@@ -323,9 +340,8 @@ static __always_inline enum reason flow_make(struct __sk_buff *skb, struct scrat
 	return REASON_NONE;
 }
 
-/* Makes the flow of the request in this CPU's scratch. REASON_NONE: the flow can be found; REASON_FLOW_RACE: as a rule it can,
- * another CPU has made it. */
-static __noinline int flow_create(struct __sk_buff *skb)
+/* flow_create, or flow_create_plain without `skb`. */
+static __always_inline enum reason flow_create_with(struct __sk_buff *skb)
 {
 	struct scratch *scratch = map_only_element(&scratches);
 	struct mapping_counters *counters;
@@ -342,8 +358,21 @@ static __noinline int flow_create(struct __sk_buff *skb)
 		return REASON_NONE;
 	counters = mapping_counters_of(scratch->request.mapping_id);
 	if (counters)
-		__sync_fetch_and_add(&counters->opened, 1);
+		counters->opened++; /* nothing but packets on this CPU makes flows, one at a time */
 	return REASON_NONE;
+}
+
+/* Makes the flow of the request in this CPU's scratch. REASON_NONE: the flow can be found; REASON_FLOW_RACE: as a rule it can,
+ * another CPU has made it. */
+static __noinline int flow_create(struct __sk_buff *skb)
+{
+	return flow_create_with(skb);
+}
+
+/* The same for a flow between its client and its target alone, if it can have its client's port. */
+__noinline int flow_create_plain(void)
+{
+	return flow_create_with(NULL);
 }
 
 #endif

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR MIT */
 /* The hash index of the flow table: tuple → (flow, direction), lock-free.
  *
- * A tuple has two buckets to stand in, each one cache line, and a first one that knows whether the second is of any use. An
- * entry is one 64-bit word, so it is claimed, read and removed by single atomic operations. Two CPUs that insert one tuple at
- * once: each writes its entry, then looks for another one like it; both operations are full barriers, so at least one of the
- * two sees the other and takes its own back. No tuple is ever in the index twice when an insert has returned INSERT_DONE.
- * (docs/decisions/0002-flow-table.md) */
+ * A tuple has three buckets to stand in, each one cache line, of which each knows whether the next is of any use. The first is
+ * that of its client, as a rule, so that both tuples of a flow have the same (tuple_hash). An entry is one 64-bit word, so it
+ * is claimed, read and removed by single atomic operations. Two CPUs that insert one tuple at once: each writes its entry, then
+ * looks for another one like it; both operations are full barriers, so at least one of the two sees the other and takes its own
+ * back. No tuple is ever in the index twice when an insert has returned INSERT_DONE. (docs/decisions/0002-flow-table.md) */
 #ifndef FASTNAT_NAT_FLOW_INDEX_H
 #define FASTNAT_NAT_FLOW_INDEX_H
 
@@ -101,6 +101,11 @@ static __always_inline __u32 bucket_second(__u64 hash)
 	return ((__u32)hash ^ (__u32)(hash >> 32) * 0x5bd1e995U) & layout.bucket_mask;
 }
 
+static __always_inline __u32 bucket_third(__u64 hash)
+{
+	return ((__u32)hash ^ (__u32)(hash >> 32) * 0x85ebca6bU) & layout.bucket_mask;
+}
+
 static __always_inline struct flow_bucket *bucket_at(__u32 number)
 {
 	return bpf_map_lookup_elem(&flow_index, &number);
@@ -145,7 +150,7 @@ static __always_inline bool bucket_locate(__u32 number, const struct tuple *tupl
 	return bucket_find(bucket, tuple, hash, except, &position->entry, &position->place);
 }
 
-/* Whether a tuple that is not in this bucket, its first, may be in its second. */
+/* Whether a tuple that is not in this bucket may be in its next. */
 static __always_inline bool bucket_has_spilled(__u32 number)
 {
 	struct flow_bucket *bucket = bucket_at(number);
@@ -159,7 +164,9 @@ __noinline int flow_index_find(const struct tuple *tuple, __u64 hash, __u64 exce
 	if (!tuple || !position)
 		return 0;
 	return bucket_locate(bucket_first(hash), tuple, hash, except, position) ||
-	       (bucket_has_spilled(bucket_first(hash)) && bucket_locate(bucket_second(hash), tuple, hash, except, position));
+	       (bucket_has_spilled(bucket_first(hash)) && (bucket_locate(bucket_second(hash), tuple, hash, except, position) ||
+							   (bucket_has_spilled(bucket_second(hash)) &&
+							    bucket_locate(bucket_third(hash), tuple, hash, except, position))));
 }
 
 /* Whether a flow has `tuple`. */
@@ -204,7 +211,9 @@ static __always_inline bool flow_find_fast(const struct tuple *tuple, struct flo
 	__u64 hash = tuple_hash(tuple, layout.hash_keys);
 
 	return bucket_refer(bucket_first(hash), tuple, hash, reference) ||
-	       (bucket_has_spilled(bucket_first(hash)) && bucket_refer(bucket_second(hash), tuple, hash, reference));
+	       (bucket_has_spilled(bucket_first(hash)) &&
+		(bucket_refer(bucket_second(hash), tuple, hash, reference) ||
+		 (bucket_has_spilled(bucket_second(hash)) && flow_find(tuple, reference))));
 }
 
 static __always_inline __u32 entries_count(__u64 *entries, __u32 length)
@@ -234,13 +243,28 @@ static __always_inline bool bucket_remove(struct flow_bucket *bucket, __u64 entr
 	return false;
 }
 
-/* In that order: who finds neither the entry nor that one has spilled has looked before it was there. */
-static __always_inline bool bucket_spill(struct flow_bucket *first, struct flow_bucket *second, __u64 entry)
+/* Into `next`, when it is not in `bucket`. In that order: who finds neither the entry nor that one has spilled has looked
+ * before it was there. */
+static __always_inline bool bucket_spill(struct flow_bucket *bucket, struct flow_bucket *next, __u64 entry)
 {
-	if (first == second)
+	if (bucket == next)
+		return false;
+	__sync_fetch_and_add(&bucket->spilled, 1);
+	if (entries_claim(next->entries, BUCKET_ENTRIES, entry))
+		return true;
+	__sync_fetch_and_add(&bucket->spilled, -1);
+	return false;
+}
+
+/* Where one client has so many flows, or so many come to one port from low ports, that the first bucket is of no use, the
+ * second alone would be full now and then in a table that is not. */
+static __always_inline bool bucket_spill_twice(struct flow_bucket *first, struct flow_bucket *second, struct flow_bucket *third,
+					       __u64 entry)
+{
+	if (first == second || first == third)
 		return false;
 	__sync_fetch_and_add(&first->spilled, 1);
-	if (entries_claim(second->entries, BUCKET_ENTRIES, entry))
+	if (bucket_spill(second, third, entry))
 		return true;
 	__sync_fetch_and_add(&first->spilled, -1);
 	return false;
@@ -252,39 +276,44 @@ static __always_inline bool bucket_spill(struct flow_bucket *first, struct flow_
 __noinline int flow_index_enter(__u64 hash, __u64 entry)
 {
 	struct flow_bucket *first = bucket_at(bucket_first(hash)), *second = bucket_at(bucket_second(hash));
+	struct flow_bucket *third = bucket_at(bucket_third(hash));
 	__u32 count;
 	bool choose;
 
-	if (!first || !second)
+	if (!first || !second || !third)
 		return 0;
 	count = entries_count(first->entries, BUCKET_ENTRIES);
 	choose = count >= BUCKET_FILLING && entries_count(second->entries, BUCKET_ENTRIES) < count;
 	if (choose && bucket_spill(first, second, entry))
 		return true;
-	return entries_claim(first->entries, BUCKET_ENTRIES, entry) || (!choose && bucket_spill(first, second, entry));
+	return entries_claim(first->entries, BUCKET_ENTRIES, entry) || (!choose && bucket_spill(first, second, entry)) ||
+	       bucket_spill_twice(first, second, third, entry);
 }
 
 __noinline int flow_index_remove(__u64 hash, __u64 entry)
 {
 	struct flow_bucket *first = bucket_at(bucket_first(hash)), *second = bucket_at(bucket_second(hash));
+	struct flow_bucket *third = bucket_at(bucket_third(hash));
 
-	if (first && bucket_remove(first, entry))
-		return 0;
-	if (!first || !second || !bucket_remove(second, entry))
+	if (!first || !second || !third)
 		return -1;
+	if (bucket_remove(first, entry))
+		return 0;
+	if (!bucket_remove(second, entry)) {
+		if (!bucket_remove(third, entry))
+			return -1;
+		__sync_fetch_and_add(&second->spilled, -1);
+	}
 	__sync_fetch_and_add(&first->spilled, -1);
 	return 0;
 }
 
+/* Enters a tuple that is in the index under no other entry, as far as this CPU knows. */
 __noinline int flow_index_insert(const struct tuple *tuple, __u64 hash, __u64 entry)
 {
 	struct flow_position other;
 
-	if (!tuple)
-		return INSERT_FULL;
-	if (flow_index_find(tuple, hash, entry, &other))
-		return INSERT_EXISTS;
-	if (!flow_index_enter(hash, entry))
+	if (!tuple || !flow_index_enter(hash, entry))
 		return INSERT_FULL;
 	if (flow_index_find(tuple, hash, entry, &other)) {
 		flow_index_remove(hash, entry);

@@ -180,39 +180,36 @@ __noinline int mapping_client_address(struct __sk_buff *skb, const struct mappin
 	return address_is_no_host(client) ? -1 : 0;
 }
 
+/* Whether the target is of another family than who comes to the mapping. */
+static __always_inline bool mapping_translates(const struct mapping *mapping, const struct tuple *original)
+{
+	return address_is_ipv4(&mapping->target) != address_is_ipv4(&original->destination);
+}
+
 /* What the target sees as the client: the client itself, as a rule. A container that comes to a published port of its own host
  * is seen under the address it has sent to, so that the reply comes back through the host even where both are on one bridge
- * (hairpinning: RFC 4787, REQ-9a, wants the external address, too). A client of another family than the target's is seen as
- * this host. */
-static __always_inline enum reason request_set_client(struct __sk_buff *skb, struct flow_request *request,
-						      const struct mapping *mapping, enum side side)
+ * (hairpinning: RFC 4787, REQ-9a, wants the external address, too). */
+static __always_inline void request_set_mapping(struct flow_request *request, const struct mapping_match *match, enum side side)
 {
 	bool hides = side == SIDE_CONTAINER;
 
-	request->reply.destination = hides ? request->original.destination : request->original.source;
-	if (address_is_ipv4(&mapping->target) != address_is_ipv4(&request->original.destination)) {
-		hides = true;
-		request->flags = FLOW_TRANSLATES;
-		if (mapping_client_address(skb, mapping, &request->reply.destination))
-			return REASON_NO_ADDRESS;
-	}
-	request->reply.destination_port = request->original.source_port;
-	if (hides)
-		request->flags |= FLOW_HOST_PORT;
-	request->first_port = PORT_FIRST_UNPRIVILEGED;
-	request->last_port = PORT_LAST;
-	if (bpf_ntohs(request->original.source_port) < PORT_FIRST_UNPRIVILEGED)
-		request->first_port = 1;
-	return REASON_NONE;
-}
-
-static __always_inline void request_set_mapping(struct flow_request *request, const struct mapping_match *match)
-{
 	request->reply.source = match->mapping->target;
 	request->reply.source_port = mapping_target_port(match, request->original.destination_port);
+	request->reply.destination = hides ? request->original.destination : request->original.source;
+	request->reply.destination_port = request->original.source_port;
+	request->first_port = bpf_ntohs(request->original.source_port) < PORT_FIRST_UNPRIVILEGED ? 1 : PORT_FIRST_UNPRIVILEGED;
+	request->last_port = PORT_LAST;
 	request->mapping_id = match->mapping->id;
-	request->flags = 0;
+	request->flags = hides ? FLOW_HOST_PORT : 0;
 	request->parent = SLOT_NONE;
+}
+
+/* A client of another family than the target's is seen as this host. */
+static __always_inline enum reason request_translate(struct __sk_buff *skb, struct flow_request *request,
+						     const struct mapping *mapping)
+{
+	request->flags = FLOW_HOST_PORT | FLOW_TRANSLATES;
+	return mapping_client_address(skb, mapping, &request->reply.destination) ? REASON_NO_ADDRESS : REASON_NONE;
 }
 
 /* Whether a new flow of `tuple` would come to the mapping of this number. */
@@ -249,11 +246,10 @@ __noinline int mapping_begin(struct __sk_buff *skb, enum side side)
 	version = READ_ONCE(current->mappings_version);
 	if (!mapping_find(&scratch->request.original, &match))
 		return REASON_UNPUBLISHED;
+	request_set_mapping(&scratch->request, &match, side);
 	reason = mapping_refuses(skb, &match, &scratch->request.original);
-	if (reason != REASON_NONE)
-		return reason;
-	request_set_mapping(&scratch->request, &match);
-	reason = request_set_client(skb, &scratch->request, match.mapping, side);
+	if (reason == REASON_NONE && mapping_translates(match.mapping, &scratch->request.original))
+		reason = request_translate(skb, &scratch->request, match.mapping);
 	if (reason == REASON_NONE && match.mapping->flags & MAPPING_LIMITED)
 		reason = limits_take();
 	if (reason == REASON_NONE)

@@ -177,13 +177,30 @@ struct {
 	__type(value, struct target_hop);
 } target_hops SEC(".maps");
 
-/* hash of an address → the last one of that hash, on this CPU. Written by the datapath, overwritten by the next. */
+/* hash of an address → the last one of that hash that was this host's, on this CPU. Written by the datapath, overwritten by the
+ * next. */
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
 	__uint(max_entries, HOST_ADDRESSES);
 	__type(key, __u32);
-	__type(value, struct host_address);
+	__type(value, struct address_note);
 } host_addresses SEC(".maps");
+
+/* hash of an address → the last one of that hash that a client came from, and that was not this host's. As host_addresses. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, CLIENT_ADDRESSES);
+	__type(key, __u32);
+	__type(value, struct address_note);
+} client_addresses SEC(".maps");
+
+/* hash of an ifindex → the last arrival of that hash, on this CPU. Written by the datapath, overwritten by the next. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, ARRIVALS);
+	__type(key, __u32);
+	__type(value, struct arrival);
+} arrivals SEC(".maps");
 
 /* enum reason → packets that were not forwarded for it, on this CPU. */
 struct {
@@ -320,7 +337,7 @@ struct scratch {
 	struct fragment_queue fragment_queue; /* that its first fragment has taken */
 };
 
-/* One element. A program at TC has its CPU for itself until it ends. */
+/* One element. A program at TC or XDP has its CPU for itself until it ends. */
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
 	__uint(max_entries, 1);
@@ -365,6 +382,14 @@ struct {
 	__type(key, __u32);
 	__type(value, __u32);
 } stages SEC(".maps");
+
+/* One element: the program that goes on with a packet at XDP. Written by the loader before anything is attached. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PROG_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, __u32);
+} xdp_stages SEC(".maps");
 
 struct sweep {
 	struct bpf_timer timer;

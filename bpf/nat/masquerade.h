@@ -330,6 +330,8 @@ __noinline int open_port_begin(struct __sk_buff *skb)
 	request->mapping_id = pattern.flow->original.mapping_id;
 	request->flags = FLOW_HOST_PORT;
 	request_bind(request, &pattern);
+	if (flow_exists(&request->original))
+		return REASON_FLOW_RACE;
 	reason = rule->flags & MASQUERADE_LIMITED ? limits_take() : REASON_NONE;
 	if (reason == REASON_NONE)
 		reason = flow_create(skb);

@@ -29,7 +29,7 @@
 #define LOOPBACK_IFINDEX 1
 
 /* What the kernel's routes say of a packet that came in by an interface: BPF_FIB_LKUP_RET_*. */
-static __always_inline long fib_find_from(struct __sk_buff *skb, __u32 ifindex, struct bpf_fib_lookup *fib,
+static __always_inline long fib_find_from(void *context, __u32 ifindex, struct bpf_fib_lookup *fib,
 					  const struct address *source, const struct address *destination, __u32 flags)
 {
 	__builtin_memset(fib, 0, sizeof(*fib));
@@ -44,7 +44,7 @@ static __always_inline long fib_find_from(struct __sk_buff *skb, __u32 ifindex, 
 		__builtin_memcpy(fib->ipv6_src, source->words, sizeof(fib->ipv6_src));
 		__builtin_memcpy(fib->ipv6_dst, destination->words, sizeof(fib->ipv6_dst));
 	}
-	return bpf_fib_lookup(skb, fib, sizeof(*fib), flags);
+	return bpf_fib_lookup(context, fib, sizeof(*fib), flags);
 }
 
 /* The same where `skb` came in. */
@@ -88,40 +88,67 @@ __noinline int route_locality(struct __sk_buff *skb, const struct tuple *tuple)
 	}
 }
 
+/* What this CPU has noted in `map`, which has room for `count` of them, about the address or another one of its hash. */
+static __always_inline struct address_note *address_note_at(void *map, const struct address *address, __u32 count)
+{
+	__u32 hash = address->words[0] + address->words[1] + address->words[2] + address->words[3];
+	__u32 index = (hash ^ hash >> 8 ^ hash >> 16 ^ hash >> 24) % count;
+
+	return bpf_map_lookup_elem(map, &index);
+}
+
+static __always_inline bool address_note_holds(const struct address_note *note, const struct address *address, __u32 ifindex)
+{
+	__u32 now = bpf_ktime_get_coarse_ns() >> 20;
+
+	return address_equal(&note->address, address) && note->ifindex == ifindex && now - note->noted < NEXT_HOP_LIFETIME;
+}
+
+static __always_inline void address_note_write(struct address_note *note, const struct address *address, __u32 ifindex)
+{
+	note->address = *address;
+	note->ifindex = ifindex;
+	note->noted = bpf_ktime_get_coarse_ns() >> 20;
+}
+
 /* Whether the packet claims to come from this host itself, or from where there is no way back to: the kernel's answer is one
  * for both (route_locality). It drops the former as martian, the latter where it looks (rp_filter). Rules of routing may keep
  * the ways of one interface from packets of another, so a second one is asked before a packet is refused: as if the host itself
- * sent. */
-__noinline int source_is_of_host(struct __sk_buff *skb, const struct tuple *tuple)
+ * sent. A no is good for as long as a next hop is. `context` is of either hook. */
+static __always_inline bool source_asks_as_host(void *context, __u32 ifindex, const struct tuple *tuple)
 {
+	struct address_note *note = address_note_at(&client_addresses, &tuple->source, CLIENT_ADDRESSES);
 	struct bpf_fib_lookup fib;
 
-	return tuple && fib_find(skb, &fib, &tuple->destination, &tuple->source, 0) == BPF_FIB_LKUP_RET_NOT_FWDED &&
-	       fib_find_from(skb, LOOPBACK_IFINDEX, &fib, &tuple->destination, &tuple->source, 0) == BPF_FIB_LKUP_RET_NOT_FWDED;
+	if (note && address_note_holds(note, &tuple->source, ifindex))
+		return false;
+	if (fib_find_from(context, ifindex, &fib, &tuple->destination, &tuple->source, 0) == BPF_FIB_LKUP_RET_NOT_FWDED &&
+	    fib_find_from(context, LOOPBACK_IFINDEX, &fib, &tuple->destination, &tuple->source, 0) ==
+		    BPF_FIB_LKUP_RET_NOT_FWDED)
+		return true;
+	if (note)
+		address_note_write(note, &tuple->source, ifindex);
+	return false;
+}
+
+__noinline int source_is_of_host(struct __sk_buff *skb, const struct tuple *tuple)
+{
+	return tuple && source_asks_as_host(skb, skb->ifindex, tuple);
 }
 
 /* As route_locality, but a yes is good for as long as a next hop is. A no is asked for each time: an address that is added
  * counts at once. */
 static __always_inline enum locality address_locality(struct __sk_buff *skb, const struct tuple *tuple)
 {
-	const struct address *address = &tuple->destination;
-	__u32 hash = address->words[0] + address->words[1] + address->words[2] + address->words[3];
-	__u32 index = (hash ^ hash >> 8 ^ hash >> 16 ^ hash >> 24) % HOST_ADDRESSES;
-	struct host_address *known = bpf_map_lookup_elem(&host_addresses, &index);
-	__u32 now = bpf_ktime_get_coarse_ns() >> 20;
+	struct address_note *note = address_note_at(&host_addresses, &tuple->destination, HOST_ADDRESSES);
 	enum locality locality;
 
-	if (known && address_equal(&known->address, address) && known->ifindex == skb->ifindex &&
-	    now - known->noted < NEXT_HOP_LIFETIME)
+	if (note && address_note_holds(note, &tuple->destination, skb->ifindex))
 		return LOCALITY_HOST;
 	locality = route_locality(skb, tuple);
 	/* For a source that is not forwarded, the kernel's answer is the same wherever it goes: nothing to remember. */
-	if (known && locality == LOCALITY_HOST && !address_is_link_local(&tuple->source) &&
-	    !address_is_no_host(&tuple->source)) {
-		known->address = *address;
-		known->ifindex = skb->ifindex;
-		known->noted = now;
-	}
+	if (note && locality == LOCALITY_HOST && !address_is_link_local(&tuple->source) && !address_is_no_host(&tuple->source))
+		address_note_write(note, &tuple->destination, skb->ifindex);
 	return locality;
 }
 

@@ -93,7 +93,7 @@ static __always_inline bool flow_cut(struct flow *flow, struct flow_state state)
 	if (state.phase == FLOW_CUT || !gauges || !flow_turn(flow, state, FLOW_CUT))
 		return false;
 	if (state.phase == FLOW_HALF_OPEN)
-		__sync_fetch_and_add(&gauges->half_open, -1);
+		gauges_add(gauges, 0, -1);
 	next_hop_expire(flow, &flow->original, cut);
 	next_hop_expire(flow, &flow->reply, cut);
 	return true;

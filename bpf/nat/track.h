@@ -79,7 +79,7 @@ static __always_inline void flow_try_open(const struct flow_reference *reference
 	if (!flow_reference_state(reference, &state))
 		return;
 	if (state.phase == FLOW_HALF_OPEN && flow_turn(flow, state, FLOW_OPEN) && gauges)
-		__sync_fetch_and_add(&gauges->half_open, -1);
+		gauges_add(gauges, 0, -1);
 	__sync_fetch_and_or(&half->seen, SEEN_OPEN);
 	if ((READ_ONCE(flow->original.seen) | READ_ONCE(flow->reply.seen)) & SEEN_RST) {
 		__sync_fetch_and_and(&flow->original.seen, ~SEEN_RST);

@@ -82,18 +82,38 @@ static __always_inline __u64 hash_finish(__u64 hash)
 	return hash ^ hash >> 29;
 }
 
-/* A keyed hash: the sum of products of 32-bit halves, each with a secret added (NH of UMAC, RFC 4418, 5.2), so whoever does not
- * know the keys finds tuples of one hash by chance alone, 2^-32 for a pair. The products do not wait for each other. What
- * follows only spreads the sum over all bits. */
+/* A product of 32-bit halves, each with a secret added. A sum of such is a keyed hash (NH of UMAC, RFC 4418, 5.2): whoever does
+ * not know the keys finds inputs of one sum by chance alone, 2^-32 for a pair. The products do not wait for each other. */
+static __always_inline __u64 hash_product(__u32 left, __u32 right, __u64 key)
+{
+	return (__u64)(__u32)(left + (__u32)key) * (__u32)(right + (__u32)(key >> 32));
+}
+
+/* Ports that clients take and servers seldom have (RFC 6335, section 6; Linux begins here). Host byte order. */
+#define PORT_FIRST_EPHEMERAL 32768
+
+/* The upper half is a hash of both ends. The lower one is of `end` alone where only its port is a client's: it stands in both
+ * tuples of its flow as long as the client is seen under its own address, and then both have the same lower half. */
+static __always_inline __u64 ends_hash(const struct address *end, __be16 port, const struct address *other, __be16 other_port,
+				       __u8 protocol, const volatile __u64 *keys)
+{
+	__u64 alone = hash_product(end->words[0], end->words[1], keys[0]) +
+		      hash_product(end->words[2], end->words[3], keys[1]) + hash_product(port, protocol, keys[2]);
+	__u64 both = alone + hash_product(other->words[0], other->words[1], keys[3]) +
+		     hash_product(other->words[2], other->words[3], keys[4]) + hash_product(other_port, 0, keys[5]);
+
+	if (bpf_ntohs(port) < PORT_FIRST_EPHEMERAL || bpf_ntohs(other_port) >= PORT_FIRST_EPHEMERAL)
+		alone = both * 0x9e3779b97f4a7c15ULL;
+	return (hash_finish(both ^ both >> 32) & 0xffffffff00000000ULL) | hash_finish(alone ^ alone >> 32) >> 32;
+}
+
 static __always_inline __u64 tuple_hash(const struct tuple *tuple, const volatile __u64 *keys)
 {
-	const __u32 *halves = (const void *)tuple;
-	__u64 hash = 0;
-
-#pragma unroll
-	for (int i = 0; i < TUPLE_WORDS; i++)
-		hash += (__u64)(__u32)(halves[2 * i] + (__u32)keys[i]) * (__u32)(halves[2 * i + 1] + (__u32)(keys[i] >> 32));
-	return hash_finish(hash ^ hash >> 32);
+	if (bpf_ntohs(tuple->source_port) > bpf_ntohs(tuple->destination_port))
+		return ends_hash(&tuple->source, tuple->source_port, &tuple->destination, tuple->destination_port,
+				 tuple->protocol, keys);
+	return ends_hash(&tuple->destination, tuple->destination_port, &tuple->source, tuple->source_port, tuple->protocol,
+			 keys);
 }
 
 #endif

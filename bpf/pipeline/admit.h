@@ -4,24 +4,37 @@
 #define FASTNAT_PIPELINE_ADMIT_H
 
 #include "fragment.h"
+#include "../nat/arrival.h"
 #include "../nat/host_socket.h"
+
+/* In this CPU's scratch, what is known of the flow that the packet may begin; or NULL. */
+static __always_inline struct flow_request *request_of(struct packet *packet)
+{
+	struct scratch *scratch = map_only_element(&scratches);
+	struct ethhdr *ethernet = packet->data;
+
+	if (!scratch || (void *)(ethernet + 1) > packet->data_end)
+		return NULL;
+	__builtin_memcpy(scratch->request.arrival_mac, ethernet->h_dest, ETH_ALEN);
+	scratch->request.original = *packet->tuple;
+	scratch->request.reply = *packet->tuple; /* for its protocol */
+	return &scratch->request;
+}
 
 /* For a packet of no known flow: begins one, where a mapping or masquerade says so. REASON_NONE, or what keeps the packet from
  * being forwarded. */
 static __always_inline enum reason begin(struct packet *packet)
 {
-	struct scratch *scratch = map_only_element(&scratches);
-	struct ethhdr *ethernet = packet->data;
+	struct flow_request *request = request_of(packet);
 	enum reason reason;
 
-	if (!scratch || (void *)(ethernet + 1) > packet->data_end)
+	if (!request)
 		return REASON_MALFORMED;
-	__builtin_memcpy(scratch->request.arrival_mac, ethernet->h_dest, ETH_ALEN);
-	scratch->request.original = *packet->tuple;
-	scratch->request.reply = *packet->tuple; /* for its protocol */
 	if (packet->side == SIDE_HOST)
 		return host_begin(packet->context);
 	reason = mapping_begin(packet->context, packet->side);
+	if (packet->side == SIDE_UPLINK && reason == REASON_NONE)
+		arrival_note(((struct __sk_buff *)packet->context)->ifindex, request->arrival_mac);
 	if (packet->side == SIDE_UPLINK)
 		return reason == REASON_UNPUBLISHED ? open_port_begin(packet->context) : reason;
 	return reason == REASON_UNPUBLISHED || reason == REASON_NOT_LOCAL ? masquerade_begin(packet->context) : reason;
@@ -38,10 +51,9 @@ static __always_inline bool packet_may_begin(const struct packet *packet)
 	return !protocol_has_handshake(packet->tuple->protocol) || tcp_flags_begin(packet->tcp_flags);
 }
 
-/* Only TC begins flows. */
 static __always_inline enum verdict forward_unknown(struct packet *packet)
 {
-	if (packet->hook == HOOK_XDP || !packet_may_begin(packet))
+	if (!packet_may_begin(packet))
 		return VERDICT_PASS;
 	if (packet->side == SIDE_HOST && !host_packet_clashes(packet->tuple))
 		return VERDICT_PASS;

@@ -48,8 +48,9 @@ static __always_inline bool xdp_packet_is_ordinary(struct packet *packet, const 
 	/* Not passed by the device's own filter yet: to be ours, the frame goes where this flow's frames always went. */
 	if (!mac_equal(ethernet->h_dest, arrival_mac))
 		return false;
-	return !(packet->tcp_flags & TCP_SYN) && hop_is_fresh(hop, now) && hop->next_hop->flags & NEXT_HOP_XDP &&
-	       packet->ip_length <= hop->next_hop->mtu && !packet_ttl_is_used_up(packet) && !packet_checksum_is_partial(packet);
+	return (packet->begun || !(packet->tcp_flags & TCP_SYN)) && hop_is_fresh(hop, now) &&
+	       hop->next_hop->flags & NEXT_HOP_XDP && packet->ip_length <= hop->next_hop->mtu &&
+	       !packet_ttl_is_used_up(packet) && !packet_checksum_is_partial(packet);
 }
 
 static __always_inline enum verdict forward_xdp(struct packet *packet, const struct flow_reference *reference, __u64 now)

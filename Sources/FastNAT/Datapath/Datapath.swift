@@ -37,7 +37,7 @@ public struct Datapath: ~Copyable {
             let gauges = try maps.gauges.value(0) ?? flow_gauges()
             let settings = try maps.currentSettings()
             return FlowCount(
-                flows: Int(gauges.flows), limit: Int(settings.max_flows), halfOpen: Int(gauges.half_open),
+                flows: Int(gauges.counts.flows), limit: Int(settings.max_flows), halfOpen: Int(gauges.counts.half_open),
                 halfOpenLimit: Int(settings.max_half_open), sweepSteps: gauges.sweep_steps,
                 longestSweepStep: gauges.longest_sweep_step)
         }

@@ -17,6 +17,7 @@ enum DatapathProgram: String, CaseIterable {
     case cut = "fastnat_cut"
     case reset = "fastnat_reset"
     case xdp = "fastnat_xdp"
+    case xdpAdmit = "fastnat_xdp_admit"
     case armSweep = "fastnat_arm_sweep"
     case flush = "fastnat_flush"
 }
@@ -57,6 +58,9 @@ struct DatapathImage {
             let program = try object.program(String(cString: fastnat_stage_program(stage)))
             try stages.set(stage, UInt32(program.number))
         }
+        let stagesAtXDP = try Map<UInt32, UInt32>(object.map("xdp_stages"), name: "xdp_stages")
+        let program = try object.program(DatapathProgram.xdpAdmit.rawValue)
+        try stagesAtXDP.set(0, UInt32(program.number))
     }
 
     private static func open() throws(BPFError) -> ObjectImage {

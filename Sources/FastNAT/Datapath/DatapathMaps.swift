@@ -20,7 +20,9 @@ struct DatapathMaps: ~Copyable {
     let sourceCounts: Map<UInt32, source_bucket>
     let mappingCounters: PerCPUMap<mapping_counters>
     let targetHops: Map<UInt32, target_hop>
-    let hostAddresses: PerCPUMap<host_address>
+    let hostAddresses: PerCPUMap<address_note>
+    let clientAddresses: PerCPUMap<address_note>
+    let arrivals: PerCPUMap<arrival>
     let reasonCounters: PerCPUMap<UInt64>
     let xdpOutputs: Map<UInt32, UInt32>
     let peerOutputs: Map<UInt32, UInt32>
@@ -34,11 +36,12 @@ struct DatapathMaps: ~Copyable {
     static let names = [
         "flow_index", "flows", "flow_slots", "slot_cursors", "flow_gauges", "settings", "mappings", "mapping_ranges",
         "mapping_sources", "mapping_owners", "masquerades", "masquerade_exemptions", "mapping_counters",
-        "target_hops", "host_addresses", "reason_counters", "xdp_outputs", "peer_outputs", "bridge_ports",
+        "target_hops", "host_addresses", "client_addresses", "arrivals", "reason_counters", "xdp_outputs",
+        "peer_outputs", "bridge_ports",
         "bridge_port_devices", "bridge_stations", "fragment_notes", "fragment_queues", "fragment_slots",
         "fragment_cursor", "flow_limits",
         "limit_counts", "limit_dues", "source_counts", "source_dues",
-        "scratches", "cuts", "report_limits", "stages", "sweeps",
+        "scratches", "cuts", "report_limits", "stages", "xdp_stages", "sweeps",
     ]
 
     /// Opens each map by its name.
@@ -62,7 +65,10 @@ struct DatapathMaps: ~Copyable {
         let sourceCounts = try Map<UInt32, source_bucket>(try open("source_counts"), name: "source_counts")
         let mappingCounters = try PerCPUMap<mapping_counters>(try open("mapping_counters"), name: "mapping_counters")
         let targetHops = try Map<UInt32, target_hop>(try open("target_hops"), name: "target_hops")
-        let hostAddresses = try PerCPUMap<host_address>(try open("host_addresses"), name: "host_addresses")
+        let hostAddresses = try PerCPUMap<address_note>(try open("host_addresses"), name: "host_addresses")
+        let clientAddresses = try PerCPUMap<address_note>(
+            try open("client_addresses"), name: "client_addresses")
+        let arrivals = try PerCPUMap<arrival>(try open("arrivals"), name: "arrivals")
         let reasonCounters = try PerCPUMap<UInt64>(try open("reason_counters"), name: "reason_counters")
         let xdpOutputs = try Map<UInt32, UInt32>(try open("xdp_outputs"), name: "xdp_outputs")
         let peerOutputs = try Map<UInt32, UInt32>(try open("peer_outputs"), name: "peer_outputs")
@@ -91,6 +97,8 @@ struct DatapathMaps: ~Copyable {
         self.mappingCounters = mappingCounters
         self.targetHops = targetHops
         self.hostAddresses = hostAddresses
+        self.clientAddresses = clientAddresses
+        self.arrivals = arrivals
         self.reasonCounters = reasonCounters
         self.xdpOutputs = xdpOutputs
         self.peerOutputs = peerOutputs
@@ -125,7 +133,8 @@ extension layout {
             return word ^ word >> 31
         }
         self.init(
-            hash_keys: (draw(), draw(), draw(), draw(), draw()), bucket_mask: buckets - 1, slot_word_mask: slotWords - 1
+            hash_keys: (draw(), draw(), draw(), draw(), draw(), draw()), bucket_mask: buckets - 1,
+            slot_word_mask: slotWords - 1
         )
     }
 }

@@ -49,7 +49,11 @@ final class PooledDatapath: @unchecked Sendable {
         try datapath.removeMasquerades { _ in true }
         _ = try datapath.flushFlows()
         for key in try datapath.maps.xdpOutputs.keys() { try datapath.maps.xdpOutputs.remove(key) }
-        for index in 0..<HOST_ADDRESSES.rawValue { try datapath.maps.hostAddresses.setAll(index, host_address()) }
+        for index in 0..<HOST_ADDRESSES.rawValue { try datapath.maps.hostAddresses.setAll(index, address_note()) }
+        for index in 0..<CLIENT_ADDRESSES.rawValue {
+            try datapath.maps.clientAddresses.setAll(index, address_note())
+        }
+        for index in 0..<ARRIVALS.rawValue { try datapath.maps.arrivals.setAll(index, arrival()) }
         for key in try datapath.maps.fragmentNotes.keys() { try datapath.maps.fragmentNotes.remove(key) }
         for key in try datapath.maps.fragmentQueues.keys() { try datapath.maps.fragmentQueues.remove(key) }
         for reason in 0..<REASON_COUNT.rawValue { try datapath.maps.reasonCounters.setAll(reason, 0) }

@@ -1,0 +1,222 @@
+import Addresses
+import BPF
+import CDatapath
+import FastNATTesting
+import Testing
+
+@testable import FastNAT
+
+/// New flows at XDP: those about which TC has found all out already. (A test run at XDP comes from the loopback device.)
+@Suite struct ArrivalTests {
+    static let kinds = Kind.all + Family.allCases.map { Kind(family: $0, transport: .sctp) }
+
+    @Test(arguments: kinds)
+    func `a flow begins at XDP once TC has seen one like it`(kind: Kind) throws {
+        let datapath = try prepared(kind)
+        for port: UInt16 in 40_001...40_003 {
+            let conversation = Conversation(kind).with { $0.client.port = port }
+            try datapath.expectForwarded(conversation, conversation.request(.syn, payload: payload(kind)), at: .xdp)
+            try datapath.expectReturned(conversation, conversation.reply([.syn, .ack]))
+            try datapath.expectForwarded(conversation, conversation.request(payload: [1]), at: .xdp)
+            try datapath.expectReturned(conversation, conversation.reply(payload: [2]), at: .xdp)
+        }
+        #expect(Set(try datapath.states()) == [kind.transport == .udp ? .replied : .established])
+        #expect(try datapath.datapath.mappings().map(\.flows).max() == 4)
+        try datapath.expectConsistent(originals: 4)
+    }
+
+    @Test(arguments: Kind.all)
+    func `what TC has noted is the interface's, the address's, and good for less than a second`(kind: Kind) throws {
+        let request = another(kind).request(.syn)
+        let host = kind.family.host
+        for note in [
+            Note(address: host, interface: 2), Note(address: host, age: 2_000),
+            Note(address: host, mac: "02:00:00:00:01:02"),
+            Note(address: kind.family.otherHost), Note(address: nil), Note(address: host, addressAge: 2_000),
+            Note(address: host, addressInterface: 2),
+        ] {
+            let datapath = try prepared(kind, note)
+            try datapath.expectPassed(request, at: .xdp)
+            #expect(try datapath.states().count == 1, "\(note)")
+        }
+        let datapath = try prepared(kind)
+        try datapath.setNextHops(.stale)
+        #expect(try datapath.run([request.bytes], at: .xdp)[0].action == 2)
+    }
+
+    @Test(arguments: Kind.all)
+    func `a published address need not be noted, its interface must`(kind: Kind) throws {
+        let mapping = kind.family.mapping("8080/\(kind.transport)", to: "80", on: kind.family.host)
+        let datapath = try prepared(kind, Note(address: nil), mappings: [mapping])
+        try datapath.expectForwarded(another(kind), another(kind).request(.syn), at: .xdp)
+        let other = try prepared(kind, Note(address: nil, interface: 2), mappings: [mapping])
+        try other.expectPassed(another(kind).request(.syn), at: .xdp)
+    }
+
+    @Test(arguments: Kind.all)
+    func `ports of a range begin flows at XDP`(kind: Kind) throws {
+        let mapping = kind.family.mapping("8080-8089/\(kind.transport)", to: "80-89")
+        let datapath = try prepared(kind, mappings: [mapping])
+        for offset: UInt16 in 0..<10 {
+            let conversation = another(kind).with { ($0.published.port, $0.target.port) = (8080 + offset, 80 + offset) }
+            try datapath.expectForwarded(conversation, conversation.request(.syn), at: .xdp)
+        }
+        let beyond = another(kind).with { $0.published.port = 8090 }
+        try datapath.expectPassed(beyond.request(.syn), at: .xdp)
+        try datapath.expectConsistent(originals: 11)
+    }
+
+    /// What a packet has that TC is to look at.
+    enum Oddity: CaseIterable {
+        case unpublished, usedUp, optioned, fragment, tooLong, halfSummed, broadcast, linkLocal, martian, ownSource,
+            toNobody
+    }
+
+    @Test(arguments: Kind.all, Oddity.allCases)
+    func `XDP leaves what is out of the ordinary to TC, and makes no flow of it`(kind: Kind, oddity: Oddity) throws {
+        let datapath = try prepared(kind)
+        if kind.family == .ipv6, oddity == .optioned { return }
+        try datapath.expectPassed(packet(kind, oddity), at: .xdp)
+        #expect(try datapath.states().count == 1)
+    }
+
+    @Test(arguments: Family.allCases)
+    func `segments that begin no connection begin no flow`(family: Family) throws {
+        let datapath = try prepared(Kind(family: family, transport: .tcp))
+        for flags: Packet.TCPFlags in [[], .ack, .rst, [.syn, .ack], [.syn, .rst], [.syn, .fin], .fin] {
+            try datapath.expectPassed(another(Kind(family: family, transport: .tcp)).request(flags), at: .xdp)
+        }
+        #expect(try datapath.states().count == 1)
+    }
+
+    @Test(arguments: Kind.all)
+    func `only allowed networks begin flows at XDP`(kind: Kind) throws {
+        let allowed = kind.family == .ipv4 ? "192.0.2.0/25" : "2001:db8:1::/64"
+        let mapping = kind.family.mapping("8080/\(kind.transport)", to: "80", allow: [allowed])
+        let datapath = try prepared(kind, mappings: [mapping])
+        try datapath.expectForwarded(another(kind), another(kind).request(.syn), at: .xdp)
+        let outside = another(kind).with {
+            $0.client.address = kind.family.farClient
+            $0.clientMAC = TestNetwork.gatewayMAC
+        }
+        try datapath.expectPassed(outside.request(.syn), at: .xdp)
+        #expect(try datapath.states().count == 2)
+    }
+
+    @Test(arguments: Kind.all)
+    func `a client's port that is taken towards the target is TC's to replace`(kind: Kind) throws {
+        let other = kind.family.mapping("8081/\(kind.transport)", to: "80")
+        let datapath = try prepared(kind, mappings: kind.family.standardMappings + [other])
+        try datapath.expectForwarded(another(kind), another(kind).request(.syn), at: .xdp)
+        var again = another(kind).with { $0.published.port = 8081 }
+        try datapath.open(again.with { $0.client.port = 40_002 })  // its mapping has a next hop now
+        try datapath.expectPassed(again.request(.syn), at: .xdp)
+        #expect(try datapath.states().count == 3)
+        #expect(try datapath.run([again.request(.syn).bytes], at: .tc)[0].action == 7)
+        again.translatedPort = try #require(
+            try datapath.datapath.flows().first {
+                $0.original.destination.port == 8081 && $0.original.source.port == 40_001
+            }
+        ).reply.destination.port
+        #expect(again.translatedPort != 40_001)
+        try datapath.expectForwarded(again, again.request(payload: [1]), at: .xdp)
+        try datapath.expectConsistent(originals: 4)
+    }
+
+    @Test(arguments: Kind.all)
+    func `flows over a limit are dropped at XDP, and counted`(kind: Kind) throws {
+        let mapping = kind.family.mapping("8080/\(kind.transport)", to: "80") + " limit-flows=2"
+        let datapath = try prepared(kind, mappings: [mapping])
+        try datapath.expectForwarded(another(kind), another(kind).request(.syn), at: .xdp)
+        let outcome = try datapath.outcome(of: another(kind, 40_002).request(.syn).bytes, at: .xdp)
+        #expect(outcome.verdict == .dropped)
+        #expect(outcome.counted == ["flow_limit": 1])
+        try datapath.expectConsistent(originals: 2)
+    }
+
+    @Test(arguments: Kind.all)
+    func `a full table drops new flows at XDP`(kind: Kind) throws {
+        let datapath = try prepared(kind)
+        try datapath.changeSettings { $0.max_flows = 1 }
+        let outcome = try datapath.outcome(of: another(kind).request(.syn).bytes, at: .xdp)
+        #expect(outcome.verdict == .dropped)
+        #expect(outcome.counted == ["table_full": 1])
+        try datapath.changeSettings { ($0.max_flows, $0.max_half_open) = (1_024, 0) }
+        let flood = try datapath.outcome(of: another(kind).request(.syn).bytes, at: .xdp)
+        #expect(flood.verdict == .dropped)
+        #expect(flood.counted == ["half_open_full": 1])
+    }
+
+    // MARK: -
+
+    private func another(_ kind: Kind, _ port: UInt16 = 40_001) -> Conversation {
+        Conversation(kind).with { $0.client.port = port }
+    }
+
+    private func payload(_ kind: Kind) -> [UInt8] { kind.transport == .udp ? [1, 2, 3] : [] }
+
+    private func packet(_ kind: Kind, _ oddity: Oddity) -> Packet {
+        let conversation = another(kind)
+        let request = conversation.request(.syn, payload: [1, 2, 3, 4])
+        let isIPv4 = kind.family == .ipv4
+        func from(_ address: Packet.Address) -> Packet {
+            conversation.with { $0.client.address = address }.request(.syn)
+        }
+        return switch oddity {
+        case .unpublished: conversation.with { $0.published.port = 9_999 }.request(.syn)
+        case .usedUp: request.with { $0.ttl = 1 }
+        case .optioned: request.with { $0.ipv4?.options = [1, 1, 1, 0] }
+        case .fragment:
+            conversation.request(.syn, payload: [UInt8](repeating: 1, count: 1_600)).fragments(
+                of: 1_400, identification: 9)[0]
+        case .tooLong: conversation.request(.syn, payload: [UInt8](repeating: 1, count: 1_600))
+        case .halfSummed: request.with { $0.transportChecksum = .partial }
+        case .broadcast: request.with { $0.link = ($0.link?.source ?? TestNetwork.clientMAC, "ff:ff:ff:ff:ff:ff") }
+        case .linkLocal: from(isIPv4 ? "169.254.1.1" : "fe80::9")
+        case .martian: from(isIPv4 ? "127.0.0.9" : "::1")
+        case .ownSource: from(kind.family.otherHost)
+        case .toNobody: conversation.with { $0.published.address = kind.family.stranger }.request(.syn)
+        }
+    }
+
+    /// What TC has noted, of the device that test runs at XDP come from.
+    private struct Note {
+        var address: Packet.Address?
+        var interface: UInt32 = 1
+        var age: UInt32 = 50
+        var mac: Packet.MAC = "02:00:00:00:01:01"
+        var addressAge: UInt32 = 50
+        var addressInterface: UInt32 = 1
+    }
+
+    /// A datapath with an open flow to its mapping, and with the note as if TC had made it at the loopback device.
+    private func prepared(_ kind: Kind, _ note: Note? = nil, mappings: [String]? = nil) throws -> TestDatapath {
+        let note = note ?? Note(address: kind.family.host)
+        let sctp = kind.family.mapping("8080/sctp", to: "8080")
+        let datapath = try TestDatapath(mappings ?? kind.family.standardMappings + [sctp])
+        try datapath.open(Conversation(kind))
+        try datapath.note(note.interface, note.mac, age: note.age)
+        if let address = note.address {
+            try datapath.note(address, note.addressInterface, age: note.addressAge)
+        }
+        return datapath
+    }
+}
+
+extension TestDatapath {
+    /// Has every CPU know what frames for the host are sent to. `age`: units of 2^20 ns ago.
+    fileprivate func note(_ interface: UInt32, _ mac: Packet.MAC, age: UInt32) throws {
+        var note = arrival(ifindex: interface, noted: noted(age), mac: (0, 0, 0, 0, 0, 0), zero: 0)
+        withUnsafeMutableBytes(of: &note.mac) { $0.copyBytes(from: mac.bytes) }
+        try maps.arrivals.setAll(interface % ARRIVALS.rawValue, note)
+    }
+
+    /// Has every CPU know an address as the host's.
+    fileprivate func note(_ address: Packet.Address, _ interface: UInt32, age: UInt32) throws {
+        let note = address_note(
+            address: CDatapath.address(try IPAddress(parsing: "\(address)")), ifindex: interface, noted: noted(age))
+        for index in 0..<HOST_ADDRESSES.rawValue { try maps.hostAddresses.setAll(index, note) }
+    }
+
+    private func noted(_ age: UInt32) -> UInt32 { UInt32(truncatingIfNeeded: monotonicNow() >> 20) &- age }
+}
