@@ -33,7 +33,7 @@ static __always_inline enum reason begin(struct packet *packet)
 	if (packet->side == SIDE_HOST)
 		return host_begin(packet->context);
 	reason = mapping_begin(packet->context, packet->side);
-	if (packet->side == SIDE_UPLINK && reason == REASON_NONE)
+	if (packet->side == SIDE_UPLINK && reason != REASON_UNPUBLISHED) /* limits, too, hold at XDP then */
 		arrival_note(((struct __sk_buff *)packet->context)->ifindex, request->arrival_mac);
 	if (packet->side == SIDE_UPLINK)
 		return reason == REASON_UNPUBLISHED ? open_port_begin(packet->context) : reason;
