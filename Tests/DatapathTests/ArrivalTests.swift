@@ -89,6 +89,18 @@ import Testing
         #expect(try datapath.states().count == 1)
     }
 
+    @Test(arguments: Family.allCases)
+    func `a SYN on a connection that has ended is TC's`(family: Family) throws {
+        let datapath = try prepared(Kind(family: family, transport: .tcp))
+        let ended = Conversation(family, .tcp)
+        try datapath.expectForwarded(ended, ended.request([.fin, .ack]))
+        try datapath.expectReturned(ended, ended.reply([.fin, .ack]))
+        try datapath.expectPassed(ended.request(.syn), at: .xdp)
+        #expect(try datapath.states() == [.closing])
+        try datapath.expectForwarded(ended, ended.request(.syn))
+        #expect(try datapath.states() == [.halfOpen])
+    }
+
     @Test(arguments: Kind.all)
     func `only allowed networks begin flows at XDP`(kind: Kind) throws {
         let allowed = kind.family == .ipv4 ? "192.0.2.0/25" : "2001:db8:1::/64"

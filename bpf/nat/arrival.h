@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR MIT */
 /* New flows at XDP: those about which nothing is to be asked that TC has not found out less than a second ago on this CPU. All
- * others are TC's to begin, and to refuse (docs/decisions/0023-new-flows-at-xdp.md). */
+ * others are TC's to begin, and to refuse (docs/decisions/0023-new-flows.md). */
 #ifndef FASTNAT_NAT_ARRIVAL_H
 #define FASTNAT_NAT_ARRIVAL_H
 

@@ -67,7 +67,7 @@ static __always_inline union flow_counts_word gauges_add(struct flow_gauges *gau
 {
 	union flow_counts_word counts;
 
-	counts.word = __sync_fetch_and_add((__u64 *)&gauges->counts, ((__s64)half_open << 32) + flows);
+	counts.word = __sync_fetch_and_add((__u64 *)&gauges->counts, ((__u64)half_open << 32) + flows);
 	return counts;
 }
 

@@ -57,7 +57,9 @@ static __always_inline enum verdict forward_known(struct packet *packet, const s
 		if (packet->begun) /* with an address that was none of this host's from the beginning: the next would be no
 				      better */
 			return packet_refuse(packet, REASON_NO_ADDRESS);
-		if (packet->hook == HOOK_TC && !packet_may_ask(packet))
+		if (packet->hook == HOOK_XDP) /* TC ends it first */
+			return VERDICT_PASS;
+		if (!packet_may_ask(packet))
 			return packet_continue(packet, STAGE_ROUTE);
 		return forward_unknown(packet);
 	}
