@@ -103,7 +103,7 @@ static __always_inline __u32 bucket_second(__u64 hash)
 
 static __always_inline __u32 bucket_third(__u64 hash)
 {
-	return ((__u32)hash ^ (__u32)(hash >> 32) * 0x85ebca6bU) & layout.bucket_mask;
+	return ((__u32)hash ^ (__u32)(hash >> 48) * 0x85ebca6bU) & layout.bucket_mask; /* other bits than the second */
 }
 
 static __always_inline struct flow_bucket *bucket_at(__u32 number)
@@ -257,11 +257,11 @@ static __always_inline bool bucket_spill(struct flow_bucket *bucket, struct flow
 }
 
 /* Where one client has so many flows, or so many come to one port from low ports, that the first bucket is of no use, the
- * second alone would be full now and then in a table that is not. */
+ * second alone would be full now and then in a table that is not; or the second is the first. */
 static __always_inline bool bucket_spill_twice(struct flow_bucket *first, struct flow_bucket *second, struct flow_bucket *third,
 					       __u64 entry)
 {
-	if (first == second || first == third)
+	if (first == third)
 		return false;
 	__sync_fetch_and_add(&first->spilled, 1);
 	if (bucket_spill(second, third, entry))
