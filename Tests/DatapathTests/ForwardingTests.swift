@@ -29,7 +29,7 @@ import Testing
     }
 
     @Test(arguments: TransportWay.all)
-    func `XDP makes no flow`(way: TransportWay) throws {
+    func `XDP makes no flow before TC has seen one`(way: TransportWay) throws {
         let datapath = try TestDatapath()
         try datapath.expectPassed(Conversation(way).request(.syn), at: .xdp)
         #expect(try datapath.states() == [])
