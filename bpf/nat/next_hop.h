@@ -97,11 +97,11 @@ static __always_inline struct address_note *address_note_at(void *map, const str
 	return bpf_map_lookup_elem(map, &index);
 }
 
-static __always_inline bool address_note_holds(const struct address_note *note, const struct address *address, __u32 ifindex)
+static __always_inline bool address_note_holds(const struct address_note *note, const struct address *address, __u32 ifindex,
+					       __u64 now)
 {
-	__u32 now = bpf_ktime_get_coarse_ns() >> 20;
-
-	return address_equal(&note->address, address) && note->ifindex == ifindex && now - note->noted < NEXT_HOP_LIFETIME;
+	return address_equal(&note->address, address) && note->ifindex == ifindex &&
+	       (__u32)(now >> 20) - note->noted < NEXT_HOP_LIFETIME;
 }
 
 static __always_inline void address_note_write(struct address_note *note, const struct address *address, __u32 ifindex)
@@ -115,12 +115,12 @@ static __always_inline void address_note_write(struct address_note *note, const 
  * for both (route_locality). It drops the former as martian, the latter where it looks (rp_filter). Rules of routing may keep
  * the ways of one interface from packets of another, so a second one is asked before a packet is refused: as if the host itself
  * sent. A no is good for as long as a next hop is. `context` is of either hook. */
-static __always_inline bool source_asks_as_host(void *context, __u32 ifindex, const struct tuple *tuple)
+static __always_inline bool source_is_of_host_by(void *context, __u32 ifindex, const struct tuple *tuple)
 {
 	struct address_note *note = address_note_at(&client_addresses, &tuple->source, CLIENT_ADDRESSES);
 	struct bpf_fib_lookup fib;
 
-	if (note && address_note_holds(note, &tuple->source, ifindex))
+	if (note && address_note_holds(note, &tuple->source, ifindex, bpf_ktime_get_coarse_ns()))
 		return false;
 	if (fib_find_from(context, ifindex, &fib, &tuple->destination, &tuple->source, 0) == BPF_FIB_LKUP_RET_NOT_FWDED &&
 	    fib_find_from(context, LOOPBACK_IFINDEX, &fib, &tuple->destination, &tuple->source, 0) ==
@@ -133,7 +133,7 @@ static __always_inline bool source_asks_as_host(void *context, __u32 ifindex, co
 
 __noinline int source_is_of_host(struct __sk_buff *skb, const struct tuple *tuple)
 {
-	return tuple && source_asks_as_host(skb, skb->ifindex, tuple);
+	return tuple && source_is_of_host_by(skb, skb->ifindex, tuple);
 }
 
 /* As route_locality, but a yes is good for as long as a next hop is. A no is asked for each time: an address that is added
@@ -143,7 +143,7 @@ static __always_inline enum locality address_locality(struct __sk_buff *skb, con
 	struct address_note *note = address_note_at(&host_addresses, &tuple->destination, HOST_ADDRESSES);
 	enum locality locality;
 
-	if (note && address_note_holds(note, &tuple->destination, skb->ifindex))
+	if (note && address_note_holds(note, &tuple->destination, skb->ifindex, bpf_ktime_get_coarse_ns()))
 		return LOCALITY_HOST;
 	locality = route_locality(skb, tuple);
 	/* For a source that is not forwarded, the kernel's answer is the same wherever it goes: nothing to remember. */
