@@ -57,13 +57,8 @@ struct BenchTests {
         #expect(report.workloads.map(\.name) == ["pps", "cps"])
         for series in report.workloads.flatMap(\.series) {
             #expect(series.cells.map(\.path) == ["iptables-nft", "fastnat-tc", "fastnat-xdp"])
-            // Other tests run beside: now and then a tenth of a second goes by without this one.
-            for cell in series.cells where cell.missing != "packets ceased to arrive" {
-                #expect((cell.median ?? 0) > 100, "\(series.name): \(cell)")
-            }
+            for cell in series.cells { #expect((cell.median ?? 0) > 0, "\(series.name): \(cell)") }
         }
-        let starved = report.workloads.flatMap(\.series).flatMap(\.cells).filter { $0.median == nil }
-        #expect(starved.count <= 2)
         #expect(result.output.contains("fastnat-xdp"))
         try expectNothingLeft(of: token)
     }
