@@ -88,6 +88,21 @@ int fastnat_host(struct __sk_buff *skb)
 
 /* What goes on with their packets (abi/stages.h). */
 SEC("tc")
+int fastnat_begin(struct __sk_buff *skb)
+{
+	struct packet packet = {.side = SIDE_UPLINK, .stage = STAGE_BEGIN, .context = skb, .hook = HOOK_TC};
+	enum verdict verdict;
+
+	tc_packet_fetch(&packet); /* fastnat_uplink has pulled its headers */
+	verdict = begin_at_once(&packet);
+	if (verdict == VERDICT_CONTINUE) /* to STAGE_ADMIT, with the notes of fastnat_uplink */
+		bpf_tail_call(skb, &stages, packet.stage);
+	if (verdict == VERDICT_DROP)
+		reason_count(packet.reason);
+	return tc_action(&packet, verdict);
+}
+
+SEC("tc")
 int fastnat_admit(struct __sk_buff *skb)
 {
 	if (skb->cb[TC_NOTE_SIDE] == SIDE_CONTAINER)
@@ -152,59 +167,36 @@ int fastnat_reset(struct __sk_buff *skb)
 	return tc_run_stage(skb, STAGE_RESET);
 }
 
-static __always_inline int xdp_run(struct xdp_md *frame, bool begun)
+static __always_inline int xdp_run(struct packet *packet, enum verdict verdict)
 {
-	struct tuple tuple;
-	struct packet packet = {.side = SIDE_UPLINK, .stage = STAGE_ATTACHED, .tuple = &tuple, .begun = begun};
-	enum verdict verdict;
-
-	xdp_packet_init(&packet, frame);
-	verdict = pipeline(&packet);
-	if (verdict == VERDICT_CONTINUE && !begun)
-		bpf_tail_call(frame, &xdp_stages, 0);
 	if (verdict == VERDICT_DROP)
-		reason_count(packet.reason);
-	return xdp_action(&packet, verdict);
+		reason_count(packet->reason);
+	return xdp_action(packet, verdict);
 }
 
 /* An uplink before there is a socket buffer: known flows. What it passes, fastnat_uplink sees (and counts). */
 SEC("xdp.frags")
 int fastnat_xdp(struct xdp_md *frame)
 {
-	return xdp_run(frame, false);
-}
-
-/* The next two share a program, but not their stacks. VERDICT_CONTINUE: the frame has begun a flow. */
-__noinline int xdp_admit(struct xdp_md *frame)
-{
 	struct tuple tuple;
-	struct packet packet = {.side = SIDE_UPLINK, .stage = STAGE_ADMIT, .tuple = &tuple};
+	struct packet packet = {.side = SIDE_UPLINK, .stage = STAGE_ATTACHED, .tuple = &tuple};
 	enum verdict verdict;
 
 	xdp_packet_init(&packet, frame);
-	verdict = pipeline_admit_at_xdp(&packet);
-	if (verdict == VERDICT_DROP)
-		reason_count(packet.reason);
-	return verdict;
-}
-
-__noinline int xdp_forward_begun(struct xdp_md *frame)
-{
-	return xdp_run(frame, true);
+	verdict = pipeline(&packet);
+	if (verdict == VERDICT_CONTINUE)
+		bpf_tail_call(frame, &xdp_stages, 0);
+	return xdp_run(&packet, verdict);
 }
 
 /* Goes on with packets of no known flow, where they may begin one. */
 SEC("xdp.frags")
-int fastnat_xdp_admit(struct xdp_md *frame)
+int fastnat_xdp_begin(struct xdp_md *frame)
 {
-	switch (xdp_admit(frame)) {
-	case VERDICT_CONTINUE:
-		return xdp_forward_begun(frame);
-	case VERDICT_DROP:
-		return XDP_DROP;
-	default:
-		return XDP_PASS;
-	}
+	struct packet packet = {.side = SIDE_UPLINK, .stage = STAGE_BEGIN};
+
+	xdp_packet_init(&packet, frame);
+	return xdp_run(&packet, begin_at_once(&packet));
 }
 
 /* Run once by the loader: starts the sweep of idle flows. Nothing is attached. */

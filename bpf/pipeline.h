@@ -7,13 +7,21 @@
 #include "nat/report.h"
 #include "nat/sweep.h"
 #include "net/reset.h"
+#include "pipeline/begin.h"
 #include "pipeline/known.h"
 
 static __always_inline enum verdict forward_any(struct packet *packet)
 {
 	struct flow_reference reference;
+	bool found;
 
-	if (packet->stage == STAGE_ATTACHED ? flow_find_fast(packet->tuple, &reference) : flow_find(packet->tuple, &reference))
+	if (packet->stage == STAGE_ATTACHED) {
+		packet->hash = tuple_hash(packet->tuple, layout.hash_keys);
+		found = flow_find_fast(packet->tuple, packet->hash, &reference);
+	} else {
+		found = flow_find(packet->tuple, &reference);
+	}
+	if (found)
 		return forward_known(packet, &reference);
 	if (packet->begun)
 		return packet_refuse(packet, REASON_FLOW_RACE);
@@ -137,20 +145,6 @@ static __always_inline enum verdict pipeline(struct packet *packet)
 	if (packet->stage == STAGE_ADMIT)
 		return admit(packet);
 	return packet->stage == STAGE_FRAGMENT ? forward_fragment(packet) : forward_any(packet);
-}
-
-/* A packet at XDP that may begin a flow. What it cannot begin, or what XDP could not forward, is TC's. */
-static __always_inline enum verdict pipeline_admit_at_xdp(struct packet *packet)
-{
-	enum reason reason;
-
-	if (packet_parse(packet) != PARSE_OK || packet_options_length(packet) || packet_ttl_is_used_up(packet) ||
-	    packet_checksum_is_partial(packet) || !request_of(packet))
-		return VERDICT_PASS;
-	reason = arrival_begin(packet->context, packet->ip_length);
-	if (reason == REASON_UNPUBLISHED)
-		return VERDICT_PASS;
-	return reason == REASON_NONE ? VERDICT_CONTINUE : packet_refuse(packet, reason);
 }
 
 #endif

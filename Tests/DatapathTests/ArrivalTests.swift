@@ -6,27 +6,38 @@ import Testing
 
 @testable import FastNAT
 
-/// New flows at XDP: those about which TC has found all out already. (A test run at XDP comes from the loopback device.)
+/// New flows about which nothing is to be asked: those of which all has been found out already. (A test run at XDP comes from
+/// the loopback device.)
 @Suite struct ArrivalTests {
-    static let kinds = Kind.all + Family.allCases.map { Kind(family: $0, transport: .sctp) }
+    private static let transports = Kind.all + Family.allCases.map { Kind(family: $0, transport: .sctp) }
 
-    @Test(arguments: kinds)
-    func `a flow begins at XDP once TC has seen one like it`(kind: Kind) throws {
-        let datapath = try prepared(kind)
+    @Test(arguments: Hook.allCases, transports)
+    func `a flow begins at once where one like it has been seen`(hook: Hook, kind: Kind) throws {
+        let datapath = try prepared(hook, kind)
         for port: UInt16 in 40_001...40_003 {
             let conversation = Conversation(kind).with { $0.client.port = port }
-            try datapath.expectForwarded(conversation, conversation.request(.syn, payload: payload(kind)), at: .xdp)
+            let before = try #require(try mapping(datapath, kind))
+            let request = conversation.request(.syn, payload: payload(kind))
+            try datapath.withoutAdmission(at: hook) { try datapath.expectForwarded(conversation, request, at: hook) }
+            let bytes = UInt64(request.bytes.count - 14)
+            let flow = try datapath.datapath.flows().first { $0.original.source.port == port }
+            #expect(flow?.original.packets == 1 && flow?.original.bytes == bytes && flow?.reply.packets == 0)
+            #expect(flow?.state == (kind.transport == .udp ? .unreplied : .halfOpen))
+            let after = try #require(try mapping(datapath, kind))
+            #expect(after.packets - before.packets == 1 && after.bytes - before.bytes == bytes)
             try datapath.expectReturned(conversation, conversation.reply([.syn, .ack]))
-            try datapath.expectForwarded(conversation, conversation.request(payload: [1]), at: .xdp)
-            try datapath.expectReturned(conversation, conversation.reply(payload: [2]), at: .xdp)
+            try datapath.expectForwarded(conversation, conversation.request(payload: [1]), at: hook)
+            try datapath.expectReturned(conversation, conversation.reply(payload: [2]), at: hook)
         }
         #expect(Set(try datapath.states()) == [kind.transport == .udp ? .replied : .established])
         #expect(try datapath.datapath.mappings().map(\.flows).max() == 4)
         try datapath.expectConsistent(originals: 4)
     }
 
-    @Test(arguments: Kind.all)
-    func `what TC has noted is the interface's, the address's, and good for less than a second`(kind: Kind) throws {
+    @Test(arguments: Hook.allCases, Kind.all)
+    func `what has been noted is the interface's, the address's, and good for less than a second`(
+        hook: Hook, kind: Kind
+    ) throws {
         let request = another(kind).request(.syn)
         let host = kind.family.host
         for note in [
@@ -35,63 +46,91 @@ import Testing
             Note(address: kind.family.otherHost), Note(address: nil), Note(address: host, addressAge: 2_000),
             Note(address: host, addressInterface: 2),
         ] {
-            let datapath = try prepared(kind, note)
-            try datapath.expectPassed(request, at: .xdp)
+            let datapath = try prepared(hook, kind, note)
+            try datapath.withoutAdmission(at: hook) { try datapath.expectPassed(request, at: hook) }
             #expect(try datapath.states().count == 1, "\(note)")
         }
-        let datapath = try prepared(kind)
+        let datapath = try prepared(hook, kind)
         try datapath.setNextHops(.stale)
-        #expect(try datapath.run([request.bytes], at: .xdp)[0].action == 2)
+        try datapath.withoutAdmission(at: hook) {
+            let action = try datapath.run([request.bytes], at: hook)[0].action
+            #expect(Outcome.Verdict(action, at: hook) == .passed)
+        }
     }
 
-    @Test(arguments: Kind.all)
-    func `a published address need not be noted, its interface must`(kind: Kind) throws {
+    @Test(arguments: Hook.allCases, Kind.all)
+    func `a published address need not be noted, its interface must`(hook: Hook, kind: Kind) throws {
         let mapping = kind.family.mapping("8080/\(kind.transport)", to: "80", on: kind.family.host)
-        let datapath = try prepared(kind, Note(address: nil), mappings: [mapping])
-        try datapath.expectForwarded(another(kind), another(kind).request(.syn), at: .xdp)
-        let other = try prepared(kind, Note(address: nil, interface: 2), mappings: [mapping])
-        try other.expectPassed(another(kind).request(.syn), at: .xdp)
+        let datapath = try prepared(hook, kind, Note(address: nil), mappings: [mapping])
+        try datapath.withoutAdmission(at: hook) {
+            try datapath.expectForwarded(another(kind), another(kind).request(.syn), at: hook)
+        }
+        let other = try prepared(hook, kind, Note(address: nil, interface: 2), mappings: [mapping])
+        try other.withoutAdmission(at: hook) { try other.expectPassed(another(kind).request(.syn), at: hook) }
     }
 
-    @Test(arguments: Kind.all)
-    func `ports of a range begin flows at XDP`(kind: Kind) throws {
+    @Test(arguments: Hook.allCases, Kind.all)
+    func `ports of a range begin flows at once`(hook: Hook, kind: Kind) throws {
         let mapping = kind.family.mapping("8080-8089/\(kind.transport)", to: "80-89")
-        let datapath = try prepared(kind, mappings: [mapping])
-        for offset: UInt16 in 0..<10 {
-            let conversation = another(kind).with { ($0.published.port, $0.target.port) = (8080 + offset, 80 + offset) }
-            try datapath.expectForwarded(conversation, conversation.request(.syn), at: .xdp)
+        let datapath = try prepared(hook, kind, mappings: [mapping])
+        try datapath.withoutAdmission(at: hook) {
+            for offset: UInt16 in 0..<10 {
+                let conversation = another(kind).with {
+                    ($0.published.port, $0.target.port) = (8080 + offset, 80 + offset)
+                }
+                try datapath.expectForwarded(conversation, conversation.request(.syn), at: hook)
+            }
         }
         let beyond = another(kind).with { $0.published.port = 8090 }
-        try datapath.expectPassed(beyond.request(.syn), at: .xdp)
+        try datapath.expectPassed(beyond.request(.syn), at: hook)
         try datapath.expectConsistent(originals: 11)
     }
 
-    /// What a packet has that TC is to look at.
+    /// What a packet has that others are to look at.
     enum Oddity: CaseIterable {
         case unpublished, usedUp, optioned, fragment, tooLong, halfSummed, broadcast, linkLocal, martian, ownSource,
             toNobody
     }
 
     @Test(arguments: Kind.all, Oddity.allCases)
-    func `XDP leaves what is out of the ordinary to TC, and makes no flow of it`(kind: Kind, oddity: Oddity) throws {
-        let datapath = try prepared(kind)
+    func `what is out of the ordinary is left to others, and makes no flow`(kind: Kind, oddity: Oddity) throws {
         if kind.family == .ipv6, oddity == .optioned { return }
-        try datapath.expectPassed(packet(kind, oddity), at: .xdp)
-        #expect(try datapath.states().count == 1)
+        for hook in Hook.allCases where hook == .xdp || oddity != .halfSummed {
+            let datapath = try prepared(hook, kind)
+            try datapath.withoutAdmission(at: hook) { try datapath.expectPassed(packet(kind, oddity), at: hook) }
+            #expect(try datapath.states().count == 1)
+        }
     }
 
-    @Test(arguments: Family.allCases)
-    func `segments that begin no connection begin no flow`(family: Family) throws {
-        let datapath = try prepared(Kind(family: family, transport: .tcp))
+    @Test(arguments: Kind.all)
+    func `a packet that its sender's device sums, or cuts, begins a flow at once at TC`(kind: Kind) throws {
+        let datapath = try prepared(.tc, kind)
+        try datapath.withoutAdmission(at: .tc) {
+            let partial = packet(kind, .halfSummed)
+            let outcome = try datapath.outcome(of: partial.bytes, at: .tc)
+            #expect(outcome.verdict == .redirected)
+            let long = another(kind, 40_002).request(.syn, payload: [UInt8](repeating: 1, count: 3_000))
+            #expect(try datapath.outcome(of: long.bytes, at: .tc, gsoSize: 1_400).verdict == .redirected)
+            let longer = another(kind, 40_003).request(.syn, payload: [UInt8](repeating: 1, count: 3_000))
+            #expect(try datapath.outcome(of: longer.bytes, at: .tc, gsoSize: 1_490).verdict == .passed)
+            let summed = another(kind, 40_004).request(.syn, payload: [1, 2, 3])
+            #expect(try datapath.sumFits(summed.bytes, on: .uplink) != false)
+        }
+        try datapath.expectConsistent(originals: 4)
+    }
+
+    @Test(arguments: Hook.allCases, Family.allCases)
+    func `segments that begin no connection begin no flow`(hook: Hook, family: Family) throws {
+        let datapath = try prepared(hook, Kind(family: family, transport: .tcp))
         for flags: Packet.TCPFlags in [[], .ack, .rst, [.syn, .ack], [.syn, .rst], [.syn, .fin], .fin] {
-            try datapath.expectPassed(another(Kind(family: family, transport: .tcp)).request(flags), at: .xdp)
+            try datapath.expectPassed(another(Kind(family: family, transport: .tcp)).request(flags), at: hook)
         }
         #expect(try datapath.states().count == 1)
     }
 
     @Test(arguments: Family.allCases)
     func `a SYN on a connection that has ended is TC's`(family: Family) throws {
-        let datapath = try prepared(Kind(family: family, transport: .tcp))
+        let datapath = try prepared(.xdp, Kind(family: family, transport: .tcp))
         let ended = Conversation(family, .tcp)
         try datapath.expectForwarded(ended, ended.request([.fin, .ack]))
         try datapath.expectReturned(ended, ended.reply([.fin, .ack]))
@@ -101,28 +140,33 @@ import Testing
         #expect(try datapath.states() == [.halfOpen])
     }
 
-    @Test(arguments: Kind.all)
-    func `only allowed networks begin flows at XDP`(kind: Kind) throws {
+    @Test(arguments: Hook.allCases, Kind.all)
+    func `only allowed networks begin flows`(hook: Hook, kind: Kind) throws {
         let allowed = kind.family == .ipv4 ? "192.0.2.0/25" : "2001:db8:1::/64"
         let mapping = kind.family.mapping("8080/\(kind.transport)", to: "80", allow: [allowed])
-        let datapath = try prepared(kind, mappings: [mapping])
-        try datapath.expectForwarded(another(kind), another(kind).request(.syn), at: .xdp)
+        let datapath = try prepared(hook, kind, mappings: [mapping])
         let outside = another(kind).with {
             $0.client.address = kind.family.farClient
             $0.clientMAC = TestNetwork.gatewayMAC
         }
-        try datapath.expectPassed(outside.request(.syn), at: .xdp)
+        try datapath.withoutAdmission(at: hook) {
+            try datapath.expectForwarded(another(kind), another(kind).request(.syn), at: hook)
+            try datapath.expectPassed(outside.request(.syn), at: hook)
+        }
         #expect(try datapath.states().count == 2)
     }
 
-    @Test(arguments: Kind.all)
-    func `a client's port that is taken towards the target is TC's to replace`(kind: Kind) throws {
+    @Test(arguments: Hook.allCases, Kind.all)
+    func `a client's port that is taken towards the target is for others to replace`(hook: Hook, kind: Kind) throws {
         let other = kind.family.mapping("8081/\(kind.transport)", to: "80")
-        let datapath = try prepared(kind, mappings: kind.family.standardMappings + [other])
-        try datapath.expectForwarded(another(kind), another(kind).request(.syn), at: .xdp)
+        let datapath = try prepared(hook, kind, mappings: kind.family.standardMappings + [other])
         var again = another(kind).with { $0.published.port = 8081 }
         try datapath.open(again.with { $0.client.port = 40_002 })  // its mapping has a next hop now
-        try datapath.expectPassed(again.request(.syn), at: .xdp)
+        try note(Note(address: kind.family.host), hook, datapath)
+        try datapath.withoutAdmission(at: hook) {
+            try datapath.expectForwarded(another(kind), another(kind).request(.syn), at: hook)
+            try datapath.expectPassed(again.request(.syn), at: hook)
+        }
         #expect(try datapath.states().count == 3)
         #expect(try datapath.run([again.request(.syn).bytes], at: .tc)[0].action == 7)
         again.translatedPort = try #require(
@@ -131,38 +175,56 @@ import Testing
             }
         ).reply.destination.port
         #expect(again.translatedPort != 40_001)
-        try datapath.expectForwarded(again, again.request(payload: [1]), at: .xdp)
+        try datapath.expectForwarded(again, again.request(payload: [1]), at: hook)
         try datapath.expectConsistent(originals: 4)
     }
 
-    @Test(arguments: Kind.all)
-    func `flows over a limit are dropped at XDP, and counted`(kind: Kind) throws {
+    @Test(arguments: Hook.allCases, Kind.all)
+    func `flows over a limit are dropped at once, and counted`(hook: Hook, kind: Kind) throws {
         let mapping = kind.family.mapping("8080/\(kind.transport)", to: "80") + " limit-flows=2"
-        let datapath = try prepared(kind, mappings: [mapping])
-        try datapath.expectForwarded(another(kind), another(kind).request(.syn), at: .xdp)
-        let outcome = try datapath.outcome(of: another(kind, 40_002).request(.syn).bytes, at: .xdp)
-        #expect(outcome.verdict == .dropped)
-        #expect(outcome.counted == ["flow_limit": 1])
+        let datapath = try prepared(hook, kind, mappings: [mapping])
+        try datapath.withoutAdmission(at: hook) {
+            try datapath.expectForwarded(another(kind), another(kind).request(.syn), at: hook)
+            let outcome = try datapath.outcome(of: another(kind, 40_002).request(.syn).bytes, at: hook)
+            #expect(outcome.verdict == .dropped)
+            #expect(outcome.counted == ["flow_limit": 1])
+        }
         try datapath.expectConsistent(originals: 2)
     }
 
+    @Test(arguments: Hook.allCases, Kind.all)
+    func `a full table drops new flows at once`(hook: Hook, kind: Kind) throws {
+        let datapath = try prepared(hook, kind)
+        try datapath.withoutAdmission(at: hook) {
+            try datapath.changeSettings { $0.max_flows = 1 }
+            let outcome = try datapath.outcome(of: another(kind).request(.syn).bytes, at: hook)
+            #expect(outcome.verdict == .dropped)
+            #expect(outcome.counted == ["table_full": 1])
+            try datapath.changeSettings { ($0.max_flows, $0.max_half_open) = (1_024, 0) }
+            let flood = try datapath.outcome(of: another(kind).request(.syn).bytes, at: hook)
+            #expect(flood.verdict == .dropped)
+            #expect(flood.counted == ["half_open_full": 1])
+        }
+    }
+
     @Test(arguments: Kind.all)
-    func `a full table drops new flows at XDP`(kind: Kind) throws {
-        let datapath = try prepared(kind)
-        try datapath.changeSettings { $0.max_flows = 1 }
+    func `a flow whose first frame cannot leave is not kept`(kind: Kind) throws {
+        let datapath = try prepared(.xdp, kind)
+        try datapath.setXDPOutput(datapath.network.container, false)  // as when the interface has gone
         let outcome = try datapath.outcome(of: another(kind).request(.syn).bytes, at: .xdp)
         #expect(outcome.verdict == .dropped)
-        #expect(outcome.counted == ["table_full": 1])
-        try datapath.changeSettings { ($0.max_flows, $0.max_half_open) = (1_024, 0) }
-        let flood = try datapath.outcome(of: another(kind).request(.syn).bytes, at: .xdp)
-        #expect(flood.verdict == .dropped)
-        #expect(flood.counted == ["half_open_full": 1])
+        #expect(outcome.counted == ["no_route": 1])
+        try datapath.expectConsistent(originals: 1)
     }
 
     // MARK: -
 
     private func another(_ kind: Kind, _ port: UInt16 = 40_001) -> Conversation {
         Conversation(kind).with { $0.client.port = port }
+    }
+
+    private func mapping(_ datapath: TestDatapath, _ kind: Kind) throws -> InstalledMapping? {
+        try datapath.datapath.mappings().first { $0.flows > 0 }
     }
 
     private func payload(_ kind: Kind) -> [UInt8] { kind.transport == .udp ? [1, 2, 3] : [] }
@@ -191,27 +253,35 @@ import Testing
         }
     }
 
-    /// What TC has noted, of the device that test runs at XDP come from.
+    /// What has been noted; nil: of the device that test runs come from.
     private struct Note {
         var address: Packet.Address?
-        var interface: UInt32 = 1
+        var interface: UInt32?
         var age: UInt32 = 50
         var mac: Packet.MAC = "02:00:00:00:01:01"
         var addressAge: UInt32 = 50
-        var addressInterface: UInt32 = 1
+        var addressInterface: UInt32?
     }
 
-    /// A datapath with an open flow to its mapping, and with the note as if TC had made it at the loopback device.
-    private func prepared(_ kind: Kind, _ note: Note? = nil, mappings: [String]? = nil) throws -> TestDatapath {
+    /// A datapath with an open flow to its mapping, and with this note alone.
+    private func prepared(_ hook: Hook, _ kind: Kind, _ note: Note? = nil, mappings: [String]? = nil) throws
+        -> TestDatapath
+    {
         let note = note ?? Note(address: kind.family.host)
         let sctp = kind.family.mapping("8080/sctp", to: "8080")
         let datapath = try TestDatapath(mappings ?? kind.family.standardMappings + [sctp])
         try datapath.open(Conversation(kind))
-        try datapath.note(note.interface, note.mac, age: note.age)
-        if let address = note.address {
-            try datapath.note(address, note.addressInterface, age: note.addressAge)
-        }
+        try self.note(note, hook, datapath)
         return datapath
+    }
+
+    private func note(_ note: Note, _ hook: Hook, _ datapath: TestDatapath) throws {
+        let device = hook == .xdp ? 1 : datapath.network.uplink.index
+        try datapath.forget()
+        try datapath.note(note.interface ?? device, note.mac, age: note.age)
+        if let address = note.address {
+            try datapath.note(address, note.addressInterface ?? device, age: note.addressAge)
+        }
     }
 }
 

@@ -151,12 +151,12 @@ extension TestDatapath {
         }
     }
 
-    /// Makes every flow's last packet so many seconds older.
+    /// Makes every flow's last packet so many seconds older; not older than the machine is up.
     func age(by seconds: UInt64) throws {
         for slot in try liveSlots() {
             guard var flow = try maps.flows.value(slot) else { continue }
-            flow.original.last_seen -= seconds * 1_000_000_000
-            flow.reply.last_seen -= seconds * 1_000_000_000
+            flow.original.last_seen -= min(seconds * 1_000_000_000, flow.original.last_seen)
+            flow.reply.last_seen -= min(seconds * 1_000_000_000, flow.reply.last_seen)
             try maps.flows.set(slot, flow)
         }
     }

@@ -335,27 +335,43 @@ int bench_redirect_tc_container(struct __sk_buff *skb)
 
 /* --- limits that look up ------------------------------------------------------------------------------------------------- */
 
-static __always_inline void frame_look_up(const void *frame, const void *end)
+/* A flow's number is in its client's address and port. */
+static __always_inline void frame_look_up(const void *frame, const void *end, bool is_to_client)
 {
 	const struct iphdr *ip = frame + IP_OFFSET;
 	const struct udphdr *udp = frame + UDP_OFFSET;
+	__u32 address, port;
 
-	if (frame + BENCH_FRAME_SIZE <= end)
-		flow_look_up((bpf_ntohl(ip->saddr) << BENCH_PORT_BITS) + bpf_ntohs(udp->source), bpf_ntohs(ip->tot_len));
+	if (frame + BENCH_FRAME_SIZE > end)
+		return;
+	address = bpf_ntohl(is_to_client ? ip->daddr : ip->saddr);
+	port = bpf_ntohs(is_to_client ? udp->dest : udp->source);
+	flow_look_up((address << BENCH_PORT_BITS) + port, is_to_client, bpf_ntohs(ip->tot_len));
+}
+
+static __always_inline bool skb_look_up(struct __sk_buff *skb, bool is_to_client)
+{
+	if (skb->data_end - skb->data < BENCH_FRAME_SIZE && bpf_skb_pull_data(skb, BENCH_FRAME_SIZE))
+		return false;
+	frame_look_up((void *)(long)skb->data, (void *)(long)skb->data_end, is_to_client);
+	return true;
 }
 
 SEC("xdp.frags")
 int bench_lookup_xdp(struct xdp_md *context)
 {
-	frame_look_up((void *)(long)context->data, (void *)(long)context->data_end);
+	frame_look_up((void *)(long)context->data, (void *)(long)context->data_end, false);
 	return bpf_redirect(limits.container_side, 0);
 }
 
 SEC("tc")
 int bench_lookup_tc(struct __sk_buff *skb)
 {
-	if (skb->data_end - skb->data < BENCH_FRAME_SIZE && bpf_skb_pull_data(skb, BENCH_FRAME_SIZE))
-		return TC_ACT_SHOT;
-	frame_look_up((void *)(long)skb->data, (void *)(long)skb->data_end);
-	return bpf_redirect_peer(limits.container_side, 0);
+	return skb_look_up(skb, false) ? bpf_redirect_peer(limits.container_side, 0) : TC_ACT_SHOT;
+}
+
+SEC("tc")
+int bench_lookup_tc_container(struct __sk_buff *skb)
+{
+	return skb_look_up(skb, true) ? bpf_redirect(limits.uplink, 0) : TC_ACT_SHOT;
 }

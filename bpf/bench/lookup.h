@@ -4,6 +4,7 @@
 #ifndef FASTNAT_BENCH_LOOKUP_H
 #define FASTNAT_BENCH_LOOKUP_H
 
+#include <stdbool.h>
 #include <linux/bpf.h>
 
 #include <bpf/bpf_helpers.h>
@@ -98,16 +99,16 @@ static __always_inline void flow_begin(__u32 number)
 	bucket_enter(number, entry);
 }
 
-static __always_inline void flow_count(struct bench_record *record, __u32 length)
+static __always_inline void direction_count(__u64 *half, __u32 length)
 {
-	record->original[RECORD_PACKETS]++;
-	record->original[RECORD_BYTES] += length;
+	half[RECORD_PACKETS]++;
+	half[RECORD_BYTES] += length;
 }
 
-/* Finds the flow of this number, and counts a packet of so many bytes; or begins it. */
-static __always_inline void flow_look_up(__u32 number, __u32 length)
+/* Finds the flow of this number by the entry of one of its directions, and counts a packet of so many bytes; or begins it. */
+static __always_inline void flow_look_up(__u32 number, bool is_reply, __u32 length)
 {
-	struct bench_bucket *bucket = bucket_of(number);
+	struct bench_bucket *bucket = bucket_of(is_reply ? ~number : number);
 
 	if (!bucket)
 		return;
@@ -119,7 +120,7 @@ static __always_inline void flow_look_up(__u32 number, __u32 length)
 			continue;
 		record = record_at(entry);
 		if (record && record->original[0] == number) {
-			flow_count(record, length);
+			direction_count(is_reply ? record->reply : record->original, length);
 			return;
 		}
 	}

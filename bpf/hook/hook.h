@@ -12,6 +12,14 @@ static __always_inline bool packet_is_for_host(struct packet *packet)
 	return packet->hook == HOOK_XDP || packet->side == SIDE_PORT || tc_packet_is_for_host(packet);
 }
 
+/* Where the packet has come in. */
+static __always_inline __u32 packet_ifindex(const struct packet *packet)
+{
+	if (packet->hook == HOOK_TC)
+		return ((struct __sk_buff *)packet->context)->ifindex;
+	return ((struct xdp_md *)packet->context)->ingress_ifindex;
+}
+
 /* Bytes of the whole frame. `wanted` is what the caller needs to be there: XDP asks the kernel for the length of a frame in
  * several buffers only when the first one is shorter. */
 static __always_inline __u32 packet_frame_length(struct packet *packet, __u32 wanted)

@@ -58,6 +58,7 @@ struct packet {
 	/* Set by packet_parse (net/parse.h). The tuple stands by itself: functions that are not inlined get its address, and
 	 * whatever has its address taken as a whole is no longer kept in registers, nor its constants folded. */
 	struct tuple *tuple;
+	__u64 hash;             /* of the tuple, in attached programs, once its flow is looked for */
 	__u32 transport_offset; /* from the start of the frame */
 	__u32 ip_length;        /* bytes of the IP packet with its headers; all segments of a GSO packet */
 	__u32 headers_length;   /* bytes of the IP and transport headers */

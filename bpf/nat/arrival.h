@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR MIT */
-/* New flows at XDP: those about which nothing is to be asked that TC has not found out less than a second ago on this CPU. All
- * others are TC's to begin, and to refuse (docs/decisions/0023-new-flows.md). */
+/* What was found out less than a second ago on this CPU, and need not be asked for another new flow
+ * (docs/decisions/0023-new-flows.md). At XDP it could not be asked. */
 #ifndef FASTNAT_NAT_ARRIVAL_H
 #define FASTNAT_NAT_ARRIVAL_H
 
@@ -34,18 +34,20 @@ static __always_inline bool arrival_is_known(__u32 ifindex, const __u8 *mac, __u
 }
 
 /* Whether the packet is for this host, for certain. */
-static __always_inline bool arrival_is_for_host(struct xdp_md *frame, const struct flow_request *request, bool any_address,
-						__u64 now)
+static __always_inline bool arrival_is_for_host(const struct packet *packet, const struct flow_request *request,
+						bool any_address, __u64 now)
 {
 	const struct address *address = &request->original.destination;
 	struct address_note *note = address_note_at(&host_addresses, address, HOST_ADDRESSES);
+	__u32 ifindex = packet_ifindex(packet);
 
-	return arrival_is_known(frame->ingress_ifindex, request->arrival_mac, now) &&
-	       (!any_address || (note && address_note_holds(note, address, frame->ingress_ifindex, now)));
+	return arrival_is_known(ifindex, request->arrival_mac, now) &&
+	       (!any_address || (note && address_note_holds(note, address, ifindex, now)));
 }
 
-/* Whether packets of `length` bytes to the mapping's target leave by XDP. */
-static __always_inline bool mapping_goes_by_xdp(const struct mapping *mapping, __u32 length, __u64 now)
+/* The way to the mapping's target, where it is known and the packet can take it. */
+static __always_inline bool arrival_leads(struct packet *packet, const struct mapping *mapping, struct next_hop *next_hop,
+					  __u64 now)
 {
 	__u32 id = mapping->id;
 	struct target_hop *target = bpf_map_lookup_elem(&target_hops, &id);
@@ -55,7 +57,8 @@ static __always_inline bool mapping_goes_by_xdp(const struct mapping *mapping, _
 		return false;
 	hop.next_hop = &target->next_hop;
 	hop.refreshed = &target->refreshed;
-	return hop_is_fresh(&hop, now) && target->next_hop.flags & NEXT_HOP_XDP && length <= target->next_hop.mtu;
+	return hop_is_fresh(&hop, now) && next_hop_read(&target->next_hop, next_hop) &&
+	       (packet->hook == HOOK_TC || next_hop->flags & NEXT_HOP_XDP) && packet_wire_length(packet) <= next_hop->mtu;
 }
 
 /* As source_is_of_host. */
@@ -64,45 +67,18 @@ __noinline int arrival_is_of_host(struct xdp_md *frame, const struct tuple *tupl
 	return tuple && source_is_of_host_by(frame, frame->ingress_ifindex, tuple);
 }
 
-/* As mapping_refuses; false also where XDP cannot know. */
-static __always_inline bool mapping_admits(struct xdp_md *frame, const struct mapping_match *match,
-					   const struct flow_request *request, __u64 now)
+/* As mapping_refuses; false also where the answer is not at hand. */
+static __always_inline bool arrival_is_admitted(const struct packet *packet, const struct mapping_match *match,
+						const struct flow_request *request, __u64 now)
 {
 	const struct tuple *original = &request->original;
 
-	return !address_is_no_host(&original->destination) && arrival_is_for_host(frame, request, match->any_address, now) &&
-	       mapping_allows(match->mapping, &original->source) && !address_is_link_local(&original->source) &&
-	       !address_is_no_host(&original->source) && !arrival_is_of_host(frame, original);
-}
-
-/* As mapping_begin, for a packet of `length` bytes at XDP; REASON_UNPUBLISHED also where TC is to look at it. */
-__noinline int arrival_begin(struct xdp_md *frame, __u32 length)
-{
-	struct settings *current = map_only_element(&settings);
-	struct scratch *scratch = map_only_element(&scratches);
-	struct mapping_match match;
-	__u64 now = bpf_ktime_get_coarse_ns();
-	enum reason reason = REASON_NONE;
-	__u32 version;
-
-	if (!scratch || !current)
-		return REASON_UNPUBLISHED;
-	version = READ_ONCE(current->mappings_version);
-	if (!mapping_find(&scratch->request.original, &match) ||
-	    mapping_translates(match.mapping, &scratch->request.original) || !mapping_goes_by_xdp(match.mapping, length, now))
-		return REASON_UNPUBLISHED;
-	request_set_mapping(&scratch->request, &match, SIDE_UPLINK);
-	if (!mapping_admits(frame, &match, &scratch->request, now))
-		return REASON_UNPUBLISHED;
-	if (match.mapping->flags & MAPPING_LIMITED)
-		reason = limits_take();
-	if (reason == REASON_NONE)
-		reason = flow_create_plain();
-	if (reason == REASON_NO_FREE_PORT || reason == REASON_FLOW_RACE) /* TC looks for another port */
-		return REASON_UNPUBLISHED;
-	if (reason == REASON_NONE && READ_ONCE(current->mappings_version) != version)
-		return flow_withdraw(&scratch->request.original);
-	return reason;
+	if (address_is_no_host(&original->destination) || !arrival_is_for_host(packet, request, match->any_address, now) ||
+	    !mapping_allows(match->mapping, &original->source) || address_is_link_local(&original->source) ||
+	    address_is_no_host(&original->source))
+		return false;
+	return packet->hook == HOOK_XDP ? !arrival_is_of_host(packet->context, original)
+					: !source_is_of_host(packet->context, original);
 }
 
 #endif

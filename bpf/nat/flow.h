@@ -204,13 +204,12 @@ __noinline int flow_set_rewrites(struct flow *flow)
 #define REPLY_INSERT_TRIES 4
 
 /* Enters the reply half. One client with one source port may come to two published ports of one target, and two containers with
- * one source port to one server; the second flow gets another source port, or its replies could not be told apart. Without
- * `skb` no other port is looked for. */
+ * one source port to one server; the second flow gets another source port, or its replies could not be told apart. */
 static __always_inline enum reason flow_insert_reply(struct __sk_buff *skb, struct flow_request *request, struct flow *flow,
 						     __u32 slot, __u64 *inserted)
 {
 	bool suits = port_is_in_range(request, request->reply.destination_port) &&
-		     !(skb && request->flags & FLOW_HOST_PORT && host_socket_takes(skb, &request->reply)) &&
+		     !(request->flags & FLOW_HOST_PORT && host_socket_takes(skb, &request->reply)) &&
 		     !flow_exists(&request->reply);
 
 #pragma clang loop unroll(disable)
@@ -218,7 +217,7 @@ static __always_inline enum reason flow_insert_reply(struct __sk_buff *skb, stru
 		__u64 hash, entry;
 		int result;
 
-		if (!suits && (!skb || source_port_find(skb)))
+		if (!suits && source_port_find(skb))
 			return REASON_NO_FREE_PORT;
 		suits = false;
 		flow->reply.tuple.destination_port = request->reply.destination_port;
@@ -261,6 +260,33 @@ static __always_inline enum reason flow_insert(struct __sk_buff *skb, struct flo
 	return result == INSERT_FULL ? REASON_TABLE_FULL : REASON_FLOW_RACE;
 }
 
+/* The same for a flow that keeps its client's port, of a packet that was looked for. */
+static __always_inline enum reason flow_insert_plain(const struct flow_request *request, struct first_packet *first,
+						     struct flow *flow, __u32 slot)
+{
+	__u64 original_hash = first->hash, reply_hash = flow_hash(&request->reply);
+	__u64 original = entry_make(original_hash, slot, DIRECTION_ORIGINAL, flow->state.generation);
+	__u64 reply = entry_make(reply_hash, slot, DIRECTION_REPLY, flow->state.generation);
+	int result;
+
+	if (!port_is_in_range(request, request->reply.destination_port) || tuple_equal(&request->reply, &request->original))
+		return REASON_NO_FREE_PORT;
+	flow_set_rewrites(flow);
+	first->address_delta = flow->original.address_delta;
+	first->port_delta = flow->original.port_delta;
+	if (bucket_first(original_hash) == bucket_first(reply_hash) &&
+	    flow_index_enter_both(bucket_first(original_hash), original, reply))
+		return REASON_NONE;
+	result = flow_exists(&request->reply) ? INSERT_EXISTS : flow_index_insert(&request->reply, reply_hash, reply);
+	if (result != INSERT_DONE)
+		return result == INSERT_FULL ? REASON_TABLE_FULL : REASON_NO_FREE_PORT;
+	result = flow_index_insert(&request->original, original_hash, original);
+	if (result == INSERT_DONE)
+		return REASON_NONE;
+	flow_index_remove(reply_hash, reply);
+	return result == INSERT_FULL ? REASON_TABLE_FULL : REASON_FLOW_RACE;
+}
+
 /* What is between its client and its target alone may share the target's next hop with others of its mapping. The rest is asked
  * about one by one: whether this host still has the address that it goes by (flow_is_homeless), or each time. */
 static __always_inline bool flow_shares_target(const struct flow_request *request)
@@ -277,10 +303,8 @@ static __always_inline void flow_set_arrival(struct flow *flow, const __u8 *mac)
 	__builtin_memcpy(half->next_hop.source_mac, mac, ETH_ALEN);
 }
 
-static __always_inline void flow_fill(struct flow *flow, const struct flow_request *request)
+static __always_inline void flow_fill(struct flow *flow, const struct flow_request *request, __u64 now)
 {
-	__u64 now = bpf_ktime_get_coarse_ns();
-
 	flow->state.generation++; /* FLOW_DEAD: nobody else writes it */
 	flow->created = now >> 26;
 	flow->parent = request->parent;
@@ -292,6 +316,14 @@ static __always_inline void flow_fill(struct flow *flow, const struct flow_reque
 	if (flow_shares_target(request))
 		flow->original.next_hop.flags = NEXT_HOP_SHARED;
 	flow_set_arrival(flow, request->arrival_mac);
+}
+
+/* Counts the packet that begins the flow, which nobody has found yet (as flow_track and flow_account, nat/track.h). */
+static __always_inline void flow_count_first(struct flow *flow, const struct first_packet *first)
+{
+	flow->original.packets = 1;
+	flow->original.bytes = first->ip_length;
+	flow->original.seen = first->seen;
 }
 
 /* Somebody who used the slot's former flow is still writing its next hop (next_hop.h): not to be used now. */
@@ -312,7 +344,7 @@ static __always_inline void flow_publish(struct flow *flow)
 		gauges_add(gauges, 0, -1);
 }
 
-static __always_inline enum reason flow_make(struct __sk_buff *skb, struct scratch *scratch)
+static __always_inline enum reason flow_make(struct __sk_buff *skb, bool plain, struct scratch *scratch)
 {
 	enum reason reason = flow_admit();
 	struct flow *flow;
@@ -328,8 +360,11 @@ static __always_inline enum reason flow_make(struct __sk_buff *skb, struct scrat
 	reason = REASON_FLOW_RACE;
 	flow = bpf_map_lookup_elem(&flows, &slot);
 	if (flow && !flow_is_being_written(flow)) {
-		flow_fill(flow, &scratch->request);
-		reason = flow_insert(skb, &scratch->request, flow, slot);
+		flow_fill(flow, &scratch->request, plain ? scratch->first.now : bpf_ktime_get_coarse_ns());
+		if (plain)
+			flow_count_first(flow, &scratch->first);
+		reason = plain ? flow_insert_plain(&scratch->request, &scratch->first, flow, slot)
+			       : flow_insert(skb, &scratch->request, flow, slot);
 	}
 	if (!flow || reason != REASON_NONE) {
 		flow_slot_free(slot);
@@ -340,8 +375,8 @@ static __always_inline enum reason flow_make(struct __sk_buff *skb, struct scrat
 	return REASON_NONE;
 }
 
-/* flow_create, or flow_create_plain without `skb`. */
-static __always_inline enum reason flow_create_with(struct __sk_buff *skb)
+/* flow_create, or flow_create_plain, which has no use for `skb`. */
+static __always_inline enum reason flow_create_with(struct __sk_buff *skb, bool plain)
 {
 	struct scratch *scratch = map_only_element(&scratches);
 	struct mapping_counters *counters;
@@ -349,7 +384,7 @@ static __always_inline enum reason flow_create_with(struct __sk_buff *skb)
 
 	if (!scratch)
 		return REASON_TABLE_FULL;
-	reason = flow_make(skb, scratch);
+	reason = flow_make(skb, plain, scratch);
 	if (reason != REASON_NONE) {
 		limits_return(&scratch->request.original, scratch->request.mapping_id, scratch->request.flags);
 		return reason;
@@ -357,8 +392,13 @@ static __always_inline enum reason flow_create_with(struct __sk_buff *skb)
 	if (scratch->request.flags & FLOW_PATTERN)
 		return REASON_NONE;
 	counters = mapping_counters_of(scratch->request.mapping_id);
-	if (counters)
-		counters->opened++; /* nothing but packets on this CPU makes flows, one at a time */
+	if (!counters)
+		return REASON_NONE;
+	counters->opened++; /* nothing but packets on this CPU makes flows, one at a time */
+	if (plain) {
+		counters->packets++;
+		counters->bytes += scratch->first.ip_length;
+	}
 	return REASON_NONE;
 }
 
@@ -366,13 +406,14 @@ static __always_inline enum reason flow_create_with(struct __sk_buff *skb)
  * another CPU has made it. */
 static __noinline int flow_create(struct __sk_buff *skb)
 {
-	return flow_create_with(skb);
+	return flow_create_with(skb, false);
 }
 
-/* The same for a flow between its client and its target alone, if it can have its client's port. */
+/* The same for a flow between its client and its target alone, if it can have its client's port; with scratch's first packet,
+ * which is counted. */
 __noinline int flow_create_plain(void)
 {
-	return flow_create_with(NULL);
+	return flow_create_with(NULL, true);
 }
 
 #endif

@@ -36,19 +36,23 @@ __noinline __u32 flow_slot_allocate(void)
 	if (!cursor)
 		return SLOT_NONE;
 	for (int i = 0; i < SLOT_PROBE_WORDS; i++) {
-		__u32 number = (*cursor + stride) & layout.slot_word_mask;
+		__u32 number = (*cursor / SLOTS_PER_WORD + stride) & layout.slot_word_mask;
+		__u32 bit = *cursor % SLOTS_PER_WORD;
 		__u64 *word = bpf_map_lookup_elem(&flow_slots, &number);
-		__u64 taken, bit;
+		__u64 taken;
 
 		if (!word)
 			return SLOT_NONE;
 		taken = READ_ONCE(*word);
 		if (taken != ~0ULL) {
-			bit = bit_lowest(~taken);
-			if (!(__sync_fetch_and_or(word, 1ULL << bit) & 1ULL << bit))
+			if (taken >> bit & 1) /* seldom: slots are taken in turn, and freed long after */
+				bit = bit_lowest(~taken);
+			if (!(__sync_fetch_and_or(word, 1ULL << bit) & 1ULL << bit)) {
+				*cursor = (*cursor & ~(SLOTS_PER_WORD - 1)) | (bit + 1) % SLOTS_PER_WORD;
 				return number * SLOTS_PER_WORD + bit;
+			}
 		}
-		(*cursor)++;
+		*cursor = (*cursor & ~(SLOTS_PER_WORD - 1)) + SLOTS_PER_WORD;
 	}
 	return SLOT_NONE;
 }

@@ -37,7 +37,7 @@ struct {
 	__type(value, __u64);
 } flow_slots SEC(".maps");
 
-/* One element: where a CPU looks for a free slot next. */
+/* One element: the slot that a CPU looks at first for the next flow, less what keeps CPUs apart (flow_slots.h). */
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
 	__uint(max_entries, 1);
@@ -270,6 +270,23 @@ struct flow_request {
 };
 
 #define SLOT_NONE 0xffffffffU
+
+/* What the program that has met a packet of no known flow has found out of it, for the one that begins the flow. The packet's
+ * tuple is the request's original one. */
+struct first_packet {
+	__u64 hash;             /* of its tuple */
+	__u64 now;              /* CLOCK_MONOTONIC, ns, when the flow is begun */
+	__u32 transport_offset; /* as in struct packet, like the next four */
+	__u32 ip_length;
+	__u32 headers_length;
+	bool is_ipv4;
+	bool without_checksum;
+	__u16 zero;
+	__u32 seen;          /* enum flow_seen */
+	__u16 address_delta; /* of its translation, once the flow is made; as in struct flow_half, like the next */
+	__u16 port_delta;
+};
+
 /* Datagram → what its first fragment told. Written by the datapath; full: the note used least lately goes. */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
@@ -325,6 +342,7 @@ struct report_message {
 /* What a packet needs room for beyond its stack of 512 bytes. */
 struct scratch {
 	struct flow_request request;
+	struct first_packet first;
 	struct tuple candidate; /* source_port.h */
 	struct tuple unbound;   /* masquerade.h: the original tuple while a pattern is in its place */
 	__u32 next_port;        /* where the search for a free port goes on */

@@ -51,12 +51,31 @@ static __always_inline bool packet_may_begin(const struct packet *packet)
 	return !protocol_has_handshake(packet->tuple->protocol) || tcp_flags_begin(packet->tcp_flags);
 }
 
+/* Keeps what has been found out of the packet for STAGE_BEGIN. */
+static __always_inline bool first_packet_note(struct packet *packet)
+{
+	struct scratch *scratch = map_only_element(&scratches);
+
+	if (!scratch || !request_of(packet))
+		return false;
+	scratch->first.hash = packet->hash;
+	scratch->first.transport_offset = packet->transport_offset;
+	scratch->first.ip_length = packet->ip_length;
+	scratch->first.headers_length = packet->headers_length;
+	scratch->first.is_ipv4 = packet->is_ipv4;
+	scratch->first.without_checksum = packet->without_checksum;
+	scratch->first.seen = packet_seen(packet);
+	return true;
+}
+
 static __always_inline enum verdict forward_unknown(struct packet *packet)
 {
 	if (!packet_may_begin(packet))
 		return VERDICT_PASS;
 	if (packet->side == SIDE_HOST && !host_packet_clashes(packet->tuple))
 		return VERDICT_PASS;
+	if (packet->stage == STAGE_ATTACHED && packet->side == SIDE_UPLINK)
+		return first_packet_note(packet) ? packet_continue(packet, STAGE_BEGIN) : VERDICT_PASS;
 	return packet_continue(packet, STAGE_ADMIT);
 }
 

@@ -48,9 +48,16 @@ static __always_inline bool xdp_packet_is_ordinary(struct packet *packet, const 
 	/* Not passed by the device's own filter yet: to be ours, the frame goes where this flow's frames always went. */
 	if (!mac_equal(ethernet->h_dest, arrival_mac))
 		return false;
-	return (packet->begun || !(packet->tcp_flags & TCP_SYN)) && hop_is_fresh(hop, now) &&
-	       hop->next_hop->flags & NEXT_HOP_XDP && packet->ip_length <= hop->next_hop->mtu &&
-	       !packet_ttl_is_used_up(packet) && !packet_checksum_is_partial(packet);
+	return !(packet->tcp_flags & TCP_SYN) && hop_is_fresh(hop, now) && hop->next_hop->flags & NEXT_HOP_XDP &&
+	       packet->ip_length <= hop->next_hop->mtu && !packet_ttl_is_used_up(packet) && !packet_checksum_is_partial(packet);
+}
+
+static __always_inline enum verdict redirect_frame(struct packet *packet, const struct next_hop *next_hop)
+{
+	packet->action = bpf_redirect_map(&xdp_outputs, next_hop->ifindex, XDP_DROP);
+	if (packet->action == XDP_DROP) /* the output has gone since its route was looked up */
+		return packet_refuse(packet, REASON_NO_ROUTE);
+	return VERDICT_REDIRECTED;
 }
 
 static __always_inline enum verdict forward_xdp(struct packet *packet, const struct flow_reference *reference, __u64 now)
@@ -71,10 +78,7 @@ static __always_inline enum verdict forward_xdp(struct packet *packet, const str
 		return packet_refuse(packet, REASON_CHECKSUM_UPDATE);
 	flow_track(reference, half, packet, direction);
 	flow_account(half, packet, now);
-	packet->action = bpf_redirect_map(&xdp_outputs, rewrite.next_hop.ifindex, XDP_DROP);
-	if (packet->action == XDP_DROP) /* the output has gone since its route was looked up */
-		return packet_refuse(packet, REASON_NO_ROUTE);
-	return VERDICT_REDIRECTED;
+	return redirect_frame(packet, &rewrite.next_hop);
 }
 
 /* A socket of this host has a port that a container had first (nat/host_socket.h): the port alone changes, and the stack goes

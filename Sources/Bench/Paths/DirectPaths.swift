@@ -45,9 +45,10 @@ final class RedirectPath: PublishingPath {
                 case .lookupTC: ("bench_lookup_tc", .tcx(.ingress))
                 default: ("bench_redirect_tc_uplink", .tcx(.ingress))
                 }
+            let second = kind.looksUp ? "bench_lookup_tc_container" : "bench_redirect_tc_container"
             return [
                 try Attachment(programs.program(first.program), to: uplink, of: host, at: first.point),
-                try Attachment(programs.program("bench_redirect_tc_container"), to: port, of: host, at: .tcx(.ingress)),
+                try Attachment(programs.program(second), to: port, of: host, at: .tcx(.ingress)),
             ]
         }
         attachments.withLock { $0 = made }

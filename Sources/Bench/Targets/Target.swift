@@ -85,8 +85,8 @@ struct Target: Sendable {
     /// series the worst. nil: none says anything about this target.
     private func limit(_ unit: FigureUnit, in report: Report) -> Quotient? {
         switch bound {
-        case .lead, .series: return nil
-        case .times, .best, .value: break
+        case .series: return nil
+        case .times, .best, .value, .lead: break
         }
         let best = series.map { name -> (String, Quotient)? in
             for paths in path.limits {
@@ -163,7 +163,8 @@ extension Target {
                 })
         case .lead(_, let workload, let name, let metric):
             let there = report.series(workload, name, metric)
-            guard let here = figures.comparison(path.rawValue), let lead = there?.comparison(path.rawValue) else {
+            // Of a limit, too: what it reaches here, of fastnat's lead there.
+            guard let here = figures.comparison(path.rawValue), let lead = there?.comparison(self.path.rawValue) else {
                 return nil
             }
             return Quotient(value: here.median / lead.median, isNoisy: here.isNoisy || lead.isNoisy)

@@ -7,6 +7,8 @@ struct OutboundWorkload: Workload {
     let title =
         "64-byte UDP packets in a second of flows that the container begins, under the host's address: out, replies, and new flows"
 
+    let isAboutTables = true
+
     /// The port that the container sends from, and keeps on the outside.
     private static let service = Stage.Service(port: 40_000, containerPort: 40_000, transport: .udp)
 

@@ -7,6 +7,7 @@ enum DatapathProgram: String, CaseIterable {
     case container = "fastnat_container"
     case port = "fastnat_port"
     case host = "fastnat_host"
+    case begin = "fastnat_begin"
     case admit = "fastnat_admit"
     case route = "fastnat_route"
     case translate = "fastnat_translate"
@@ -17,7 +18,7 @@ enum DatapathProgram: String, CaseIterable {
     case cut = "fastnat_cut"
     case reset = "fastnat_reset"
     case xdp = "fastnat_xdp"
-    case xdpAdmit = "fastnat_xdp_admit"
+    case xdpBegin = "fastnat_xdp_begin"
     case armSweep = "fastnat_arm_sweep"
     case flush = "fastnat_flush"
 }
@@ -59,7 +60,7 @@ struct DatapathImage {
             try stages.set(stage, UInt32(program.number))
         }
         let stagesAtXDP = try Map<UInt32, UInt32>(object.map("xdp_stages"), name: "xdp_stages")
-        let program = try object.program(DatapathProgram.xdpAdmit.rawValue)
+        let program = try object.program(DatapathProgram.xdpBegin.rawValue)
         try stagesAtXDP.set(0, UInt32(program.number))
     }
 

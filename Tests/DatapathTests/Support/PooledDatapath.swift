@@ -49,11 +49,7 @@ final class PooledDatapath: @unchecked Sendable {
         try datapath.removeMasquerades { _ in true }
         _ = try datapath.flushFlows()
         for key in try datapath.maps.xdpOutputs.keys() { try datapath.maps.xdpOutputs.remove(key) }
-        for index in 0..<HOST_ADDRESSES.rawValue { try datapath.maps.hostAddresses.setAll(index, address_note()) }
-        for index in 0..<CLIENT_ADDRESSES.rawValue {
-            try datapath.maps.clientAddresses.setAll(index, address_note())
-        }
-        for index in 0..<ARRIVALS.rawValue { try datapath.maps.arrivals.setAll(index, arrival()) }
+        try forgetNotes()
         for key in try datapath.maps.fragmentNotes.keys() { try datapath.maps.fragmentNotes.remove(key) }
         for key in try datapath.maps.fragmentQueues.keys() { try datapath.maps.fragmentQueues.remove(key) }
         for reason in 0..<REASON_COUNT.rawValue { try datapath.maps.reasonCounters.setAll(reason, 0) }
@@ -61,6 +57,26 @@ final class PooledDatapath: @unchecked Sendable {
         let leftovers = try leftovers()
         if !leftovers.isEmpty { Issue.record("left over: \(leftovers)") }
         if leftovers.isEmpty { Self.free.withLock { $0.append(self) } }
+    }
+
+    /// Takes away what has been found out of addresses and interfaces.
+    func forgetNotes() throws {
+        for index in 0..<HOST_ADDRESSES.rawValue { try datapath.maps.hostAddresses.setAll(index, address_note()) }
+        for index in 0..<CLIENT_ADDRESSES.rawValue {
+            try datapath.maps.clientAddresses.setAll(index, address_note())
+        }
+        for index in 0..<ARRIVALS.rawValue { try datapath.maps.arrivals.setAll(index, arrival()) }
+    }
+
+    /// Whether TC has the program that asks about new flows: without, it passes those that are not begun at once.
+    func setAdmission(_ isThere: Bool) throws {
+        let stages = try Map<UInt32, UInt32>(object.map("stages"), name: "stages")
+        if isThere {
+            let program = try object.program(DatapathProgram.admit.rawValue)
+            try stages.set(STAGE_ADMIT.rawValue, UInt32(program.number))
+        } else {
+            try stages.remove(STAGE_ADMIT.rawValue)
+        }
     }
 
     /// What is still taken, though no flow lives: nothing, unless something leaks.

@@ -52,6 +52,18 @@ final class TestDatapath: Sendable {
     /// Starts the timer that ends idle flows.
     func startSweep() throws { try pooled.startSweep() }
 
+    /// Takes away what has been found out of addresses and interfaces.
+    func forget() throws { try pooled.forgetNotes() }
+
+    /// Runs `body` while TC passes new flows about which something is to be asked, as XDP does always.
+    func withoutAdmission(at hook: Hook, _ body: () throws -> Void) throws {
+        if hook == .xdp { return try body() }
+        try pooled.setAdmission(false)
+        let result = Result { try body() }
+        try pooled.setAdmission(true)
+        try result.get()
+    }
+
     /// What is still taken of the flow table.
     func leftovers() throws -> [String] { try pooled.leftovers() }
 
