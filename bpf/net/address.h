@@ -7,12 +7,32 @@
 
 #define MAPPED_PREFIX bpf_htonl(0xffff)
 
+/* In stores of eight bytes, as they are compared: a processor makes a load wait that it would have to put together out of two
+ * stores. */
 static __always_inline void address_set_ipv4(struct address *address, __be32 ipv4)
 {
-	address->words[0] = 0;
-	address->words[1] = 0;
-	address->words[2] = MAPPED_PREFIX;
-	address->words[3] = ipv4;
+	__u64 first = 0, last;
+
+#if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+	last = (__u64)ipv4 << 32 | MAPPED_PREFIX;
+#else
+	last = (__u64)MAPPED_PREFIX << 32 | ipv4;
+#endif
+	__builtin_memcpy(address->words, &first, sizeof(first));
+	__builtin_memcpy(address->words + 2, &last, sizeof(last));
+}
+
+/* The same of what stands behind the addresses. */
+static __always_inline void tuple_set_ports(struct tuple *tuple, __u8 protocol, __be16 source, __be16 destination)
+{
+	struct {
+		__be16 source;
+		__be16 destination;
+		__u8 protocol;
+		__u8 zero[3];
+	} ports = {source, destination, protocol, {}};
+
+	__builtin_memcpy(&tuple->source_port, &ports, sizeof(ports));
 }
 
 static __always_inline void address_set_ipv6(struct address *address, const struct in6_addr *ipv6)

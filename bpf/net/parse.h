@@ -86,8 +86,7 @@ static __always_inline enum parse_result parse_transport(struct packet *packet, 
 	} else {
 		return parse_icmp(packet, transport, available);
 	}
-	packet->tuple->source_port = udp->source;
-	packet->tuple->destination_port = udp->dest;
+	tuple_set_ports(packet->tuple, packet->tuple->protocol, udp->source, udp->dest);
 	return PARSE_OK;
 }
 
