@@ -9,17 +9,18 @@ struct FlowMemoryWorkload: Workload {
     let name = "flows"
     let title =
         "kernel memory of a flow, both directions: for connection tracking, what slabs grow by while flows are opened, and 8 bytes "
-        + "of its hash table for each direction; for fastnat, its tables divided by the flows they hold; and how "
-        + "many of four million flows a table of 2^22 holds"
+        + "of its hash table for each direction, also with flows' packets counted (net.netfilter.nf_conntrack_acct), as fastnat does "
+        + "always; for fastnat, its tables divided by the flows they hold; and how many of four million flows a table of 2^22 holds"
 
     func groups(_ options: BenchOptions) -> [WorkloadGroup] {
         let flows = options.quick ? 100_000 : 500_000
         let plan = Stage.Plan(layout: .direct, flows: flows, services: [PacketRateWorkload.service], takesFrames: true)
-        let measurement = Measurement(name: "memory", metrics: [.init(name: "a flow", unit: .bytes)]) {
-            stage throws(BenchError) in
-            try FlowMemoryProbe(stage, flows: UInt32(flows))
+        let measurements = [("memory", false), ("memory, packets counted", true)].map { name, isCounted in
+            Measurement(name: name, metrics: [.init(name: "a flow", unit: .bytes)]) { stage throws(BenchError) in
+                try FlowMemoryProbe(stage, flows: UInt32(flows), isCounted: isCounted)
+            }
         }
-        let memory = WorkloadGroup(plan: plan, measurements: [measurement], roundsDivisor: options.rounds)
+        let memory = WorkloadGroup(plan: plan, measurements: measurements, roundsDivisor: options.rounds)
         return options.quick ? [memory] : [memory, held(options)]
     }
 
@@ -66,10 +67,14 @@ private final class HeldFlowsProbe: Probe {
 private final class FlowMemoryProbe: Probe {
     private let bytes: Double
 
-    init(_ stage: Stage, flows: UInt32) throws(BenchError) {
+    /// `isCounted`: the kernel counts packets and bytes of each flow.
+    init(_ stage: Stage, flows: UInt32, isCounted: Bool) throws(BenchError) {
         if let path = stage.path as? FastnatPath {
             bytes = try Self.tableBytes(of: path)
         } else if stage.kind.usesConnectionTracking {
+            try lab { () throws(TestingError) in
+                try stage.topology.host.setSystemControl("net.netfilter.nf_conntrack_acct", isCounted ? "1" : "0")
+            }
             bytes = try Self.slabBytes(stage, flows: flows) + 16
         } else {
             throw .unavailable("it keeps no flows")
