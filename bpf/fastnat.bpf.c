@@ -4,6 +4,17 @@
 
 char LICENSE[] SEC("license") = "Dual MIT/GPL";
 
+static __always_inline int tc_finish(struct packet *packet, enum verdict verdict)
+{
+	if (verdict == VERDICT_CONTINUE) {
+		bpf_tail_call(packet->context, &stages, packet->stage);
+		return TC_NEXT; /* the loader enters all stages before it attaches: never */
+	}
+	if (packet->reason != REASON_NONE)
+		reason_count(packet->reason);
+	return tc_action(packet, verdict);
+}
+
 static __always_inline int tc_run(struct packet *packet, struct __sk_buff *skb)
 {
 	struct tuple tuple;
@@ -16,12 +27,8 @@ static __always_inline int tc_run(struct packet *packet, struct __sk_buff *skb)
 		skb->cb[TC_NOTE_SIDE] = packet->side;
 		skb->cb[TC_NOTE_BEGUN] = packet->begun;
 		skb->cb[TC_NOTE_RACES] = packet->races;
-		bpf_tail_call(skb, &stages, packet->stage);
-		return TC_NEXT; /* the loader enters all stages before it attaches: never */
 	}
-	if (packet->reason != REASON_NONE)
-		reason_count(packet->reason);
-	return tc_action(packet, verdict);
+	return tc_finish(packet, verdict);
 }
 
 static __always_inline int tc_run_attached(struct __sk_buff *skb, enum side side)
@@ -91,15 +98,9 @@ SEC("tc")
 int fastnat_begin(struct __sk_buff *skb)
 {
 	struct packet packet = {.side = SIDE_UPLINK, .stage = STAGE_BEGIN, .context = skb, .hook = HOOK_TC};
-	enum verdict verdict;
 
-	tc_packet_fetch(&packet); /* fastnat_uplink has pulled its headers */
-	verdict = begin_at_once(&packet);
-	if (verdict == VERDICT_CONTINUE) /* to STAGE_ADMIT, with the notes of fastnat_uplink */
-		bpf_tail_call(skb, &stages, packet.stage);
-	if (verdict == VERDICT_DROP)
-		reason_count(packet.reason);
-	return tc_action(&packet, verdict);
+	tc_packet_fetch(&packet);                          /* fastnat_uplink has pulled its headers */
+	return tc_finish(&packet, begin_at_once(&packet)); /* or to STAGE_ADMIT, with the notes of fastnat_uplink */
 }
 
 SEC("tc")
@@ -167,7 +168,7 @@ int fastnat_reset(struct __sk_buff *skb)
 	return tc_run_stage(skb, STAGE_RESET);
 }
 
-static __always_inline int xdp_run(struct packet *packet, enum verdict verdict)
+static __always_inline int xdp_finish(struct packet *packet, enum verdict verdict)
 {
 	if (verdict == VERDICT_DROP)
 		reason_count(packet->reason);
@@ -186,7 +187,7 @@ int fastnat_xdp(struct xdp_md *frame)
 	verdict = pipeline(&packet);
 	if (verdict == VERDICT_CONTINUE)
 		bpf_tail_call(frame, &xdp_stages, 0);
-	return xdp_run(&packet, verdict);
+	return xdp_finish(&packet, verdict);
 }
 
 /* Goes on with packets of no known flow, where they may begin one. */
@@ -196,7 +197,7 @@ int fastnat_xdp_begin(struct xdp_md *frame)
 	struct packet packet = {.side = SIDE_UPLINK, .stage = STAGE_BEGIN};
 
 	xdp_packet_init(&packet, frame);
-	return xdp_run(&packet, begin_at_once(&packet));
+	return xdp_finish(&packet, begin_at_once(&packet));
 }
 
 /* Run once by the loader: starts the sweep of idle flows. Nothing is attached. */

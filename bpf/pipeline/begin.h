@@ -66,6 +66,7 @@ static __always_inline enum verdict begin_at_once(struct packet *packet)
 	enum reason reason;
 	__u32 version;
 
+	packet->reason = REASON_NONE;
 	if (!scratch || !current)
 		return begin_leave(packet);
 	first_packet_recall(packet, scratch);
