@@ -18,6 +18,7 @@ import Testing
             let conversation = Conversation(kind).with { $0.client.port = port }
             let before = try #require(try mapping(datapath, kind))
             let request = conversation.request(.syn, payload: payload(kind))
+            try note(Note(address: kind.family.host), hook, datapath)
             try datapath.withoutAdmission(at: hook) { try datapath.expectForwarded(conversation, request, at: hook) }
             let bytes = UInt64(request.bytes.count - 14)
             let flow = try datapath.datapath.flows().first { $0.original.source.port == port }
@@ -78,6 +79,7 @@ import Testing
                 let conversation = another(kind).with {
                     ($0.published.port, $0.target.port) = (8080 + offset, 80 + offset)
                 }
+                try note(Note(address: kind.family.host), hook, datapath)
                 try datapath.expectForwarded(conversation, conversation.request(.syn), at: hook)
             }
         }
@@ -275,7 +277,9 @@ import Testing
         return datapath
     }
 
+    /// Has this noted alone, just now, with the way to the target: a test may be held up for longer than that is good for.
     private func note(_ note: Note, _ hook: Hook, _ datapath: TestDatapath) throws {
+        try datapath.setNextHops(.fresh)
         let device = hook == .xdp ? 1 : datapath.network.uplink.index
         try datapath.forget()
         try datapath.note(note.interface ?? device, note.mac, age: note.age)
