@@ -82,6 +82,21 @@ import Testing
         #expect(try #require(both.verdict(in: report("pps", .packetsPerSecond, series))).limitText == "3.50")
     }
 
+    @Test(
+        "The limit of a lead elsewhere is what a limit reaches here, of fastnat's own lead there",
+        arguments: [(3.0, Verdict.Outcome.beyond, "0.75"), (5, .missed, "1.25")])
+    func limitOfLead(reached: Double, outcome: Verdict.Outcome, limit: String) throws {
+        let report = report(
+            "pps", .packetsPerSecond,
+            [
+                ("in", [(.iptablesNFT, [1]), (.fastnatTC, [4]), (.lookupTC, [9])]),
+                ("out", [(.iptablesNFT, [1]), (.fastnatTC, [2]), (.lookupTC, [reached])]),
+            ])
+        let target = Target(.pps, "out", metric: "m", .fastnatTC, .lead(0.9, .pps, "in", metric: "m"))
+        let verdict = try #require(target.verdict(in: report))
+        #expect(verdict.text == "0.50" && verdict.limitText == limit && verdict.outcome == outcome)
+    }
+
     @Test("A figure that is missing is not measured, and says why; one that is noisy says so")
     func uncertain() throws {
         let target = Target(.pps, "s", metric: "m", .fastnatXDP, .times(5.5, .iptablesNFT))

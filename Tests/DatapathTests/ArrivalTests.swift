@@ -16,7 +16,7 @@ import Testing
         let datapath = try prepared(hook, kind)
         for port: UInt16 in 40_001...40_003 {
             let conversation = Conversation(kind).with { $0.client.port = port }
-            let before = try #require(try mapping(datapath, kind))
+            let before = try #require(try mapping(datapath))
             let request = conversation.request(.syn, payload: payload(kind))
             try note(Note(address: kind.family.host), hook, datapath)
             try datapath.withoutAdmission(at: hook) { try datapath.expectForwarded(conversation, request, at: hook) }
@@ -24,7 +24,7 @@ import Testing
             let flow = try datapath.datapath.flows().first { $0.original.source.port == port }
             #expect(flow?.original.packets == 1 && flow?.original.bytes == bytes && flow?.reply.packets == 0)
             #expect(flow?.state == (kind.transport == .udp ? .unreplied : .halfOpen))
-            let after = try #require(try mapping(datapath, kind))
+            let after = try #require(try mapping(datapath))
             #expect(after.packets - before.packets == 1 && after.bytes - before.bytes == bytes)
             try datapath.expectReturned(conversation, conversation.reply([.syn, .ack]))
             try datapath.expectForwarded(conversation, conversation.request(payload: [1]), at: hook)
@@ -225,7 +225,8 @@ import Testing
         Conversation(kind).with { $0.client.port = port }
     }
 
-    private func mapping(_ datapath: TestDatapath, _ kind: Kind) throws -> InstalledMapping? {
+    /// The one that has flows.
+    private func mapping(_ datapath: TestDatapath) throws -> InstalledMapping? {
         try datapath.datapath.mappings().first { $0.flows > 0 }
     }
 

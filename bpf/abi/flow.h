@@ -129,7 +129,7 @@ struct flow {
 /* A bucket of the index. An entry, host byte order: bits 63-32 hash tag, 31 used, 30 direction, 29-24 generation, 23-0 slot. */
 struct flow_bucket {
 	__u64 entries[BUCKET_ENTRIES];
-	__u64 spilled; /* tuples whose first bucket this is, and whose entries stand in their second */
+	__u64 spilled; /* tuples whose first bucket this is, and whose entries stand in their second or third */
 };
 
 /* Written by the datapath in one atomic operation. */

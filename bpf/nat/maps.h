@@ -9,7 +9,7 @@
 /* Set by the loader from the maps' sizes and the settings' seed. */
 const volatile struct layout layout;
 
-/* hash → up to seven entries that name a flow and a direction. Written by the datapath, lock-free (flow_index.h). Full: both
+/* hash → up to seven entries that name a flow and a direction. Written by the datapath, lock-free (flow_index.h). Full: the
  * buckets of a tuple are; the flow is not made (REASON_TABLE_FULL). */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
