@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include <bpf/bpf.h>
+#include <bpf/btf.h>
 #include <bpf/libbpf.h>
 
 #include "../bpf/abi/settings.h"
@@ -159,6 +160,75 @@ static void set_constants(struct bpf_object *object)
 		fail("the constants", error);
 }
 
+/* In bits from the structure's beginning, members of unnamed structures and unions as its own; or 0. */
+static __u32 bit_field(const struct btf *types, const char *name, __s32 composite)
+{
+	const struct btf_type *type = composite > 0 ? btf__type_by_id(types, composite) : NULL;
+	__u32 index;
+
+	if (!type || !btf_is_composite(type))
+		return 0;
+	for (index = 0; index < btf_vlen(type); index++) {
+		const struct btf_member *member = &btf_members(type)[index];
+		__u32 offset = btf_member_bit_offset(type, index), inner;
+
+		if (member->name_off && !strcmp(btf__name_by_offset(types, member->name_off), name))
+			return offset;
+		inner = member->name_off ? 0 : bit_field(types, name, member->type);
+		if (inner)
+			return offset + inner;
+	}
+	return 0;
+}
+
+static void replace_helper(struct bpf_program *program, __s32 placeholder, __s32 function)
+{
+	size_t length = bpf_program__insn_cnt(program), index;
+	struct bpf_insn *code = calloc(length, sizeof(*code));
+	int error;
+
+	if (!code)
+		fail(bpf_program__name(program), ENOMEM);
+	memcpy(code, bpf_program__insns(program), length * sizeof(*code));
+	for (index = 0; index < length; index++) {
+		if (code[index].code == (BPF_JMP | BPF_CALL) && !code[index].src_reg && code[index].imm == placeholder) {
+			code[index].src_reg = BPF_PSEUDO_KFUNC_CALL;
+			code[index].imm = function;
+		}
+	}
+	error = bpf_program__set_insns(program, code, length);
+	if (error)
+		fail(bpf_program__name(program), error);
+	free(code);
+}
+
+/* As the loader does, where the kernel allows it. */
+static void show_checksum_states(struct bpf_object *object)
+{
+	struct bpf_map *constants = bpf_object__find_map_by_name(object, ".rodata.kernel");
+	struct btf *types = btf__load_vmlinux_btf();
+	struct checksum_state_place place;
+	struct bpf_program *program;
+	__s32 cast;
+	__u32 bits;
+	int error;
+
+	if (!constants || !types)
+		return;
+	cast = btf__find_by_name_kind(types, "bpf_cast_to_kern_ctx", BTF_KIND_FUNC);
+	bits = bit_field(types, "ip_summed", btf__find_by_name_kind(types, "sk_buff", BTF_KIND_STRUCT));
+	btf__free(types);
+	if (cast <= 0 || !bits)
+		return;
+	place.offset = bits / 8;
+	place.shift = bits % 8;
+	error = bpf_map__set_initial_value(constants, &place, sizeof(place));
+	if (error)
+		fail("the constants", error);
+	bpf_object__for_each_program(program, object)
+		replace_helper(program, KERNEL_CAST_PLACEHOLDER, cast);
+}
+
 int main(int count, char **arguments)
 {
 	struct bpf_object *object;
@@ -182,6 +252,7 @@ int main(int count, char **arguments)
 		bpf_program__set_log_level(program, LOG_STATISTICS);
 	}
 	set_constants(object);
+	show_checksum_states(object);
 	error = bpf_object__load(object);
 	if (error)
 		fail("the kernel refused the programs", error);

@@ -59,6 +59,29 @@ public struct ObjectImage: ~Copyable {
             "set the constants of the programs")
     }
 
+    /// Has the programs call a function of the kernel (`KernelTypes.function`) wherever they call the helper of an unused
+    /// number. libbpf could find the function, but would refuse the object where the kernel does not describe its types.
+    public mutating func replaceHelper(_ placeholder: UInt32, byKernelFunction function: Int32) throws(BPFError) {
+        var program = bpf_object__next_program(object, nil)
+        while let current = program {
+            var code = Array(
+                UnsafeBufferPointer(start: bpf_program__insns(current), count: bpf_program__insn_cnt(current)))
+            let calls = code.indices.filter { index in
+                let instruction = code[index]
+                return instruction.code == UInt8(BPF_JMP | BPF_CALL) && instruction.src_reg == 0
+                    && UInt32(bitPattern: instruction.imm) == placeholder
+            }
+            for index in calls {
+                code[index].src_reg = UInt8(BPF_PSEUDO_KFUNC_CALL)
+                code[index].imm = function
+            }
+            if !calls.isEmpty {
+                try check(bpf_program__set_insns(current, &code, code.count), "change the BPF programs")
+            }
+            program = bpf_object__next_program(object, current)
+        }
+    }
+
     /// Makes the maps that are not reused, and has the kernel verify and load every program.
     public consuming func load() throws(BPFError) -> LoadedObject {
         let (object, log) = (object, log)

@@ -5,73 +5,96 @@ import Testing
 
 /// Checksums are moved by what the addresses and ports changed, and never mended.
 @Suite struct ChecksumTests {
+    /// A datapath whose programs move checksums; for TC, another one whose programs have helpers move them.
+    private func datapaths(_ hook: Hook) throws -> [TestDatapath] {
+        let own = try TestDatapath()
+        return hook == .tc ? [own, try TestDatapath(seesChecksumStates: false)] : [own]
+    }
+
     @Test(arguments: Way.all)
     func `a UDP checksum of zero stays, which means none`(way: Way) throws {
-        let datapath = try TestDatapath()
-        let conversation = Conversation(way, .udp)
-        try datapath.open(conversation)
-        let (request, reply) = (conversation.request(payload: [1, 2]), conversation.reply(payload: [3]))
-        try datapath.expectForwarded(conversation, request.with { $0.transportChecksum = .zero }, at: way.hook)
-        try datapath.expectReturned(conversation, reply.with { $0.transportChecksum = .zero }, at: way.hook)
+        for datapath in try datapaths(way.hook) {
+            let conversation = Conversation(way, .udp)
+            try datapath.open(conversation)
+            let (request, reply) = (conversation.request(payload: [1, 2]), conversation.reply(payload: [3]))
+            try datapath.expectForwarded(conversation, request.with { $0.transportChecksum = .zero }, at: way.hook)
+            try datapath.expectReturned(conversation, reply.with { $0.transportChecksum = .zero }, at: way.hook)
+        }
     }
 
     @Test(arguments: Way.all)
     func `a UDP checksum that comes to zero is sent as all ones`(way: Way) throws {
-        let datapath = try TestDatapath()
-        let conversation = Conversation(way, .udp)
-        try datapath.open(conversation)
-        let request = conversation.request().withSum(of: 0xffff) { conversation.forwarded($0) }
-        let reply = conversation.reply().withSum(of: 0xffff) { conversation.returned($0) }
-        #expect(PacketView(conversation.forwarded(request).bytes)["udp.checksum"] == "0xffff")
-        try datapath.expectForwarded(conversation, request, at: way.hook)
-        try datapath.expectReturned(conversation, reply, at: way.hook)
+        for datapath in try datapaths(way.hook) {
+            let conversation = Conversation(way, .udp)
+            try datapath.open(conversation)
+            let request = conversation.request().withSum(of: 0xffff) { conversation.forwarded($0) }
+            let reply = conversation.reply().withSum(of: 0xffff) { conversation.returned($0) }
+            #expect(PacketView(conversation.forwarded(request).bytes)["udp.checksum"] == "0xffff")
+            try datapath.expectForwarded(conversation, request, at: way.hook)
+            try datapath.expectReturned(conversation, reply, at: way.hook)
+        }
     }
 
     @Test(arguments: Way.all)
     func `a UDP checksum of all ones is moved on`(way: Way) throws {
-        let datapath = try TestDatapath()
-        let conversation = Conversation(way, .udp)
-        try datapath.open(conversation)
-        let request = conversation.request().withSum(of: 0xffff) { $0 }
-        #expect(PacketView(request.bytes)["udp.checksum"] == "0xffff")
-        try datapath.expectForwarded(conversation, request, at: way.hook)
-        try datapath.expectReturned(conversation, conversation.reply().withSum(of: 0xffff) { $0 }, at: way.hook)
+        for datapath in try datapaths(way.hook) {
+            let conversation = Conversation(way, .udp)
+            try datapath.open(conversation)
+            let request = conversation.request().withSum(of: 0xffff) { $0 }
+            #expect(PacketView(request.bytes)["udp.checksum"] == "0xffff")
+            try datapath.expectForwarded(conversation, request, at: way.hook)
+            try datapath.expectReturned(conversation, conversation.reply().withSum(of: 0xffff) { $0 }, at: way.hook)
+        }
     }
 
     @Test(arguments: Way.all)
     func `a TCP checksum may come to zero`(way: Way) throws {
-        let datapath = try TestDatapath()
-        let conversation = Conversation(way, .tcp)
-        try datapath.open(conversation)
-        let request = conversation.request().withSum(of: 0xffff) { conversation.forwarded($0) }
-        #expect(PacketView(conversation.forwarded(request).bytes)["tcp.checksum"] == "0x0000")
-        try datapath.expectForwarded(conversation, request, at: way.hook)
-        try datapath.expectForwarded(
-            conversation, conversation.request().withSum(of: 0xffff) { $0 }, at: way.hook)
+        for datapath in try datapaths(way.hook) {
+            let conversation = Conversation(way, .tcp)
+            try datapath.open(conversation)
+            let request = conversation.request().withSum(of: 0xffff) { conversation.forwarded($0) }
+            #expect(PacketView(conversation.forwarded(request).bytes)["tcp.checksum"] == "0x0000")
+            try datapath.expectForwarded(conversation, request, at: way.hook)
+            try datapath.expectForwarded(
+                conversation, conversation.request().withSum(of: 0xffff) { $0 }, at: way.hook)
+        }
     }
 
     @Test(arguments: TransportWay.all, [0x0001, 0x0100, 0x1234] as [UInt16])
     func `a wrong transport checksum stays as wrong`(way: TransportWay, error: UInt16) throws {
-        let datapath = try TestDatapath()
-        let conversation = Conversation(way)
-        try datapath.open(conversation)
-        func spoil(_ packet: inout Packet) { packet.transportChecksum = .offBy(error) }
-        // The sums are chosen so that neither runs over: then the difference is the same in one's complement.
-        let request = conversation.request().withSum(of: 0x7000) { $0 }.with(spoil)
-        let reply = conversation.reply().withSum(of: 0x8000) { $0 }.with(spoil)
-        try datapath.expectForwarded(conversation, request, at: way.hook)
-        try datapath.expectReturned(conversation, reply, at: way.hook)
-        #expect(!checksumsAreValid(conversation.forwarded(request).bytes))
+        for datapath in try datapaths(way.hook) {
+            let conversation = Conversation(way)
+            try datapath.open(conversation)
+            func spoil(_ packet: inout Packet) { packet.transportChecksum = .offBy(error) }
+            // The sums are chosen so that neither runs over: then the difference is the same in one's complement.
+            let request = conversation.request().withSum(of: 0x7000) { $0 }.with(spoil)
+            let reply = conversation.reply().withSum(of: 0x8000) { $0 }.with(spoil)
+            try datapath.expectForwarded(conversation, request, at: way.hook)
+            try datapath.expectReturned(conversation, reply, at: way.hook)
+            #expect(!checksumsAreValid(conversation.forwarded(request).bytes))
+        }
     }
 
     @Test(arguments: Hook.allCases, [0x0001, 0x0100, 0x1234] as [UInt16])
     func `a wrong IPv4 header checksum stays as wrong`(hook: Hook, error: UInt16) throws {
-        let datapath = try TestDatapath()
-        let conversation = Conversation(.ipv4, .tcp)
-        try datapath.open(conversation)
-        let request = conversation.request().with { $0.ipv4?.checksum = .offBy(error) }
-        try datapath.expectForwarded(conversation, request, at: hook)
-        #expect(!checksumsAreValid(conversation.forwarded(request).bytes))
+        for datapath in try datapaths(hook) {
+            let conversation = Conversation(.ipv4, .tcp)
+            try datapath.open(conversation)
+            let request = conversation.request().with { $0.ipv4?.checksum = .offBy(error) }
+            try datapath.expectForwarded(conversation, request, at: hook)
+            #expect(!checksumsAreValid(conversation.forwarded(request).bytes))
+        }
+    }
+
+    @Test(arguments: Kind.all)
+    func `what a device knows of a packet's sum stays true`(kind: Kind) throws {
+        for datapath in try datapaths(.tc) {
+            let conversation = Conversation(kind)
+            try datapath.open(conversation)
+            let (request, reply) = (conversation.request(payload: [1, 2, 3]), conversation.reply(payload: [4]))
+            #expect(try datapath.sumFits(request.bytes, on: .uplink) != false)
+            #expect(try datapath.sumFits(reply.bytes, on: .container) != false)
+        }
     }
 
     @Test(arguments: TransportWay.all)
@@ -87,39 +110,42 @@ import Testing
 
     @Test(arguments: Kind.all)
     func `a finished checksum that looks unfinished is right at TC and left alone by XDP`(kind: Kind) throws {
-        let datapath = try TestDatapath()
-        let conversation = Conversation(kind)
-        try datapath.open(conversation)
-        let base = conversation.request()
-        let pseudo = try #require(base.with { $0.payload += [0, 0] }.with { $0.transportChecksum = .partial }.checksum)
-        // The sum of everything is the complement of the field that it gives.
-        let packet = base.withSum(of: ~pseudo) { $0 }
-        #expect(packet.checksum == pseudo && checksumsAreValid(packet.bytes))
-        try datapath.expectPassed(packet, at: .xdp)
-        try datapath.expectForwarded(conversation, packet, at: .tc)
+        for datapath in try datapaths(.tc) {
+            let conversation = Conversation(kind)
+            try datapath.open(conversation)
+            let base = conversation.request()
+            let pseudo = try #require(
+                base.with { $0.payload += [0, 0] }.with { $0.transportChecksum = .partial }.checksum)
+            // The sum of everything is the complement of the field that it gives.
+            let packet = base.withSum(of: ~pseudo) { $0 }
+            #expect(packet.checksum == pseudo && checksumsAreValid(packet.bytes))
+            try datapath.expectPassed(packet, at: .xdp)
+            try datapath.expectForwarded(conversation, packet, at: .tc)
+        }
     }
 
     @Test(arguments: TransportWay.all)
     func `checksums are right for hundreds of random packets`(way: TransportWay) throws {
         var random = Generator(seed: 7)
-        let datapath = try TestDatapath()
-        for _ in 0..<16 {
-            let conversation = Conversation(
-                way.family, way.transport, clientPort: .random(in: 1...65_535, using: &random)
-            )
-            .with {
-                $0.client.address = Packet.Address(
-                    bytes: $0.client.address.bytes.dropLast(way.family == .ipv4 ? 2 : 10)
-                        + (0..<(way.family == .ipv4 ? 2 : 10)).map { _ in .random(in: 1...99, using: &random) })
-                $0.clientMAC = TestNetwork.gatewayMAC
-            }
-            try datapath.open(conversation)
-            for _ in 0..<8 {
-                let payload = (0..<Int.random(in: 0...700, using: &random)).map { _ in
-                    UInt8.random(in: 0...255, using: &random)
+        for datapath in try datapaths(way.hook) {
+            for _ in 0..<16 {
+                let conversation = Conversation(
+                    way.family, way.transport, clientPort: .random(in: 1...65_535, using: &random)
+                )
+                .with {
+                    $0.client.address = Packet.Address(
+                        bytes: $0.client.address.bytes.dropLast(way.family == .ipv4 ? 2 : 10)
+                            + (0..<(way.family == .ipv4 ? 2 : 10)).map { _ in .random(in: 1...99, using: &random) })
+                    $0.clientMAC = TestNetwork.gatewayMAC
                 }
-                try datapath.expectForwarded(conversation, conversation.request(payload: payload), at: way.hook)
-                try datapath.expectReturned(conversation, conversation.reply(payload: payload), at: way.hook)
+                try datapath.open(conversation)
+                for _ in 0..<8 {
+                    let payload = (0..<Int.random(in: 0...700, using: &random)).map { _ in
+                        UInt8.random(in: 0...255, using: &random)
+                    }
+                    try datapath.expectForwarded(conversation, conversation.request(payload: payload), at: way.hook)
+                    try datapath.expectReturned(conversation, conversation.reply(payload: payload), at: way.hook)
+                }
             }
         }
     }

@@ -42,6 +42,23 @@ struct PublishingTests {
         try scene.finish()
     }
 
+    @Test(
+        "A checksum that a container leaves to a device is right behind one that cannot do it",
+        arguments: Variant.of(Publisher.allCases, [.direct]))
+    func unfinishedChecksums(_ variant: Variant) throws {
+        let scene = try Scene(variant)
+        let servers = try [scene.serve(.http, on: 80), scene.serve(.udpEcho, on: 53)]
+        try scene.publish(8080, to: servers[0].port)
+        try scene.publish(5353, to: servers[1].port, .udp)
+        // Then the kernel completes it for the uplink, from what the translation has made of the field.
+        try scene.host.command(["ethtool", "-K", "eth0", "tx", "off"])
+        let size = 100_000
+        #expect(
+            try Traffic.get(scene.published(8080), path: "/bytes/\(size)", from: scene.client).utf8.count == size)
+        #expect(try Traffic.exchangeUDP([1, 2, 3], with: scene.published(5353), from: scene.client) == [1, 2, 3])
+        try scene.finish()
+    }
+
     @Test("Datagrams longer than the MTU arrive, in fragments", arguments: Variant.of(Publisher.allCases, [.direct]))
     func fragments(_ variant: Variant) throws {
         let scene = try Scene(variant)

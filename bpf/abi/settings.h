@@ -40,6 +40,17 @@ struct layout {
 	__u32 slot_word_mask;       /* words of flow_slots - 1; a power of two less one */
 };
 
+/* Where the kernel's socket buffers say whether their checksum is finished: ip_summed of its struct sk_buff. Load-time
+ * constants; they follow from the kernel alone. */
+struct checksum_state_place {
+	__u32 offset; /* bytes; 0: not known */
+	__u32 shift;  /* bits */
+};
+
+/* Stands in the place of the kernel function bpf_cast_to_kern_ctx until the loader has put that there. No helper has this
+ * number. */
+#define KERNEL_CAST_PLACEHOLDER 0x7fffffff
+
 /* Input of the syscall program that ends flows: those of one mapping or masquerade, those that one source has begun, or all. */
 struct flush_request {
 	__u32 mapping_id;

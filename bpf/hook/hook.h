@@ -42,6 +42,11 @@ static __always_inline __u32 packet_wire_length(struct packet *packet)
 	return packet->hook == HOOK_TC ? tc_packet_wire_length(packet) : packet->ip_length;
 }
 
+static __always_inline enum checksum_state packet_checksum_state(struct packet *packet)
+{
+	return packet->hook == HOOK_TC ? tc_checksum_state(packet) : CHECKSUM_NONE;
+}
+
 /* Leaves the packet, untouched so far, to the program of another stage. */
 static __always_inline enum verdict packet_continue(struct packet *packet, enum stage stage)
 {

@@ -41,6 +41,15 @@ enum echo {
 	ECHO_REPLY,
 };
 
+/* What is known of the transport checksum; the first four as Linux numbers them (include/linux/skbuff.h). */
+enum checksum_state {
+	CHECKSUM_NONE, /* no more than stands in the packet */
+	CHECKSUM_UNNECESSARY,
+	CHECKSUM_COMPLETE, /* the device has summed the packet up, and the socket buffer has that sum */
+	CHECKSUM_PARTIAL,  /* the sum of the pseudo header; who sends the packet on completes it */
+	CHECKSUM_STATE_UNKNOWN,
+};
+
 /* `hook` and `stage` are constants at each entry point, so branches on them fold away; so is `side` where programs are
  * attached. The compiler keeps the rest in registers or on the stack: every function that takes a packet is inlined, or its
  * pointers are refetched. */

@@ -85,6 +85,17 @@ static __always_inline __u32 tc_packet_wire_length(struct packet *packet)
 	return skb->gso_size ? skb->gso_size + packet->headers_length : packet->ip_length;
 }
 
+const volatile struct checksum_state_place checksum_state_place SEC(".rodata.kernel");
+
+static const __u8 *(*const kernel_buffer)(struct __sk_buff *skb) = (void *)KERNEL_CAST_PLACEHOLDER;
+
+static __always_inline enum checksum_state tc_checksum_state(struct packet *packet)
+{
+	if (!checksum_state_place.offset)
+		return CHECKSUM_STATE_UNKNOWN;
+	return kernel_buffer(packet->context)[checksum_state_place.offset] >> checksum_state_place.shift & 3;
+}
+
 /* Moves the transport checksum by two one's complement sums: `addresses` belongs to the pseudo header, so it also counts
  * where the checksum is still to be completed by the sender's device (CHECKSUM_PARTIAL); `ports` does not. Invalidates
  * packet->data. */

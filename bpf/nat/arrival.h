@@ -21,7 +21,7 @@ static __always_inline void arrival_note(__u32 ifindex, const __u8 *mac)
 	if (!arrival)
 		return;
 	arrival->ifindex = ifindex;
-	arrival->noted = bpf_ktime_get_coarse_ns() >> 20;
+	arrival->noted = time_now() >> 20;
 	__builtin_memcpy(arrival->mac, mac, ETH_ALEN);
 }
 

@@ -5,7 +5,7 @@
 #ifndef FASTNAT_NAT_BRIDGE_H
 #define FASTNAT_NAT_BRIDGE_H
 
-#include "maps.h"
+#include "clock.h"
 
 #define NS_PER_MS 1000000ULL
 
@@ -38,7 +38,7 @@ static __always_inline __u32 station_port(__u32 device, const __u8 *mac)
 	index = *found;
 	port = bpf_map_lookup_elem(&bridge_ports, &index);
 	if (!port || port->bridge != device || !mac_equal(port->station, mac) || !port->confirmed ||
-	    passed(bpf_ktime_get_coarse_ns(), port->confirmed, STATION_LIFETIME))
+	    passed(time_now(), port->confirmed, STATION_LIFETIME))
 		return 0;
 	return bpf_map_lookup_elem(&bridge_port_devices, &index) ? index : 0;
 }
@@ -48,7 +48,7 @@ __noinline int station_note(struct __sk_buff *skb)
 {
 	struct ethhdr *ethernet = (void *)(long)skb->data;
 	struct station_key key = {};
-	__u64 now = bpf_ktime_get_coarse_ns();
+	__u64 now = time_now();
 	__u32 index = skb->ifindex;
 	struct bridge_port *port;
 	__u32 *found;
@@ -77,7 +77,7 @@ __noinline int station_confirm(struct __sk_buff *skb)
 {
 	struct ethhdr *ethernet = (void *)(long)skb->data;
 	struct station_key key = {.bridge = skb->ifindex};
-	__u64 now = bpf_ktime_get_coarse_ns();
+	__u64 now = time_now();
 	struct bridge_port *port;
 	__u32 *found, index;
 
@@ -108,7 +108,7 @@ static __always_inline bool port_frame_is_for_host(struct __sk_buff *skb)
 	if (!port || (void *)(ethernet + 1) > (void *)(long)skb->data_end)
 		return false;
 	is_for_host = !skb->vlan_present && mac_equal(ethernet->h_dest, port->bridge_mac);
-	if (!mac_equal(ethernet->h_source, port->station) || passed(bpf_ktime_get_coarse_ns(), port->seen, STATION_GRANULARITY))
+	if (!mac_equal(ethernet->h_source, port->station) || passed(time_now(), port->seen, STATION_GRANULARITY))
 		station_note(skb);
 	return is_for_host;
 }

@@ -271,7 +271,7 @@ static __always_inline enum verdict error_cross(struct packet *packet)
 	half = flow_half(reference.flow, entry_direction(reference.entry));
 	other = flow_half(reference.flow, !entry_direction(reference.entry));
 	sent = other->tuple;
-	delta = checksum_fold((__u64)half->address_delta + half->port_delta);
+	delta = checksum_add(half->address_delta, half->port_delta);
 	if (!flow_reference_holds(&reference) || address_is_ipv4(&sent.source) == packet->is_ipv4)
 		return packet_refuse(packet, REASON_FLOW_RACE);
 	if (packet_ttl_is_used_up(packet))

@@ -360,7 +360,7 @@ static __always_inline enum reason flow_make(struct __sk_buff *skb, bool plain, 
 	reason = REASON_FLOW_RACE;
 	flow = bpf_map_lookup_elem(&flows, &slot);
 	if (flow && !flow_is_being_written(flow)) {
-		flow_fill(flow, &scratch->request, plain ? scratch->first.now : bpf_ktime_get_coarse_ns());
+		flow_fill(flow, &scratch->request, plain ? scratch->first.now : time_now());
 		if (plain)
 			flow_count_first(flow, &scratch->first);
 		reason = plain ? flow_insert_plain(&scratch->request, &scratch->first, flow, slot)

@@ -9,7 +9,7 @@
 #ifndef FASTNAT_NAT_FLOW_INDEX_H
 #define FASTNAT_NAT_FLOW_INDEX_H
 
-#include "maps.h"
+#include "clock.h"
 
 #define ENTRY_USED (1ULL << 31)
 #define ENTRY_DIRECTION_SHIFT 30

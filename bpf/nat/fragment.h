@@ -24,7 +24,7 @@ static __always_inline bool fragment_is_outlived(const struct fragment_key *key,
 {
 	__u64 lifetime = address_is_ipv4(&key->source) ? FRAGMENT_LIFETIME_IPV4 : FRAGMENT_LIFETIME_IPV6;
 
-	return bpf_ktime_get_coarse_ns() - since > lifetime;
+	return time_now() - since > lifetime;
 }
 
 static __always_inline bool fragment_key_equal(const struct fragment_key *left, const struct fragment_key *right)
@@ -37,7 +37,7 @@ static __always_inline bool fragment_key_equal(const struct fragment_key *left, 
 /* Lets the fragments that follow be known. Full: the note used least lately goes. */
 static __always_inline void fragment_note(struct scratch *scratch, const struct tuple *tuple, bool is_foreign)
 {
-	scratch->fragment_note.noted = bpf_ktime_get_coarse_ns();
+	scratch->fragment_note.noted = time_now();
 	scratch->fragment_note.source_port = tuple->source_port;
 	scratch->fragment_note.destination_port = tuple->destination_port;
 	scratch->fragment_note.is_foreign = is_foreign;
@@ -62,7 +62,7 @@ static __always_inline struct fragment_queue *fragment_queue_find(struct scratch
 	if (queue && !fragment_is_outlived(&scratch->fragment_key, queue->begun))
 		return queue;
 	__builtin_memset(&scratch->fragment_queue, 0, sizeof(scratch->fragment_queue));
-	scratch->fragment_queue.begun = bpf_ktime_get_coarse_ns();
+	scratch->fragment_queue.begun = time_now();
 	/* Another CPU may have been faster: then its queue is the one. */
 	bpf_map_update_elem(&fragment_queues, &scratch->fragment_key, &scratch->fragment_queue, queue ? BPF_ANY : BPF_NOEXIST);
 	return bpf_map_lookup_elem(&fragment_queues, &scratch->fragment_key);

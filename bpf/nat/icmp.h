@@ -86,7 +86,7 @@ static __always_inline enum verdict error_redirect(struct packet *packet, struct
 		return packet_refuse(packet, REASON_TOO_BIG);
 	next_hop_copy(&rewrite->next_hop, &route->next_hop);
 	if (!packet->is_ipv4) /* the pseudo header's addresses count, too */
-		delta = checksum_fold((__u64)delta + rewrite->address_delta);
+		delta = checksum_add(delta, rewrite->address_delta);
 	if (!rewrite_ethernet(packet, &rewrite->next_hop) || !rewrite_network(packet, rewrite) ||
 	    !error_write(packet, quote, delta))
 		return packet_refuse(packet, REASON_CHECKSUM_UPDATE);

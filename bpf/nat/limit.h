@@ -149,7 +149,7 @@ __noinline int source_rate_take(__u64 hash, const struct flow_rate *rate)
 {
 	__u32 number = hash & (SOURCE_DUE_BUCKETS - 1);
 	struct source_due_bucket *bucket = bpf_map_lookup_elem(&source_dues, &number);
-	__u64 now = bpf_ktime_get_coarse_ns();
+	__u64 now = time_now();
 
 	if (!bucket || !rate)
 		return 0;
@@ -227,7 +227,7 @@ static __always_inline enum reason limits_take_rates(const struct flow_request *
 	    !source_rate_take(source_hash(id, limits->salt, &request->original.source), &limits->rate_per_source))
 		return REASON_SOURCE_RATE_LIMIT;
 	due = limits->rate.flows ? bpf_map_lookup_elem(&limit_dues, &id) : NULL;
-	return due && !rate_take(due, &limits->rate, bpf_ktime_get_coarse_ns()) ? REASON_RATE_LIMIT : REASON_NONE;
+	return due && !rate_take(due, &limits->rate, time_now()) ? REASON_RATE_LIMIT : REASON_NONE;
 }
 
 /* Whether the limits of its mapping or masquerade let the flow of the request in this CPU's scratch begin. REASON_NONE: it has

@@ -363,6 +363,19 @@ struct {
 	__type(value, struct scratch);
 } scratches SEC(".maps");
 
+struct clock {
+	__u64 tick; /* jiffies */
+	__u64 now;  /* CLOCK_MONOTONIC at that, ns */
+};
+
+/* One element (clock.h). */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct clock);
+} clocks SEC(".maps");
+
 /* One element: when the reports of this CPU would have come to an end, had they been sent at their rate (ns; report.h). */
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);

@@ -108,7 +108,7 @@ static __always_inline void address_note_write(struct address_note *note, const 
 {
 	note->address = *address;
 	note->ifindex = ifindex;
-	note->noted = bpf_ktime_get_coarse_ns() >> 20;
+	note->noted = time_now() >> 20;
 }
 
 /* Whether the packet claims to come from this host itself, or from where there is no way back to: the kernel's answer is one
@@ -120,7 +120,7 @@ static __always_inline bool source_is_of_host_by(void *context, __u32 ifindex, c
 	struct address_note *note = address_note_at(&client_addresses, &tuple->source, CLIENT_ADDRESSES);
 	struct bpf_fib_lookup fib;
 
-	if (note && address_note_holds(note, &tuple->source, ifindex, bpf_ktime_get_coarse_ns()))
+	if (note && address_note_holds(note, &tuple->source, ifindex, time_now()))
 		return false;
 	if (fib_find_from(context, ifindex, &fib, &tuple->destination, &tuple->source, 0) == BPF_FIB_LKUP_RET_NOT_FWDED &&
 	    fib_find_from(context, LOOPBACK_IFINDEX, &fib, &tuple->destination, &tuple->source, 0) ==
@@ -143,7 +143,7 @@ static __always_inline enum locality address_locality(struct __sk_buff *skb, con
 	struct address_note *note = address_note_at(&host_addresses, &tuple->destination, HOST_ADDRESSES);
 	enum locality locality;
 
-	if (note && address_note_holds(note, &tuple->destination, skb->ifindex, bpf_ktime_get_coarse_ns()))
+	if (note && address_note_holds(note, &tuple->destination, skb->ifindex, time_now()))
 		return LOCALITY_HOST;
 	locality = route_locality(skb, tuple);
 	/* For a source that is not forwarded, the kernel's answer is the same wherever it goes: nothing to remember. */

@@ -15,6 +15,14 @@ static __always_inline __u16 checksum_fold(__u64 sum)
 	return sum;
 }
 
+/* One's complement sum of two: one carry is all there can be. */
+static __always_inline __u16 checksum_add(__u16 left, __u16 right)
+{
+	__u32 sum = (__u32)left + right;
+
+	return sum + (sum >> 16);
+}
+
 static __always_inline __u64 checksum_sum_address(const struct address *address)
 {
 	return (__u64)address->words[0] + address->words[1] + address->words[2] + address->words[3];
@@ -38,7 +46,7 @@ static __always_inline __u16 checksum_negate(__u16 delta)
 /* RFC 1624, eqn. 3: HC' = ~(~HC + ~m + m'), where `delta` is the folded ~m + m'. */
 static __always_inline __u16 checksum_apply(__u16 checksum, __u16 delta)
 {
-	return ~checksum_fold((__u64)(__u16)~checksum + delta);
+	return ~checksum_add(~checksum, delta);
 }
 
 /* Whether the transport checksum field holds the sum of the pseudo header alone: a local sender left the rest to a device

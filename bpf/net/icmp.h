@@ -183,7 +183,7 @@ static __always_inline __u16 quote_rewrite(struct quote *quote, const struct tup
 	bool covers_addresses = tuple->protocol != IPPROTO_ICMP;
 
 	quote_write_network(quote, tuple, address_delta, is_ipv4);
-	quote_write_transport(quote, tuple, checksum_fold((covers_addresses ? (__u64)address_delta : 0) + port_delta));
+	quote_write_transport(quote, tuple, checksum_add(covers_addresses ? address_delta : 0, port_delta));
 	return checksum_delta(before, bytes_sum(quote->bytes, QUOTE_BYTES, 0));
 }
 

@@ -60,7 +60,7 @@ static __always_inline bool rewrite_network(struct packet *packet, const struct 
 		ip->ttl--;
 		ip->saddr = rewrite->source.words[3];
 		ip->daddr = rewrite->destination.words[3];
-		ip->check = checksum_apply(ip->check, checksum_fold((__u64)rewrite->address_delta + (__u16)~bpf_htons(0x0100)));
+		ip->check = checksum_apply(ip->check, checksum_add(rewrite->address_delta, ~bpf_htons(0x0100)));
 	} else {
 		struct ipv6hdr *ip = packet->data + ETH_HLEN;
 
@@ -98,45 +98,78 @@ static __always_inline bool rewrite_ports(struct packet *packet, const struct re
 	return true;
 }
 
-static __always_inline bool rewrite_checksum_xdp(struct packet *packet, const struct rewrite *rewrite)
+/* ICMPv4 has no pseudo header. */
+static __always_inline __u16 icmp_address_delta(const struct packet *packet, const struct rewrite *rewrite)
 {
-	__u16 delta = checksum_fold((__u64)rewrite->address_delta + rewrite->port_delta);
+	return packet->is_ipv4 ? 0 : rewrite->address_delta;
+}
+
+/* What becomes of a transport checksum by two one's complement sums: `addresses` belongs to the pseudo header, `ports` to what
+ * is summed behind it. */
+static __always_inline __u16 checksum_move(struct packet *packet, __u16 checksum, enum checksum_state state, __u16 addresses,
+					   __u16 ports)
+{
+	if (state == CHECKSUM_PARTIAL) /* no complement */
+		return checksum_add(checksum, addresses);
+	if (state == CHECKSUM_COMPLETE && packet->is_ipv4) /* its header's own checksum has made up for the addresses already */
+		tc_checksum_follow(packet, ~addresses);
+	return checksum_apply(checksum, checksum_add(addresses, ports));
+}
+
+static __always_inline bool rewrite_checksum_here(struct packet *packet, const struct rewrite *rewrite,
+						  enum checksum_state state)
+{
 	void *transport = packet_transport(packet);
 
-	if (packet->tuple->protocol == IPPROTO_TCP) {
+	if (packet_is_echo(packet)) {
+		struct icmp_header *icmp = transport;
+
+		if ((void *)(icmp + 1) > packet->data_end)
+			return false;
+		icmp->checksum =
+			checksum_move(packet, icmp->checksum, state, icmp_address_delta(packet, rewrite), rewrite->port_delta);
+	} else if (packet->tuple->protocol == IPPROTO_TCP) {
 		struct tcphdr *tcp = transport;
 
 		if ((void *)(tcp + 1) > packet->data_end)
 			return false;
-		tcp->check = checksum_apply(tcp->check, delta);
+		tcp->check = checksum_move(packet, tcp->check, state, rewrite->address_delta, rewrite->port_delta);
 	} else if (!packet->without_checksum) {
 		struct udphdr *udp = transport;
 
 		if ((void *)(udp + 1) > packet->data_end)
 			return false;
-		udp->check = checksum_apply(udp->check, delta);
+		udp->check = checksum_move(packet, udp->check, state, rewrite->address_delta, rewrite->port_delta);
 		if (!udp->check) /* RFC 768: a sum of zero is sent as all ones, zero means none */
 			udp->check = 0xffff;
 	}
 	return true;
 }
 
+/* At TC, where the kernel does not let a program know the checksum's state. */
+static __always_inline bool rewrite_checksum_by_helper(struct packet *packet, const struct rewrite *rewrite)
+{
+	__u32 offset = packet->transport_offset;
+
+	if (packet_is_echo(packet))
+		return tc_checksum_update(packet, offset + ICMP_CHECKSUM_OFFSET, icmp_address_delta(packet, rewrite),
+					  rewrite->port_delta, 0);
+	if (packet->tuple->protocol == IPPROTO_TCP)
+		return tc_checksum_update(packet, offset + TCP_CHECKSUM_OFFSET, rewrite->address_delta, rewrite->port_delta, 0);
+	if (!packet->without_checksum)
+		return tc_checksum_update(packet, offset + UDP_CHECKSUM_OFFSET, rewrite->address_delta, rewrite->port_delta,
+					  BPF_F_MARK_MANGLED_0);
+	return true;
+}
+
 static __always_inline bool rewrite_checksum(struct packet *packet, const struct rewrite *rewrite)
 {
-	if (packet->hook == HOOK_XDP)
-		return rewrite_checksum_xdp(packet, rewrite);
-	if (packet_is_echo(packet)) /* ICMPv4 has no pseudo header */
-		return tc_checksum_update(packet, packet->transport_offset + ICMP_CHECKSUM_OFFSET,
-					  packet->is_ipv4 ? 0 : rewrite->address_delta, rewrite->port_delta, 0);
-	if (packet->tuple->protocol == IPPROTO_TCP)
-		return tc_checksum_update(packet, packet->transport_offset + TCP_CHECKSUM_OFFSET, rewrite->address_delta,
-					  rewrite->port_delta, 0);
-	if (!packet->without_checksum)
-		return tc_checksum_update(packet, packet->transport_offset + UDP_CHECKSUM_OFFSET, rewrite->address_delta,
-					  rewrite->port_delta, BPF_F_MARK_MANGLED_0);
-	if (!packet->is_ipv4) /* whose header has a checksum that makes up for the addresses */
+	enum checksum_state state = packet_checksum_state(packet);
+
+	if (packet->hook == HOOK_TC && packet->without_checksum && !packet->is_ipv4) /* IPv4 has a checksum of its own */
 		tc_checksum_follow(packet, rewrite->address_delta);
-	return true;
+	return state == CHECKSUM_STATE_UNKNOWN ? rewrite_checksum_by_helper(packet, rewrite)
+					       : rewrite_checksum_here(packet, rewrite, state);
 }
 
 /* At XDP, true when the transport checksum is for somebody behind us to complete: TC must take the packet. */

@@ -59,7 +59,7 @@ static __always_inline enum verdict begin_at_once(struct packet *packet)
 {
 	struct settings *current = map_only_element(&settings);
 	struct scratch *scratch = map_only_element(&scratches);
-	__u64 now = bpf_ktime_get_coarse_ns();
+	__u64 now = time_now();
 	struct mapping_match match;
 	struct rewrite rewrite;
 	enum verdict verdict;

@@ -211,7 +211,7 @@ static __always_inline enum verdict forward_translated(struct packet *packet, co
 
 static __always_inline enum verdict forward(struct packet *packet, const struct flow_reference *reference)
 {
-	__u64 now = bpf_ktime_get_coarse_ns();
+	__u64 now = time_now();
 
 	if (packet->stage == STAGE_TRANSLATE)
 		return forward_translated(packet, reference, now);

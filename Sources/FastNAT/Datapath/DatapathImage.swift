@@ -25,9 +25,12 @@ enum DatapathProgram: String, CaseIterable {
 
 /// Builds the datapath that is in this binary: maps of the right sizes, constants that fit them, programs.
 struct DatapathImage {
-    /// Loads everything anew.
-    static func loadFresh(_ size: FlowTableSize, seed: UInt64) throws(BPFError) -> LoadedObject {
+    /// Loads everything anew. Tests load it as for a kernel that lets no program see the state of checksums, too.
+    static func loadFresh(_ size: FlowTableSize, seed: UInt64, seesChecksumStates: Bool = true) throws(BPFError)
+        -> LoadedObject
+    {
         var image = try open()
+        if seesChecksumStates { try showChecksumStates(to: &image) }
         try image.setCapacity(of: "flow_index", size.buckets)
         try image.setCapacity(of: "flows", size.slots)
         try image.setCapacity(of: "flow_slots", size.slotWords)
@@ -44,11 +47,32 @@ struct DatapathImage {
         throws(BPFError) -> LoadedObject
     {
         var image = try self.open()
+        try showChecksumStates(to: &image)
         for name in DatapathMaps.names { try image.reuse(try open(name), as: name) }
         try image.setConstants(try maps.layoutConstants())
         let object = try image.load()
         try enterStages(of: object)
         return object
+    }
+
+    /// Whether the kernel lets programs see the state of a socket buffer's checksum (Linux 6.2, with BTF).
+    static var seesChecksumStates: Bool {
+        pathExists(KernelTypes.path) && Requirements.kernelVersion() ?? (0, 0) >= (6, 2)
+    }
+
+    /// Where it does, programs move checksums themselves; otherwise helpers do, which takes longer
+    /// (docs/decisions/0025-fewer-calls.md).
+    private static func showChecksumStates(to image: inout ObjectImage) throws(BPFError) {
+        guard seesChecksumStates, let types = KernelTypes(), let cast = types.function("bpf_cast_to_kern_ctx"),
+            let place = types.bitField("ip_summed", of: "sk_buff")
+        else { return }
+        #if _endian(big)
+            let shift = 6 - place % 8
+        #else
+            let shift = place % 8
+        #endif
+        try image.setConstants(checksum_state_place(offset: place / 8, shift: shift), in: ".rodata.kernel")
+        try image.replaceHelper(UInt32(KERNEL_CAST_PLACEHOLDER), byKernelFunction: cast)
     }
 
     /// Lets the attached programs hand packets to the others. Those that are attached already, of an earlier load, do so at

@@ -97,7 +97,7 @@ struct HostPrograms {
             reason: hasKernelTypes ? "the kernel refused the programs; fastnat load says why" : Self.noKernelTypes)
     }
 
-    private var hasKernelTypes: Bool { pathExists("/sys/kernel/btf/vmlinux") }
+    private var hasKernelTypes: Bool { pathExists(KernelTypes.path) }
 
     private static let noControlGroups = "no cgroup v2 file system is mounted"
     private static let noKernelTypes = "the kernel does not describe its types (CONFIG_DEBUG_INFO_BTF)"

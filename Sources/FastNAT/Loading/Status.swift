@@ -85,6 +85,11 @@ extension LoadedDatapath {
             if Requirements.kernelVersion() ?? (0, 0) < (6, 6) { missed.append("tcx (Linux 6.6)") }
         }
         if hooks.contains(.xdp) { used.append("native XDP") } else { missed.append("native XDP") }
+        if DatapathImage.seesChecksumStates {
+            used.append("checksum states")
+        } else {
+            missed.append("checksum states (Linux 6.2, CONFIG_DEBUG_INFO_BTF)")
+        }
         if Requirements.kernelVersion() ?? (0, 0) < (6, 3) { missed.append("XDP features of a device (Linux 6.3)") }
         return (used, missed)
     }

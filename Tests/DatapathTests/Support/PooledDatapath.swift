@@ -20,12 +20,15 @@ final class PooledDatapath: @unchecked Sendable {
     /// The maps that only the programs use live as long as this.
     private let object: LoadedObject
 
+    /// Whether its programs see the state of checksums; otherwise the kernel's helpers move them.
+    private let seesChecksumStates: Bool
+
     private static let free = Mutex<[PooledDatapath]>([])
 
-    private init() throws {
+    private init(seesChecksumStates: Bool) throws {
         let size = try FlowTableSize(flows: 1024)
         let seed = UInt64.random(in: 1...UInt64.max)
-        let object = try DatapathImage.loadFresh(size, seed: seed)
+        let object = try DatapathImage.loadFresh(size, seed: seed, seesChecksumStates: seesChecksumStates)
         let maps = try DatapathMaps { name throws(BPFError) in try object.map(name) }
         datapath = Datapath(maps: maps, flushProgram: try object.program(DatapathProgram.flush.rawValue))
         uplinkProgram = try object.program(DatapathProgram.uplink.rawValue)
@@ -34,11 +37,15 @@ final class PooledDatapath: @unchecked Sendable {
         self.object = object
         self.size = size
         self.seed = seed
+        self.seesChecksumStates = seesChecksumStates
     }
 
     /// One that nobody uses: without mappings and flows, all counters at zero, settings as the loader makes them.
-    static func take(_ timeouts: Timeouts) throws -> PooledDatapath {
-        let pooled = try free.withLock { $0.popLast() } ?? PooledDatapath()
+    static func take(_ timeouts: Timeouts, seesChecksumStates: Bool) throws -> PooledDatapath {
+        let found = free.withLock { free in
+            free.lastIndex { $0.seesChecksumStates == seesChecksumStates }.map { free.remove(at: $0) }
+        }
+        let pooled = try found ?? PooledDatapath(seesChecksumStates: seesChecksumStates)
         try pooled.datapath.maps.settings.set(0, settings(pooled.size, seed: pooled.seed, timeouts))
         return pooled
     }

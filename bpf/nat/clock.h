@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR MIT */
+/* What time it is. A call of the kernel is a tenth of a known packet's time, and its coarse clock moves with its ticks alone:
+ * so it is read once in a tick (docs/decisions/0025-fewer-calls.md). */
+#ifndef FASTNAT_NAT_CLOCK_H
+#define FASTNAT_NAT_CLOCK_H
+
+#include "maps.h"
+
+/* CLOCK_MONOTONIC, ns, of the last tick, or of the one before where another CPU has just begun one. */
+static __always_inline __u64 time_now(void)
+{
+	struct clock *clock = map_only_element(&clocks);
+	__u64 tick = bpf_jiffies64(); /* no call: the verifier puts a load in its place */
+
+	if (!clock)
+		return bpf_ktime_get_coarse_ns();
+	if (clock->tick != tick) {
+		clock->now = bpf_ktime_get_coarse_ns();
+		clock->tick = tick;
+	}
+	return clock->now;
+}
+
+#endif
