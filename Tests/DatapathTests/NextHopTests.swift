@@ -56,6 +56,35 @@ import Testing
         try datapath.expectForwarded(reply, as: moved.returned(reply), at: way.hook, on: .container)
     }
 
+    @Test(arguments: TransportWay.all)
+    func `a flow goes by what another one between the same ends has been told`(way: TransportWay) throws {
+        let first = Conversation(way)
+        let second = first.with { $0.client.port = 40_001 }
+        let far = first.with { ($0.client.address, $0.clientMAC) = (way.family.farClient, TestNetwork.gatewayMAC) }
+        let other = first.with { ($0.client.port, $0.published.address) = (40_002, way.family.otherHost) }
+        for conversation in [first, second, far, other] { try datapath.open(conversation) }
+        let reply = second.reply(payload: [2])
+        let replies = [reply, far.reply(payload: [3]), other.reply(payload: [4])].map(\.bytes)
+
+        try datapath.setNextHops(.stale)
+        try datapath.withoutRoutes(at: way.hook) {
+            let results = try datapath.run([reply.bytes], at: way.hook, on: .container)
+            #expect(results.map { Outcome.Verdict($0.action, at: way.hook) } == [.passed])
+        }
+        try datapath.expectReturned(first, first.reply(payload: [1]))
+        try datapath.spreadRoute(at: way.hook, on: .container)
+        try datapath.withoutRoutes(at: way.hook) {
+            let results = try datapath.run(replies, at: way.hook, on: .container)
+            #expect(results.map { Outcome.Verdict($0.action, at: way.hook) } == [.redirected, .passed, .passed])
+            expectEqualPackets(second.returned(reply), results[0].packet)
+        }
+        // It is the other flow's: no fresher than that.
+        let flows = try datapath.liveSlots().compactMap { try datapath.maps.flows.value($0) }
+        let refreshed = flows.filter { $0.reply.next_hop.ifindex == datapath.network.uplink.index }.map(
+            \.reply.refreshed)
+        #expect(Set(refreshed).count == 2 && refreshed.count == 4)
+    }
+
     @Test(arguments: Kind.all)
     func `all flows of a mapping know the next hop that one of them has asked for`(kind: Kind) throws {
         let first = Conversation(kind.family, kind.transport, clientPort: 40_001)

@@ -67,6 +67,15 @@ struct target_hop {
 	__u32 zero;
 };
 
+/* The way of packets from one address to another that come in by an interface. */
+struct route_note {
+	struct address source; /* both as the packets leave */
+	struct address destination;
+	__u32 ifindex;
+	__u32 noted; /* CLOCK_MONOTONIC in units of 2^20 ns */
+	struct next_hop next_hop;
+};
+
 /* What was found out of an address, for packets that come in by one interface. */
 struct address_note {
 	struct address address;
@@ -146,6 +155,7 @@ struct flow_gauges {
 };
 
 _Static_assert(sizeof(struct next_hop) == 24, "struct tuple and struct next_hop fill one cache line");
+_Static_assert(sizeof(struct route_note) == 64, "a note is one cache line");
 _Static_assert(sizeof(struct target_hop) == 32, "struct target_hop");
 _Static_assert(sizeof(struct flow_half) == 104, "struct flow_half");
 _Static_assert(sizeof(struct flow) == 256, "a flow is four cache lines");

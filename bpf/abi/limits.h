@@ -22,6 +22,7 @@ enum limit {
 	HOST_ADDRESSES = 64,
 	CLIENT_ADDRESSES = 256,
 	ARRIVALS = 16,
+	ROUTE_NOTES = 256,
 	MAX_RANGE_OWNERS = 1 << 10,
 	MAX_ALLOWED_PREFIXES = 1 << 16,
 	/* Bytes of the text that says whose a mapping or masquerade is. */

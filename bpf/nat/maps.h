@@ -363,6 +363,15 @@ struct {
 	__type(value, struct scratch);
 } scratches SEC(".maps");
 
+/* hash of two addresses → the last way between two of that hash, on this CPU: for flows that have not asked for a while, or not
+ * yet. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, ROUTE_NOTES);
+	__type(key, __u32);
+	__type(value, struct route_note);
+} route_notes SEC(".maps");
+
 struct clock {
 	__u64 tick; /* jiffies */
 	__u64 now;  /* CLOCK_MONOTONIC at that, ns */

@@ -301,6 +301,52 @@ static __always_inline bool hop_is_fresh(const struct hop *hop, __u64 now)
 	       (__u32)(now >> 20) - READ_ONCE(*hop->refreshed) < NEXT_HOP_LIFETIME;
 }
 
+static __always_inline struct route_note *route_note_at(const struct rewrite *rewrite)
+{
+	__u64 sum = checksum_sum_address(&rewrite->source) * 3 + checksum_sum_address(&rewrite->destination);
+	__u32 index = (sum ^ sum >> 8 ^ sum >> 16 ^ sum >> 24) % ROUTE_NOTES;
+
+	return bpf_map_lookup_elem(&route_notes, &index);
+}
+
+static __always_inline void route_note_write(const struct packet *packet, const struct rewrite *rewrite, __u64 now)
+{
+	struct route_note *note = route_note_at(rewrite);
+
+	if (!note || !(rewrite->next_hop.flags & NEXT_HOP_RESOLVED))
+		return;
+	note->source = rewrite->source;
+	note->destination = rewrite->destination;
+	note->ifindex = packet_ifindex(packet);
+	note->noted = now >> 20;
+	next_hop_copy(&note->next_hop, &rewrite->next_hop);
+}
+
+/* Whether packets of the flow may go by what another flow has been told. Of the others each packet is to come to the stage that
+ * asks. */
+static __always_inline bool flow_is_plain(const struct flow *flow)
+{
+	return !(flow->flags & (FLOW_OF_HOST | FLOW_TRANSLATES | FLOW_PATTERN)) && !flow_is_cut(flow);
+}
+
+/* Takes the way that another flow between these addresses has asked for, for as long as it is good for that one. */
+static __always_inline bool hop_recall(const struct hop *hop, const struct packet *packet, const struct rewrite *rewrite,
+				       const struct flow_reference *reference, __u64 now)
+{
+	struct route_note *note;
+
+	if (packet->stage != STAGE_ATTACHED && packet->stage != STAGE_ROUTE) /* not worth the verifier's time */
+		return false;
+	note = route_note_at(rewrite);
+	if (!note || (__u32)(now >> 20) - note->noted >= NEXT_HOP_LIFETIME || note->ifindex != packet_ifindex(packet) ||
+	    !address_equal(&note->destination, &rewrite->destination) || !address_equal(&note->source, &rewrite->source) ||
+	    !flow_is_plain(reference->flow))
+		return false;
+	next_hop_store(hop->next_hop, &note->next_hop, reference);
+	*hop->refreshed = note->noted;
+	return true;
+}
+
 /* In this CPU's scratch, or NULL. */
 static __always_inline struct route *route_of(struct packet *packet, const struct rewrite *rewrite)
 {

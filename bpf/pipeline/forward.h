@@ -38,8 +38,7 @@ static __always_inline void rewrite_of_packet(struct rewrite *rewrite, const str
 }
 
 /* XDP: only what needs no more than the flow. Everything out of the ordinary is TC's. */
-static __always_inline bool xdp_packet_is_ordinary(struct packet *packet, const struct hop *hop, const __u8 *arrival_mac,
-						   __u64 now)
+static __always_inline bool xdp_packet_is_ordinary(struct packet *packet, const struct hop *hop, const __u8 *arrival_mac)
 {
 	struct ethhdr *ethernet = packet->data;
 
@@ -48,7 +47,7 @@ static __always_inline bool xdp_packet_is_ordinary(struct packet *packet, const 
 	/* Not passed by the device's own filter yet: to be ours, the frame goes where this flow's frames always went. */
 	if (!mac_equal(ethernet->h_dest, arrival_mac))
 		return false;
-	return !(packet->tcp_flags & TCP_SYN) && hop_is_fresh(hop, now) && hop->next_hop->flags & NEXT_HOP_XDP &&
+	return !(packet->tcp_flags & TCP_SYN) && hop->next_hop->flags & NEXT_HOP_XDP &&
 	       packet->ip_length <= hop->next_hop->mtu && !packet_ttl_is_used_up(packet) && !packet_checksum_is_partial(packet);
 }
 
@@ -69,9 +68,11 @@ static __always_inline enum verdict forward_xdp(struct packet *packet, const str
 	struct hop hop;
 
 	hop_find(half, &hop);
-	if (!xdp_packet_is_ordinary(packet, &hop, flow_arrival(half, other), now))
-		return VERDICT_PASS;
 	rewrite_of_packet(&rewrite, packet, half, other);
+	if (!hop_is_fresh(&hop, now) && !hop_recall(&hop, packet, &rewrite, reference, now))
+		return VERDICT_PASS;
+	if (!xdp_packet_is_ordinary(packet, &hop, flow_arrival(half, other)))
+		return VERDICT_PASS;
 	if (!next_hop_read(hop.next_hop, &rewrite.next_hop) || !flow_reference_holds(reference))
 		return VERDICT_PASS;
 	if (!packet_rewrite(packet, &rewrite))
@@ -126,7 +127,8 @@ static __always_inline enum verdict forward_tc(struct packet *packet, const stru
 
 	hop_find(half, &hop);
 	rewrite_of_packet(&rewrite, packet, half, flow_half(reference->flow, !direction));
-	cached = hop_is_fresh(&hop, now) && next_hop_read(hop.next_hop, &rewrite.next_hop);
+	cached = (hop_is_fresh(&hop, now) || hop_recall(&hop, packet, &rewrite, reference, now)) &&
+		 next_hop_read(hop.next_hop, &rewrite.next_hop);
 	if (!flow_reference_holds(reference))
 		return packet_refuse(packet, REASON_FLOW_RACE);
 	if (!cached) {
@@ -147,6 +149,7 @@ static __always_inline enum verdict forward_tc(struct packet *packet, const stru
 		hop_note_neighbour(&hop, &route->next_hop, by_neighbour, now);
 		next_hop_copy(&rewrite.next_hop, &route->next_hop);
 		next_hop_store(hop.next_hop, &route->next_hop, reference);
+		route_note_write(packet, &rewrite, now);
 		if (!flow_is_cut(reference->flow)) /* its packets come here, every one */
 			*hop.refreshed = now >> 20;
 	}

@@ -72,17 +72,33 @@ final class PooledDatapath: @unchecked Sendable {
         for index in 0..<CLIENT_ADDRESSES.rawValue {
             try datapath.maps.clientAddresses.setAll(index, address_note())
         }
+        try forgetRoutes()
         for index in 0..<ARRIVALS.rawValue { try datapath.maps.arrivals.setAll(index, arrival()) }
     }
 
-    /// Whether TC has the program that asks about new flows: without, it passes those that are not begun at once.
-    func setAdmission(_ isThere: Bool) throws {
+    /// Takes away what one flow has been told and others go by.
+    func forgetRoutes() throws {
+        let routes = try PerCPUMap<route_note>(object.map("route_notes"), name: "route_notes")
+        for index in 0..<ROUTE_NOTES.rawValue { try routes.setAll(index, route_note()) }
+    }
+
+    /// Has every CPU find the way that one of them has noted last, for packets of this interface, whatever it looks for.
+    func spreadRoute(interface: UInt32) throws {
+        let routes = try PerCPUMap<route_note>(object.map("route_notes"), name: "route_notes")
+        let notes = try (0..<ROUTE_NOTES.rawValue).flatMap { try routes.values($0) }
+        var note = try #require(notes.max { $0.noted < $1.noted })
+        note.ifindex = interface
+        for index in 0..<ROUTE_NOTES.rawValue { try routes.setAll(index, note) }
+    }
+
+    /// Whether TC has the program of a stage: without, it passes what is to go on there.
+    func setStage(_ stage: stage, _ isThere: Bool) throws {
         let stages = try Map<UInt32, UInt32>(object.map("stages"), name: "stages")
         if isThere {
-            let program = try object.program(DatapathProgram.admit.rawValue)
-            try stages.set(STAGE_ADMIT.rawValue, UInt32(program.number))
+            let program = try object.program(String(cString: fastnat_stage_program(stage.rawValue)))
+            try stages.set(stage.rawValue, UInt32(program.number))
         } else {
-            try stages.remove(STAGE_ADMIT.rawValue)
+            try stages.remove(stage.rawValue)
         }
     }
 

@@ -58,11 +58,26 @@ final class TestDatapath: Sendable {
 
     /// Runs `body` while TC passes new flows about which something is to be asked, as XDP does always.
     func withoutAdmission(at hook: Hook, _ body: () throws -> Void) throws {
+        try without(STAGE_ADMIT, at: hook, body)
+    }
+
+    /// Runs `body` while TC passes packets of known flows for which the kernel's routes are to be asked, as XDP does always.
+    func withoutRoutes(at hook: Hook, _ body: () throws -> Void) throws {
+        try without(STAGE_ROUTE, at: hook, body)
+    }
+
+    private func without(_ stage: stage, at hook: Hook, _ body: () throws -> Void) throws {
         if hook == .xdp { return try body() }
-        try pooled.setAdmission(false)
+        try pooled.setStage(stage, false)
         let result = Result { try body() }
-        try pooled.setAdmission(true)
+        try pooled.setStage(stage, true)
         try result.get()
+    }
+
+    /// Has every CPU find the way that has just been asked for, for packets that come in where those of a test run do.
+    func spreadRoute(at hook: Hook, on side: Side) throws {
+        let device = side == .uplink ? network.uplink.index : network.container.index
+        try pooled.spreadRoute(interface: hook == .xdp ? 1 : device)
     }
 
     /// What is still taken of the flow table.
@@ -141,11 +156,12 @@ enum NextHopAge: UInt32 {
 }
 
 extension TestDatapath {
-    /// Sets when the next hops of all flows were looked up last.
+    /// Sets when the next hops of all flows were looked up last, each by its own flow.
     ///
     /// Fresh: so that a test that was held up for a second between TC and XDP still sees what it is about. Stale: so
     /// that it need not wait for that second.
     func setNextHops(_ age: NextHopAge) throws {
+        if age == .stale { try pooled.forgetRoutes() }
         let now = UInt32(truncatingIfNeeded: monotonicNow() >> 20)
         for slot in try liveSlots() {
             guard var flow = try maps.flows.value(slot) else { continue }
