@@ -57,7 +57,11 @@ struct DatapathImage {
 
     /// Whether the kernel lets programs see the state of a socket buffer's checksum (Linux 6.2, with BTF).
     static var seesChecksumStates: Bool {
-        pathExists(KernelTypes.path) && Requirements.kernelVersion() ?? (0, 0) >= (6, 2)
+        #if arch(x86_64) || arch(arm64)  // other JIT compilers cannot all have programs call the kernel's functions
+            return pathExists(KernelTypes.path) && Requirements.kernelVersion() ?? (0, 0) >= (6, 2)
+        #else
+            return false
+        #endif
     }
 
     /// Where it does, programs move checksums themselves; otherwise helpers do, which takes longer
