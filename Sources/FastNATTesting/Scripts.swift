@@ -6,7 +6,7 @@ enum Script {
 
     /// `plain`: a peer's address, without the prefix that an IPv4 peer has on an IPv6 socket.
     static let prelude = """
-        import hashlib, os, selectors, socket, socketserver, struct, sys, threading
+        import errno, hashlib, os, selectors, socket, socketserver, struct, sys, threading
         def plain(peer):
             return peer[0].removeprefix("::ffff:")
 
@@ -54,7 +54,8 @@ enum Script {
             Server(("::", int(sys.argv[1])), Handler).serve_forever()
             """
 
-    /// One socket for each family, so that neither family depends on bindv6only.
+    /// One socket for each family, so that neither family depends on bindv6only. While the container has no address, what has
+    /// come in before goes unanswered.
     static func udp(reply: String) -> String {
         prelude + """
             ready = selectors.DefaultSelector()
@@ -67,7 +68,11 @@ enum Script {
             while True:
                 for key, _ in ready.select():
                     data, peer = key.fileobj.recvfrom(65536)
-                    key.fileobj.sendto(\(reply), peer)
+                    try:
+                        key.fileobj.sendto(\(reply), peer)
+                    except OSError as error:
+                        if error.errno != errno.ENETUNREACH:
+                            raise
             """
     }
 
