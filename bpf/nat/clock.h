@@ -6,6 +6,19 @@
 
 #include "maps.h"
 
+struct clock {
+	__u64 tick; /* jiffies */
+	__u64 now;  /* CLOCK_MONOTONIC at that, ns */
+};
+
+/* One element. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct clock);
+} clocks SEC(".maps");
+
 /* CLOCK_MONOTONIC, ns, of the last tick, or of the one before where another CPU has just begun one. */
 static __always_inline __u64 time_now(void)
 {

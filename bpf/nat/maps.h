@@ -177,31 +177,6 @@ struct {
 	__type(value, struct target_hop);
 } target_hops SEC(".maps");
 
-/* hash of an address → the last one of that hash that was this host's, on this CPU. Written by the datapath, overwritten by the
- * next. */
-struct {
-	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, HOST_ADDRESSES);
-	__type(key, __u32);
-	__type(value, struct address_note);
-} host_addresses SEC(".maps");
-
-/* hash of an address → the last one of that hash that a client came from, and that was not this host's. As host_addresses. */
-struct {
-	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, CLIENT_ADDRESSES);
-	__type(key, __u32);
-	__type(value, struct address_note);
-} client_addresses SEC(".maps");
-
-/* hash of an ifindex → the last arrival of that hash, on this CPU. Written by the datapath, overwritten by the next. */
-struct {
-	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, ARRIVALS);
-	__type(key, __u32);
-	__type(value, struct arrival);
-} arrivals SEC(".maps");
-
 /* enum reason → packets that were not forwarded for it, on this CPU. */
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
@@ -362,28 +337,6 @@ struct {
 	__type(key, __u32);
 	__type(value, struct scratch);
 } scratches SEC(".maps");
-
-/* hash of two addresses → the last way between two of that hash, on this CPU: for flows that have not asked for a while, or not
- * yet. */
-struct {
-	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, ROUTE_NOTES);
-	__type(key, __u32);
-	__type(value, struct route_note);
-} route_notes SEC(".maps");
-
-struct clock {
-	__u64 tick; /* jiffies */
-	__u64 now;  /* CLOCK_MONOTONIC at that, ns */
-};
-
-/* One element (clock.h). */
-struct {
-	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, 1);
-	__type(key, __u32);
-	__type(value, struct clock);
-} clocks SEC(".maps");
 
 /* One element: when the reports of this CPU would have come to an end, had they been sent at their rate (ns; report.h). */
 struct {

@@ -5,6 +5,7 @@
 #define FASTNAT_NAT_NEXT_HOP_H
 
 #include "bridge.h"
+#include "notes.h"
 #include "track.h"
 
 /* Units of 2^20 ns (about a millisecond) that a cached next hop is good for. */

@@ -57,7 +57,7 @@ struct DatapathImage {
 
     /// Whether the kernel lets programs see the state of a socket buffer's checksum (Linux 6.2, with BTF).
     static var seesChecksumStates: Bool {
-        #if arch(x86_64) || arch(arm64)  // other JIT compilers cannot all have programs call the kernel's functions
+        #if arch(x86_64) || arch(arm64)  // little-endian; other JIT compilers cannot all have programs call the kernel's functions
             return pathExists(KernelTypes.path) && Requirements.kernelVersion() ?? (0, 0) >= (6, 2)
         #else
             return false
@@ -70,12 +70,7 @@ struct DatapathImage {
         guard seesChecksumStates, let types = KernelTypes(), let cast = types.function("bpf_cast_to_kern_ctx"),
             let place = types.bitField("ip_summed", of: "sk_buff")
         else { return }
-        #if _endian(big)
-            let shift = 6 - place % 8
-        #else
-            let shift = place % 8
-        #endif
-        try image.setConstants(checksum_state_place(offset: place / 8, shift: shift), in: ".rodata.kernel")
+        try image.setConstants(checksum_state_place(offset: place / 8, shift: place % 8), in: ".rodata.kernel")
         try image.replaceHelper(UInt32(KERNEL_CAST_PLACEHOLDER), byKernelFunction: cast)
     }
 
