@@ -103,6 +103,16 @@ int fastnat_begin(struct __sk_buff *skb)
 	return tc_finish(&packet, begin_at_once(&packet)); /* or to STAGE_ADMIT, with the notes of fastnat_uplink */
 }
 
+/* The same on their way out of a container. */
+SEC("tc")
+int fastnat_outbound(struct __sk_buff *skb)
+{
+	struct packet packet = {.side = SIDE_CONTAINER, .stage = STAGE_OUTBOUND, .context = skb, .hook = HOOK_TC};
+
+	tc_packet_fetch(&packet);
+	return tc_finish(&packet, begin_outbound(&packet));
+}
+
 SEC("tc")
 int fastnat_admit(struct __sk_buff *skb)
 {

@@ -17,6 +17,8 @@ static __always_inline enum verdict forward_any(struct packet *packet)
 
 	if (packet->stage == STAGE_ATTACHED) {
 		packet->hash = tuple_hash(packet->tuple, layout.hash_keys);
+		if (packet->side == SIDE_CONTAINER)
+			outbound_prepare(packet);
 		found = flow_find_fast(packet->tuple, packet->hash, &reference);
 	} else {
 		found = flow_find(packet->tuple, &reference);

@@ -3,7 +3,8 @@ internal import Lab
 
 /// Room for flows in the kernel's connection tracking: its limits are the machine's, not a namespace's.
 ///
-/// They are only ever raised. While anybody holds such an object the lock file is held, shared; a shell in a session of its own
+/// All paths of a run have their flows in one hash table, whatever their namespaces: it gets a bucket for each flow of each of them,
+/// or the others' would make every look-up longer. Limits are only ever raised. While anybody holds such an object the lock file is held, shared; a shell in a session of its own
 /// waits for it alone and then puts the earlier limits back, however the processes ended. Whoever reads or changes the limits
 /// holds the lock: a limit that is read while it is put back would later be put back itself.
 final class ConntrackRoom: Sendable {
@@ -11,6 +12,7 @@ final class ConntrackRoom: Sendable {
     private static let earlier = directory + "/limits"
     private static let limit = "/proc/sys/net/netfilter/nf_conntrack_max"
     private static let buckets = "/sys/module/nf_conntrack/parameters/hashsize"
+    private static let paths = PathKind.allCases.count { $0.usesConnectionTracking }
     /// A lock that is no longer the one in place belongs to those before: theirs is put back already.
     private static let restore = """
         exec 9<"$0/lock" && flock 9 && [ "$0/lock" -ef /proc/self/fd/9 ] || exit 0
@@ -26,8 +28,9 @@ final class ConntrackRoom: Sendable {
     /// Kept, because a child ends with its object; the shell is in a session of its own by then.
     private let waiter: ChildProcess
 
-    /// nil when there is no connection tracking.
+    /// Room for so many flows of each path; nil when there is no connection tracking.
     init?(flows: Int) throws(BenchError) {
+        let wanted = flows * Self.paths
         guard Self.number(in: Self.limit) != nil else { return nil }
         lock = try Self.takeLock()
         do throws(TestingError) {
@@ -37,12 +40,12 @@ final class ConntrackRoom: Sendable {
             throw .lab(error)
         }
         guard let limit = Self.number(in: Self.limit), let buckets = Self.number(in: Self.buckets),
-            limit < flows * 2 || buckets < flows
+            limit < flows * 2 || buckets < wanted
         else { return }
         if Self.number(in: Self.earlier) == nil { _ = writeTextFile(Self.earlier, "\(limit)\n\(buckets)\n") }
         let isRaised =
             (limit >= flows * 2 || writeTextFile(Self.limit, "\(flows * 2)"))
-            && (buckets >= flows || writeTextFile(Self.buckets, "\(flows)"))
+            && (buckets >= wanted || writeTextFile(Self.buckets, "\(wanted)"))
         if !isRaised {
             throw .unavailable("cannot raise \(Self.limit): that takes the machine's first network namespace")
         }

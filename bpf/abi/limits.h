@@ -7,7 +7,7 @@
 
 enum limit {
 	/* Layout version of everything in abi/. A loader reuses pinned maps only when it is equal. */
-	ABI_VERSION = 12,
+	ABI_VERSION = 13,
 	/* A flow's slot is a 24-bit number in an index entry. */
 	MAX_FLOWS_LIMIT = 1 << 24,
 	DEFAULT_MAX_FLOWS = 1 << 18,
@@ -23,6 +23,7 @@ enum limit {
 	CLIENT_ADDRESSES = 256,
 	ARRIVALS = 16,
 	ROUTE_NOTES = 256,
+	MASQUERADE_NOTES = 256,
 	MAX_RANGE_OWNERS = 1 << 10,
 	MAX_ALLOWED_PREFIXES = 1 << 16,
 	/* Bytes of the text that says whose a mapping or masquerade is. */

@@ -31,6 +31,18 @@ struct masquerade {
 	__u16 last_port;
 };
 
+/* What was found out of packets from one address to another that come in by an interface: the rule that holds for them, and how
+ * they leave. Not of rules that are endpoint-independent. */
+struct masquerade_note {
+	struct address source; /* both as the packets arrive */
+	struct address destination;
+	__u32 ifindex;
+	__u32 noted;   /* CLOCK_MONOTONIC in units of 2^20 ns */
+	__u32 version; /* mappings_version that it was found under */
+	__u32 zero;
+	struct masquerade rule; /* its address is the one that they leave with */
+};
+
 /* Key of masquerade_exemptions (longest prefix match). prefix_length counts the 32 bits of `id`. */
 struct exemption_key {
 	__u32 prefix_length;
@@ -40,6 +52,7 @@ struct exemption_key {
 
 _Static_assert(sizeof(struct masquerade_key) == 20, "struct masquerade_key");
 _Static_assert(sizeof(struct masquerade) == 32, "struct masquerade");
+_Static_assert(sizeof(struct masquerade_note) == 80, "struct masquerade_note");
 _Static_assert(sizeof(struct exemption_key) == 24, "struct exemption_key");
 
 #endif

@@ -108,7 +108,7 @@ static __always_inline void flow_reference_end(const struct flow_reference *refe
 
 /* Makes room for a half-open flow by ending another one, taken at random: under a flood every half-open flow has the same
  * chance, and open flows are never touched. */
-static __always_inline int flow_evict_half_open(void)
+static __always_inline int flow_evict_inlined(void)
 {
 	__u32 slots = (layout.slot_word_mask + 1) * SLOTS_PER_WORD;
 
@@ -126,8 +126,13 @@ static __always_inline int flow_evict_half_open(void)
 	return -1;
 }
 
-/* Takes a place among all flows and among the half-open ones, or says why there is none. */
-__noinline int flow_admit(void)
+__noinline int flow_evict(void)
+{
+	return flow_evict_inlined();
+}
+
+/* Takes a place among all flows and among the half-open ones, or says why there is none. `evict` ends a half-open flow. */
+static __always_inline enum reason flow_admit_inlined(int (*evict)(void))
 {
 	struct flow_gauges *gauges = map_only_element(&flow_gauges);
 	struct settings *limits = map_only_element(&settings);
@@ -135,15 +140,20 @@ __noinline int flow_admit(void)
 	if (!gauges || !limits)
 		return REASON_TABLE_FULL;
 	if (READ_ONCE(gauges->counts.half_open) >= limits->max_half_open) {
-		if (flow_evict_half_open())
+		if (evict())
 			return REASON_HALF_OPEN_FULL;
 	} else if (READ_ONCE(gauges->counts.flows) >= limits->max_flows) {
-		flow_evict_half_open();
+		evict();
 	}
 	if (gauges_add(gauges, 1, 1).counts.flows < limits->max_flows)
 		return REASON_NONE;
 	gauges_add(gauges, -1, -1);
 	return REASON_TABLE_FULL;
+}
+
+__noinline int flow_admit(void)
+{
+	return flow_admit_inlined(flow_evict_inlined);
 }
 
 static __always_inline void flow_dismiss(void)
@@ -177,17 +187,11 @@ static __always_inline void flow_half_set_ends(struct flow_half *half, const str
 	ends->destination_port = is_ipv4 ? other->tuple.source_port : 0;
 }
 
-/* A function of its own for the sake of its caller's stack. */
-__noinline int flow_set_rewrites(struct flow *flow)
+static __always_inline void flow_set_rewrites_inlined(struct flow *flow)
 {
-	const struct tuple *original, *reply;
-	bool is_ipv4;
+	const struct tuple *original = &flow->original.tuple, *reply = &flow->reply.tuple;
+	bool is_ipv4 = address_is_ipv4(&original->source) && address_is_ipv4(&reply->source);
 
-	if (!flow)
-		return -1;
-	original = &flow->original.tuple;
-	reply = &flow->reply.tuple;
-	is_ipv4 = address_is_ipv4(&original->source) && address_is_ipv4(&reply->source);
 	flow_half_set_ends(&flow->original, &flow->reply, is_ipv4);
 	flow_half_set_ends(&flow->reply, &flow->original, is_ipv4);
 	flow->original.address_delta =
@@ -197,6 +201,14 @@ __noinline int flow_set_rewrites(struct flow *flow)
 						   (__u64)reply->source_port + reply->destination_port);
 	flow->reply.address_delta = checksum_negate(flow->original.address_delta);
 	flow->reply.port_delta = checksum_negate(flow->original.port_delta);
+}
+
+/* A function of its own for the sake of its caller's stack. */
+__noinline int flow_set_rewrites(struct flow *flow)
+{
+	if (!flow)
+		return -1;
+	flow_set_rewrites_inlined(flow);
 	return 0;
 }
 
@@ -264,18 +276,19 @@ static __always_inline enum reason flow_insert(struct __sk_buff *skb, struct flo
 static __always_inline enum reason flow_insert_plain(const struct flow_request *request, struct first_packet *first,
 						     struct flow *flow, __u32 slot)
 {
-	__u64 original_hash = first->hash, reply_hash = flow_hash(&request->reply);
+	__u64 original_hash = first->hash, reply_hash = first->reply_hash;
 	__u64 original = entry_make(original_hash, slot, DIRECTION_ORIGINAL, flow->state.generation);
 	__u64 reply = entry_make(reply_hash, slot, DIRECTION_REPLY, flow->state.generation);
 	int result;
 
 	if (!port_is_in_range(request, request->reply.destination_port) || tuple_equal(&request->reply, &request->original))
 		return REASON_NO_FREE_PORT;
-	flow_set_rewrites(flow);
+	flow_set_rewrites_inlined(flow);
 	first->address_delta = flow->original.address_delta;
 	first->port_delta = flow->original.port_delta;
-	if (bucket_first(original_hash) == bucket_first(reply_hash) &&
-	    flow_index_enter_both(bucket_first(original_hash), original, reply))
+	if (bucket_first(original_hash) == bucket_first(reply_hash)
+		    ? flow_index_enter_both(bucket_first(original_hash), original, reply)
+		    : flow_index_enter_apart(original_hash, original, reply_hash, reply))
 		return REASON_NONE;
 	result = flow_exists(&request->reply) ? INSERT_EXISTS : flow_index_insert(&request->reply, reply_hash, reply);
 	if (result != INSERT_DONE)
@@ -318,6 +331,25 @@ static __always_inline void flow_fill(struct flow *flow, const struct flow_reque
 	flow_set_arrival(flow, request->arrival_mac);
 }
 
+/* Copies everything but the sequence, which is the record's own. */
+static __always_inline void next_hop_copy(struct next_hop *to, const struct next_hop *from)
+{
+	to->ifindex = from->ifindex;
+	__builtin_memcpy(to->destination_mac, from->destination_mac, ETH_ALEN);
+	__builtin_memcpy(to->source_mac, from->source_mac, ETH_ALEN);
+	to->mtu = from->mtu;
+	to->flags = from->flags;
+}
+
+/* Gives a flow that shares no next hop the one of its first packet. */
+static __always_inline void flow_set_first_hop(struct flow *flow, const struct first_packet *first)
+{
+	if (flow->original.next_hop.flags & NEXT_HOP_SHARED)
+		return;
+	next_hop_copy(&flow->original.next_hop, &first->next_hop);
+	flow->original.refreshed = first->refreshed;
+}
+
 /* Counts the packet that begins the flow, which nobody has found yet (as flow_track and flow_account, nat/track.h). */
 static __always_inline void flow_count_first(struct flow *flow, const struct first_packet *first)
 {
@@ -346,13 +378,13 @@ static __always_inline void flow_publish(struct flow *flow)
 
 static __always_inline enum reason flow_make(struct __sk_buff *skb, bool plain, struct scratch *scratch)
 {
-	enum reason reason = flow_admit();
+	enum reason reason = plain ? flow_admit_inlined(flow_evict) : flow_admit();
 	struct flow *flow;
 	__u32 slot;
 
 	if (reason != REASON_NONE)
 		return reason;
-	slot = flow_slot_allocate();
+	slot = plain ? flow_slot_allocate_inlined() : flow_slot_allocate();
 	if (slot == SLOT_NONE) {
 		flow_dismiss();
 		return REASON_TABLE_FULL;
@@ -361,8 +393,10 @@ static __always_inline enum reason flow_make(struct __sk_buff *skb, bool plain, 
 	flow = bpf_map_lookup_elem(&flows, &slot);
 	if (flow && !flow_is_being_written(flow)) {
 		flow_fill(flow, &scratch->request, plain ? scratch->first.now : time_now());
-		if (plain)
+		if (plain) {
+			flow_set_first_hop(flow, &scratch->first);
 			flow_count_first(flow, &scratch->first);
+		}
 		reason = plain ? flow_insert_plain(&scratch->request, &scratch->first, flow, slot)
 			       : flow_insert(skb, &scratch->request, flow, slot);
 	}

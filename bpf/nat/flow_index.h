@@ -111,6 +111,15 @@ static __always_inline struct flow_bucket *bucket_at(__u32 number)
 	return bpf_map_lookup_elem(&flow_index, &number);
 }
 
+/* Has the first bucket of a tuple fetched while its CPU does other things. */
+static __always_inline void flow_index_expect(__u64 hash)
+{
+	struct flow_bucket *bucket = bucket_at(bucket_first(hash));
+
+	if (bucket)
+		READ_ONCE(bucket->spilled);
+}
+
 /* A word of the bucket, in bounds for any `place`. */
 static __always_inline __u64 *bucket_place(struct flow_bucket *bucket, __u32 place)
 {
@@ -306,7 +315,7 @@ __noinline int flow_index_remove(__u64 hash, __u64 entry)
 	return 0;
 }
 
-/* Used entries of a bucket, and how many of all have the tag of `one` or of `other`. */
+/* Used entries of a bucket, and how many of all have the tag of `one`, plus how many that of `other`. */
 struct bucket_survey {
 	__u32 used;
 	__u32 alike;
@@ -328,7 +337,7 @@ static __always_inline struct bucket_survey bucket_survey(struct flow_bucket *bu
 
 /* Enters both tuples of a flow into the bucket that is the first of both, where that has room to spare and nothing that they
  * could be taken for; most flows are entered so. 1: they are in the index under no other entries. 0: nothing was entered. */
-__noinline int flow_index_enter_both(__u32 number, __u64 original, __u64 reply)
+static __always_inline bool flow_index_enter_both(__u32 number, __u64 original, __u64 reply)
 {
 	struct flow_bucket *bucket = bucket_at(number);
 	struct bucket_survey survey;
@@ -344,6 +353,38 @@ __noinline int flow_index_enter_both(__u32 number, __u64 original, __u64 reply)
 		bucket_remove(bucket, original);
 	}
 	bucket_remove(bucket, reply);
+	return 0;
+}
+
+/* Whether an entry may go into the bucket without a further look: nothing there that it could be taken for, room to spare, and
+ * nothing that has spilled. */
+static __always_inline bool bucket_is_plain(struct flow_bucket *bucket, __u64 entry)
+{
+	struct bucket_survey survey = bucket_survey(bucket, entry, entry);
+
+	return !survey.alike && survey.used < BUCKET_FILLING && !READ_ONCE(bucket->spilled);
+}
+
+/* Whether the entry that was just entered is the only one of its kind. */
+static __always_inline bool bucket_holds_alone(struct flow_bucket *bucket, __u64 entry)
+{
+	return bucket_survey(bucket, entry, entry).alike == 2 && !READ_ONCE(bucket->spilled);
+}
+
+/* The same for a flow whose tuples have different first buckets. */
+static __always_inline bool flow_index_enter_apart(__u64 original_hash, __u64 original, __u64 reply_hash, __u64 reply)
+{
+	struct flow_bucket *originals = bucket_at(bucket_first(original_hash)), *replies = bucket_at(bucket_first(reply_hash));
+
+	if (!originals || !replies || !bucket_is_plain(replies, reply) || !bucket_is_plain(originals, original) ||
+	    !entries_claim(replies->entries, BUCKET_ENTRIES, reply))
+		return 0;
+	if (entries_claim(originals->entries, BUCKET_ENTRIES, original)) {
+		if (bucket_holds_alone(replies, reply) && bucket_holds_alone(originals, original))
+			return 1;
+		bucket_remove(originals, original);
+	}
+	bucket_remove(replies, reply);
 	return 0;
 }
 

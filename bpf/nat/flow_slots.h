@@ -28,7 +28,7 @@ static __always_inline __u32 bit_lowest(__u64 word)
 	return bit + !(word & 1);
 }
 
-__noinline __u32 flow_slot_allocate(void)
+static __always_inline __u32 flow_slot_allocate_inlined(void)
 {
 	__u32 *cursor = map_only_element(&slot_cursors);
 	__u32 stride = bpf_get_smp_processor_id() * SLOT_CPU_STRIDE;
@@ -55,6 +55,11 @@ __noinline __u32 flow_slot_allocate(void)
 		*cursor = (*cursor & ~(SLOTS_PER_WORD - 1)) + SLOTS_PER_WORD;
 	}
 	return SLOT_NONE;
+}
+
+__noinline __u32 flow_slot_allocate(void)
+{
+	return flow_slot_allocate_inlined();
 }
 
 static __always_inline void flow_slot_free(__u32 slot)

@@ -250,6 +250,7 @@ struct flow_request {
  * tuple is the request's original one. */
 struct first_packet {
 	__u64 hash;             /* of its tuple */
+	__u64 reply_hash;       /* of the request's reply */
 	__u64 now;              /* CLOCK_MONOTONIC, ns, when the flow is begun */
 	__u32 transport_offset; /* as in struct packet, like the next four */
 	__u32 ip_length;
@@ -260,6 +261,8 @@ struct first_packet {
 	__u32 seen;          /* enum flow_seen */
 	__u16 address_delta; /* of its translation, once the flow is made; as in struct flow_half, like the next */
 	__u16 port_delta;
+	struct next_hop next_hop; /* of flows that share none */
+	__u32 refreshed;          /* as in struct flow_half */
 };
 
 /* Datagram → what its first fragment told. Written by the datapath; full: the note used least lately goes. */
@@ -318,6 +321,7 @@ struct report_message {
 struct scratch {
 	struct flow_request request;
 	struct first_packet first;
+	bool has_begun;         /* the packet before from a container has begun a flow on its way out (pipeline/begin.h) */
 	struct tuple candidate; /* source_port.h */
 	struct tuple unbound;   /* masquerade.h: the original tuple while a pattern is in its place */
 	__u32 next_port;        /* where the search for a free port goes on */

@@ -91,6 +91,68 @@ static __always_inline void request_set_ports(struct flow_request *request, cons
 	}
 }
 
+static __always_inline struct masquerade_note *masquerade_note_at(const struct tuple *original)
+{
+	__u32 index = addresses_place(&original->source, &original->destination, MASQUERADE_NOTES);
+
+	return bpf_map_lookup_elem(&masquerade_notes, &index);
+}
+
+/* Keeps what was found out of the addresses of the request. Who has an external port of his own, or comes to somebody else's,
+ * is looked at each time. */
+static __always_inline void masquerade_note_write(const struct flow_request *request, const struct masquerade *rule,
+						  __u32 ifindex, __u32 version)
+{
+	struct masquerade_note *note = masquerade_note_at(&request->original);
+
+	if (!note || rule->flags & ~(MASQUERADE_FOLLOWS | MASQUERADE_HAS_EXEMPTIONS | MASQUERADE_LIMITED))
+		return;
+	note->source = request->original.source;
+	note->destination = request->original.destination;
+	note->ifindex = ifindex;
+	note->noted = time_now() >> 20;
+	note->version = version;
+	note->rule = *rule;
+	note->rule.address = request->reply.destination;
+}
+
+/* What was noted less than a second ago of the addresses of `original`, and still holds, or NULL. */
+static __always_inline const struct masquerade_note *masquerade_note_find(const struct tuple *original, __u32 ifindex,
+									  __u32 version, __u64 now)
+{
+	const struct masquerade_note *note = masquerade_note_at(original);
+
+	return note && (__u32)(now >> 20) - note->noted < NEXT_HOP_LIFETIME && note->ifindex == ifindex &&
+			       note->version == version && address_equal(&note->source, &original->source) &&
+			       address_equal(&note->destination, &original->destination)
+		       ? note
+		       : NULL;
+}
+
+/* Whether the address that the request is to leave with has gone: nothing would come back. A container that comes to a
+ * published address is seen under that. */
+static __always_inline bool request_is_homeless(struct __sk_buff *skb, struct scratch *scratch)
+{
+	if (address_equal(&scratch->request.reply.destination, &scratch->request.original.destination))
+		return false;
+	scratch->candidate.source = scratch->request.original.destination;
+	scratch->candidate.destination = scratch->request.reply.destination;
+	return route_locality(skb, &scratch->candidate) == LOCALITY_ELSEWHERE;
+}
+
+/* Notes the address that the request is to leave with, unless it hairpins; or -1 when that address has gone. A function of its
+ * own for the sake of its caller's stack. */
+__noinline int masquerade_confirm(struct __sk_buff *skb, const struct masquerade *rule, bool hairpins, __u32 version)
+{
+	struct scratch *scratch = map_only_element(&scratches);
+
+	if (!scratch || !rule || request_is_homeless(skb, scratch))
+		return -1;
+	if (!hairpins)
+		masquerade_note_write(&scratch->request, rule, skb->ifindex, version);
+	return 0;
+}
+
 static __always_inline void request_set_masquerade(struct flow_request *request, const struct masquerade *rule)
 {
 	request->reply.source = request->original.destination;
@@ -285,6 +347,8 @@ __noinline int masquerade_begin(struct __sk_buff *skb)
 	} else if (reason != REASON_NONE) {
 		return reason;
 	}
+	if (masquerade_confirm(skb, rule, hairpins, version))
+		return REASON_NO_ADDRESS;
 	request_set_masquerade(&scratch->request, rule);
 	reason = masquerade_prepare(skb, &scratch->request, rule, hairpins);
 	if (reason == REASON_NONE)

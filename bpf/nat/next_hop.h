@@ -195,16 +195,6 @@ __noinline int route_find(struct __sk_buff *skb, const struct rewrite *rewrite, 
 	return 0;
 }
 
-/* Copies everything but the sequence, which is the record's own. */
-static __always_inline void next_hop_copy(struct next_hop *to, const struct next_hop *from)
-{
-	to->ifindex = from->ifindex;
-	__builtin_memcpy(to->destination_mac, from->destination_mac, ETH_ALEN);
-	__builtin_memcpy(to->source_mac, from->source_mac, ETH_ALEN);
-	to->mtu = from->mtu;
-	to->flags = from->flags;
-}
-
 /* false: it was being written meanwhile. */
 static __always_inline bool next_hop_read(const struct next_hop *from, struct next_hop *to)
 {
@@ -302,12 +292,31 @@ static __always_inline bool hop_is_fresh(const struct hop *hop, __u64 now)
 	       (__u32)(now >> 20) - READ_ONCE(*hop->refreshed) < NEXT_HOP_LIFETIME;
 }
 
+/* Where a note about two addresses stands in a map of `count` of them. */
+static __always_inline __u32 addresses_place(const struct address *source, const struct address *destination, __u32 count)
+{
+	__u64 sum = checksum_sum_address(source) * 3 + checksum_sum_address(destination);
+
+	return (sum ^ sum >> 8 ^ sum >> 16 ^ sum >> 24) % count;
+}
+
 static __always_inline struct route_note *route_note_at(const struct rewrite *rewrite)
 {
-	__u64 sum = checksum_sum_address(&rewrite->source) * 3 + checksum_sum_address(&rewrite->destination);
-	__u32 index = (sum ^ sum >> 8 ^ sum >> 16 ^ sum >> 24) % ROUTE_NOTES;
+	__u32 index = addresses_place(&rewrite->source, &rewrite->destination, ROUTE_NOTES);
 
 	return bpf_map_lookup_elem(&route_notes, &index);
+}
+
+/* The way between the addresses of `rewrite` that a packet of this interface has asked for less than a second ago, or NULL. */
+static __always_inline struct route_note *route_note_find(const struct packet *packet, const struct rewrite *rewrite, __u64 now)
+{
+	struct route_note *note = route_note_at(rewrite);
+
+	return note && (__u32)(now >> 20) - note->noted < NEXT_HOP_LIFETIME && note->ifindex == packet_ifindex(packet) &&
+			       address_equal(&note->destination, &rewrite->destination) &&
+			       address_equal(&note->source, &rewrite->source)
+		       ? note
+		       : NULL;
 }
 
 static __always_inline void route_note_write(const struct packet *packet, const struct rewrite *rewrite, __u64 now)
@@ -338,10 +347,8 @@ static __always_inline bool hop_recall(const struct hop *hop, const struct packe
 
 	if (packet->stage != STAGE_ATTACHED && packet->stage != STAGE_ROUTE) /* not worth the verifier's time */
 		return false;
-	note = route_note_at(rewrite);
-	if (!note || (__u32)(now >> 20) - note->noted >= NEXT_HOP_LIFETIME || note->ifindex != packet_ifindex(packet) ||
-	    !address_equal(&note->destination, &rewrite->destination) || !address_equal(&note->source, &rewrite->source) ||
-	    !flow_is_plain(reference->flow))
+	note = route_note_find(packet, rewrite, now);
+	if (!note || !flow_is_plain(reference->flow))
 		return false;
 	next_hop_store(hop->next_hop, &note->next_hop, reference);
 	*hop->refreshed = note->noted;

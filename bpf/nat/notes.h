@@ -30,6 +30,15 @@ struct {
 	__type(value, struct arrival);
 } arrivals SEC(".maps");
 
+/* hash of two addresses → the masquerade that holds between the last two of that hash, on this CPU. Written by the datapath,
+ * overwritten by the next. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, MASQUERADE_NOTES);
+	__type(key, __u32);
+	__type(value, struct masquerade_note);
+} masquerade_notes SEC(".maps");
+
 /* hash of two addresses → the last way between two of that hash, on this CPU: for flows that have not asked for a while, or not
  * yet. */
 struct {

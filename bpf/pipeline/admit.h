@@ -68,6 +68,13 @@ static __always_inline bool first_packet_note(struct packet *packet)
 	return true;
 }
 
+static __always_inline bool masquerades_are_there(void)
+{
+	const struct settings *current = map_only_element(&settings);
+
+	return current && current->has_masquerades;
+}
+
 static __always_inline enum verdict forward_unknown(struct packet *packet)
 {
 	if (!packet_may_begin(packet))
@@ -76,6 +83,8 @@ static __always_inline enum verdict forward_unknown(struct packet *packet)
 		return VERDICT_PASS;
 	if (packet->stage == STAGE_ATTACHED && packet->side == SIDE_UPLINK)
 		return first_packet_note(packet) ? packet_continue(packet, STAGE_BEGIN) : VERDICT_PASS;
+	if (packet->stage == STAGE_ATTACHED && packet->side == SIDE_CONTAINER && masquerades_are_there())
+		return first_packet_note(packet) ? packet_continue(packet, STAGE_OUTBOUND) : VERDICT_PASS;
 	return packet_continue(packet, STAGE_ADMIT);
 }
 

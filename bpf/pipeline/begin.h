@@ -47,11 +47,27 @@ static __always_inline enum verdict first_packet_forward(struct packet *packet, 
 }
 
 /* Makes the flow of the request. */
-static __always_inline enum reason begin_create(const struct mapping *mapping)
+static __always_inline enum reason begin_create(bool limited)
 {
-	enum reason reason = mapping->flags & MAPPING_LIMITED ? limits_take() : REASON_NONE;
+	enum reason reason = limited ? limits_take() : REASON_NONE;
 
 	return reason == REASON_NONE ? flow_create_plain() : reason;
+}
+
+/* Forwards the packet, or if mappings are no longer of `version`, drops it. A flow whose first packet gets nowhere is not kept.
+ */
+static __always_inline enum verdict begin_forward(struct packet *packet, const struct settings *current, __u32 version,
+						  const struct scratch *scratch, struct rewrite *rewrite)
+{
+	enum verdict verdict;
+
+	if (READ_ONCE(current->mappings_version) != version)
+		verdict = packet_refuse(packet, REASON_MAPPING_RACE);
+	else
+		verdict = first_packet_forward(packet, scratch, rewrite);
+	if (verdict == VERDICT_DROP)
+		flow_withdraw(packet->tuple);
+	return verdict;
 }
 
 /* STAGE_BEGIN */
@@ -62,7 +78,6 @@ static __always_inline enum verdict begin_at_once(struct packet *packet)
 	__u64 now = time_now();
 	struct mapping_match match;
 	struct rewrite rewrite;
-	enum verdict verdict;
 	enum reason reason;
 	__u32 version;
 
@@ -78,18 +93,110 @@ static __always_inline enum verdict begin_at_once(struct packet *packet)
 	request_set_mapping(&scratch->request, &match, SIDE_UPLINK);
 	if (!arrival_is_admitted(packet, &match, &scratch->request, now))
 		return begin_leave(packet);
-	reason = begin_create(match.mapping);
+	scratch->first.reply_hash = tuple_hash(&scratch->request.reply, layout.hash_keys);
+	reason = begin_create(match.mapping->flags & MAPPING_LIMITED);
 	if (reason == REASON_NO_FREE_PORT || reason == REASON_FLOW_RACE) /* STAGE_ADMIT looks for another port, or the flow */
 		return begin_leave(packet);
 	if (reason != REASON_NONE)
 		return packet_refuse(packet, reason);
-	if (READ_ONCE(current->mappings_version) != version)
-		verdict = packet_refuse(packet, REASON_MAPPING_RACE);
-	else
-		verdict = first_packet_forward(packet, scratch, &rewrite);
-	if (verdict == VERDICT_DROP) /* a flow whose first packet gets nowhere is not kept */
-		flow_withdraw(packet->tuple);
-	return verdict;
+	return begin_forward(packet, current, version, scratch, &rewrite);
+}
+
+/* Whether a mapping with an address of its own is in the way of a container's packet that leaves the host: such an address need
+ * not be the host's. A mapping for any address is for the host's. */
+static __always_inline bool outbound_is_published(const struct settings *current, const struct tuple *tuple)
+{
+	struct mapping_match match;
+
+	return current->has_addressed_mappings && mapping_find(tuple, &match) && !match.any_address;
+}
+
+/* The request of a flow that is masqueraded as `note` says, and the way of its packets where another one has been told that
+ * less than a second ago. */
+static __always_inline bool outbound_leads(struct packet *packet, const struct masquerade_note *note, struct scratch *scratch,
+					   struct rewrite *rewrite, __u64 now)
+{
+	const struct route_note *way;
+
+	scratch->request.reply.destination = note->rule.address;
+	request_set_masquerade(&scratch->request, &note->rule);
+	rewrite->source = scratch->request.reply.destination;
+	rewrite->destination = scratch->request.reply.source;
+	way = route_note_find(packet, rewrite, now);
+	if (!way || packet_wire_length(packet) > way->next_hop.mtu)
+		return false;
+	next_hop_copy(&rewrite->next_hop, &way->next_hop);
+	next_hop_copy(&scratch->first.next_hop, &way->next_hop);
+	scratch->first.refreshed = way->noted;
+	return true;
+}
+
+/* Has the index's line of the flow's replies fetched, if the packet begins one, while that of the packet itself is waited for.
+ * 0: it is not masqueraded, as far as is noted. */
+__noinline int outbound_expect(const struct tuple *original, __u32 ifindex)
+{
+	struct settings *current = map_only_element(&settings);
+	struct scratch *scratch = map_only_element(&scratches);
+	const struct masquerade_note *note;
+
+	if (!original || !current || !scratch)
+		return 0;
+	note = masquerade_note_find(original, ifindex, READ_ONCE(current->mappings_version), time_now());
+	if (!note)
+		return 0;
+	scratch->candidate.source = original->destination;
+	scratch->candidate.destination = note->rule.address;
+	scratch->candidate.source_port = original->destination_port;
+	scratch->candidate.destination_port = original->source_port;
+	scratch->candidate.protocol = original->protocol;
+	flow_index_expect(tuple_hash(&scratch->candidate, layout.hash_keys));
+	return 1;
+}
+
+/* Where the packet is likely to begin a flow: a connection, or whatever comes after one that has. */
+static __always_inline void outbound_prepare(const struct packet *packet)
+{
+	struct scratch *scratch = map_only_element(&scratches);
+
+	if (!scratch || !(scratch->has_begun || tcp_flags_begin(packet->tcp_flags)))
+		return;
+	scratch->has_begun = false;
+	outbound_expect(packet->tuple, packet_ifindex(packet));
+}
+
+/* STAGE_OUTBOUND */
+static __always_inline enum verdict begin_outbound(struct packet *packet)
+{
+	struct settings *current = map_only_element(&settings);
+	struct scratch *scratch = map_only_element(&scratches);
+	const struct masquerade_note *note;
+	__u64 now = time_now();
+	struct rewrite rewrite;
+	enum reason reason;
+	__u32 version;
+
+	packet->reason = REASON_NONE;
+	if (!scratch || !current)
+		return begin_leave(packet);
+	first_packet_recall(packet, scratch);
+	scratch->first.now = now;
+	version = READ_ONCE(current->mappings_version);
+	note = masquerade_note_find(packet->tuple, packet_ifindex(packet), version, now);
+	if (!note || !first_packet_is_ordinary(packet) || outbound_is_published(current, packet->tuple) ||
+	    !outbound_leads(packet, note, scratch, &rewrite, now))
+		return begin_leave(packet);
+	scratch->first.reply_hash = tuple_hash(&scratch->request.reply, layout.hash_keys);
+	if (host_socket_takes(packet->context, &scratch->request.reply))
+		return begin_leave(packet);
+	reason = begin_create(note->rule.flags & MASQUERADE_LIMITED);
+	if (reason == REASON_NO_FREE_PORT || reason == REASON_FLOW_RACE)
+		return begin_leave(packet);
+	if (refusal_is_reported(packet, reason))
+		return packet_report(packet, reason, 0);
+	if (reason != REASON_NONE)
+		return packet_refuse(packet, reason);
+	scratch->has_begun = true;
+	return begin_forward(packet, current, version, scratch, &rewrite);
 }
 
 #endif

@@ -21,6 +21,12 @@ static __always_inline bool flow_is_homeless(struct packet *packet, const struct
 	return route_locality(packet->context, &scratch->candidate) == LOCALITY_ELSEWHERE;
 }
 
+/* Whether the address of a flow that has just begun was looked after then (masquerade_begin). */
+static __always_inline bool flow_was_seen_home(const struct flow *flow)
+{
+	return !(flow->flags & (FLOW_TRANSLATES | FLOW_OF_HOST));
+}
+
 /* Whether the flow is over for this packet: its connection is, and the packet begins the next; or its address is. Where only a
  * RST says that the connection has ended, and the next one would have the same target, the flow goes on: the target knows which
  * of the two the packet belongs to. */
@@ -33,7 +39,8 @@ static __always_inline bool flow_is_over(struct packet *packet, const struct flo
 	if (flow_is_reused(reference->flow, packet, direction))
 		return packet->stage != STAGE_ROUTE || !flow_is_in_doubt(reference->flow) ||
 		       !mapping_still_leads(packet->tuple, reference->flow->original.mapping_id);
-	return packet_may_ask(packet) && flow_is_homeless(packet, reference->flow, direction);
+	return packet_may_ask(packet) && !(packet->begun && flow_was_seen_home(reference->flow)) &&
+	       flow_is_homeless(packet, reference->flow, direction);
 }
 
 /* A request and a reply can have the same tuple where the identifier is ECHO_PORT. */

@@ -71,7 +71,7 @@ public enum PathKind: String, Sendable, CaseIterable, Codable {
             "the kernel's routing without NAT: clients send to the container's own address"
         case .iptablesNFT:
             "the kernel's NAT with the rules that Docker writes, by iptables over nf_tables; "
-                + "connection tracking with a hash table of 2 buckets a flow at most, no other rules"
+                + "connection tracking with a bucket of its hash table for each flow of each path, no other rules"
         case .iptablesLegacy:
             "the same rules by the old iptables"
         case .nftables:

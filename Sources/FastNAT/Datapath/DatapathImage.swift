@@ -8,6 +8,7 @@ enum DatapathProgram: String, CaseIterable {
     case port = "fastnat_port"
     case host = "fastnat_host"
     case begin = "fastnat_begin"
+    case outbound = "fastnat_outbound"
     case admit = "fastnat_admit"
     case route = "fastnat_route"
     case translate = "fastnat_translate"

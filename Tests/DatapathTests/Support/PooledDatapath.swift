@@ -73,6 +73,7 @@ final class PooledDatapath: @unchecked Sendable {
             try datapath.maps.clientAddresses.setAll(index, address_note())
         }
         try forgetRoutes()
+        try forgetMasquerades()
         for index in 0..<ARRIVALS.rawValue { try datapath.maps.arrivals.setAll(index, arrival()) }
     }
 
@@ -80,6 +81,12 @@ final class PooledDatapath: @unchecked Sendable {
     func forgetRoutes() throws {
         let routes = try PerCPUMap<route_note>(object.map("route_notes"), name: "route_notes")
         for index in 0..<ROUTE_NOTES.rawValue { try routes.setAll(index, route_note()) }
+    }
+
+    /// Takes away what was found out of packets that are masqueraded.
+    func forgetMasquerades() throws {
+        let notes = try PerCPUMap<masquerade_note>(object.map("masquerade_notes"), name: "masquerade_notes")
+        for index in 0..<MASQUERADE_NOTES.rawValue { try notes.setAll(index, masquerade_note()) }
     }
 
     /// Has every CPU find the way that one of them has noted last, for packets of this interface, whatever it looks for.
