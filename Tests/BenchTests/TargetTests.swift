@@ -83,14 +83,14 @@ import Testing
     }
 
     @Test(
-        "The limit of a lead elsewhere is what a limit reaches here, of fastnat's own lead there",
+        "The limit of a lead elsewhere is what a limit reaches here, of its own lead there",
         arguments: [(3.0, Verdict.Outcome.beyond, "0.75"), (5, .missed, "1.25")])
     func limitOfLead(reached: Double, outcome: Verdict.Outcome, limit: String) throws {
         let report = report(
             "pps", .packetsPerSecond,
             [
-                ("in", [(.iptablesNFT, [1]), (.fastnatTC, [4]), (.lookupTC, [9])]),
-                ("out", [(.iptablesNFT, [1]), (.fastnatTC, [2]), (.lookupTC, [reached])]),
+                ("in", [(.iptablesNFT, [1]), (.fastnatTC, [8]), (.lookupTC, [4])]),
+                ("out", [(.iptablesNFT, [1]), (.fastnatTC, [4]), (.lookupTC, [reached])]),
             ])
         let target = Target(.pps, "out", metric: "m", .fastnatTC, .lead(0.9, .pps, "in", metric: "m"))
         let verdict = try #require(target.verdict(in: report))

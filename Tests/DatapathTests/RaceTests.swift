@@ -168,15 +168,17 @@ extension TestDatapath {
 
     /// Sends two lists of first packets at TC, those of one number at the same moment, and afterwards again those that
     /// a race has cost; `reason` is what else they may be refused for.
-    fileprivate func race(_ first: [[UInt8]], _ second: [[UInt8]], refusing reason: String? = nil) throws {
+    func race(
+        _ first: [[UInt8]], _ second: [[UInt8]], on side: Side = .uplink, refusing reason: String? = nil
+    ) throws {
         let rendezvous = Rendezvous(of: 2)
         let results = try inParallel(2) { thread in
-            try self.run(thread == 0 ? first : second, at: .tc, before: rendezvous.meet)
+            try self.run(thread == 0 ? first : second, at: .tc, on: side, before: rendezvous.meet)
         }
         let dropped = results.joined().count { $0.action != 7 }
         let counted = try ["flow_race", reason].compactMap { $0 }.reduce(0) { try $0 + (count($1) ?? 0) }
         #expect(dropped == Int(counted))
         for reason in 0..<REASON_COUNT.rawValue { try maps.reasonCounters.setAll(reason, 0) }
-        if reason == nil { #expect(try run(first + second, at: .tc).allSatisfy { $0.action == 7 }) }
+        if reason == nil { #expect(try run(first + second, at: .tc, on: side).allSatisfy { $0.action == 7 }) }
     }
 }

@@ -272,6 +272,12 @@ static __always_inline enum reason flow_insert(struct __sk_buff *skb, struct flo
 	return result == INSERT_FULL ? REASON_TABLE_FULL : REASON_FLOW_RACE;
 }
 
+/* Whether the flow may have its client's port, if that is free. */
+static __always_inline bool request_keeps_port(const struct flow_request *request)
+{
+	return port_is_in_range(request, request->reply.destination_port) && !tuple_equal(&request->reply, &request->original);
+}
+
 /* The same for a flow that keeps its client's port, of a packet that was looked for. */
 static __always_inline enum reason flow_insert_plain(const struct flow_request *request, struct first_packet *first,
 						     struct flow *flow, __u32 slot)
@@ -281,7 +287,7 @@ static __always_inline enum reason flow_insert_plain(const struct flow_request *
 	__u64 reply = entry_make(reply_hash, slot, DIRECTION_REPLY, flow->state.generation);
 	int result;
 
-	if (!port_is_in_range(request, request->reply.destination_port) || tuple_equal(&request->reply, &request->original))
+	if (!request_keeps_port(request))
 		return REASON_NO_FREE_PORT;
 	flow_set_rewrites_inlined(flow);
 	first->address_delta = flow->original.address_delta;

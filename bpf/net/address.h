@@ -113,7 +113,23 @@ static __always_inline __u64 hash_product(__u32 left, __u32 right, __u64 key)
 #define PORT_FIRST_EPHEMERAL 32768
 
 /* The upper half is a hash of both ends. The lower one is of `end` alone where only its port is a client's: it stands in both
- * tuples of its flow as long as the client is seen under its own address, and then both have the same lower half. */
+ * tuples of its flow as long as the client is seen under its own address, and then both have the same lower half. `alone` and
+ * `both` are sums of products. */
+static __always_inline __u64 ends_hash_finish(__u64 alone, __u64 both, __be16 port, __be16 other_port)
+{
+	if (bpf_ntohs(port) < PORT_FIRST_EPHEMERAL || bpf_ntohs(other_port) >= PORT_FIRST_EPHEMERAL)
+		alone = both * 0x9e3779b97f4a7c15ULL;
+	return (hash_finish(both ^ both >> 32) & 0xffffffff00000000ULL) | hash_finish(alone ^ alone >> 32) >> 32;
+}
+
+static __always_inline __u64 ends_hash_ipv4(__be32 end, __be16 port, __be32 other, __be16 other_port, __u8 protocol,
+					    const volatile __u64 *keys)
+{
+	__u64 alone = hash_product(end, (__u32)port << 16 | protocol, keys[0]);
+
+	return ends_hash_finish(alone, alone + hash_product(other, other_port, keys[1]), port, other_port);
+}
+
 static __always_inline __u64 ends_hash(const struct address *end, __be16 port, const struct address *other, __be16 other_port,
 				       __u8 protocol, const volatile __u64 *keys)
 {
@@ -122,18 +138,22 @@ static __always_inline __u64 ends_hash(const struct address *end, __be16 port, c
 	__u64 both = alone + hash_product(other->words[0], other->words[1], keys[3]) +
 		     hash_product(other->words[2], other->words[3], keys[4]) + hash_product(other_port, 0, keys[5]);
 
-	if (bpf_ntohs(port) < PORT_FIRST_EPHEMERAL || bpf_ntohs(other_port) >= PORT_FIRST_EPHEMERAL)
-		alone = both * 0x9e3779b97f4a7c15ULL;
-	return (hash_finish(both ^ both >> 32) & 0xffffffff00000000ULL) | hash_finish(alone ^ alone >> 32) >> 32;
+	return ends_hash_finish(alone, both, port, other_port);
 }
 
 static __always_inline __u64 tuple_hash(const struct tuple *tuple, const volatile __u64 *keys)
 {
+	bool is_ipv4 = address_is_ipv4(&tuple->source);
+
 	if (bpf_ntohs(tuple->source_port) > bpf_ntohs(tuple->destination_port))
-		return ends_hash(&tuple->source, tuple->source_port, &tuple->destination, tuple->destination_port,
-				 tuple->protocol, keys);
-	return ends_hash(&tuple->destination, tuple->destination_port, &tuple->source, tuple->source_port, tuple->protocol,
-			 keys);
+		return is_ipv4 ? ends_hash_ipv4(tuple->source.words[3], tuple->source_port, tuple->destination.words[3],
+						tuple->destination_port, tuple->protocol, keys)
+			       : ends_hash(&tuple->source, tuple->source_port, &tuple->destination, tuple->destination_port,
+					   tuple->protocol, keys);
+	return is_ipv4 ? ends_hash_ipv4(tuple->destination.words[3], tuple->destination_port, tuple->source.words[3],
+					tuple->source_port, tuple->protocol, keys)
+		       : ends_hash(&tuple->destination, tuple->destination_port, &tuple->source, tuple->source_port,
+				   tuple->protocol, keys);
 }
 
 #endif

@@ -46,11 +46,14 @@ static __always_inline enum verdict first_packet_forward(struct packet *packet, 
 					: redirect_to_output(packet, &rewrite->next_hop);
 }
 
-/* Makes the flow of the request. */
-static __always_inline enum reason begin_create(bool limited)
+/* Makes the flow of the request. Under limits, whether it can have its port is looked at first: what is left to STAGE_ADMIT is
+ * counted there, and a rate has no way back. */
+static __always_inline enum reason begin_create(const struct flow_request *request, bool limited)
 {
-	enum reason reason = limited ? limits_take() : REASON_NONE;
+	enum reason reason = REASON_NONE;
 
+	if (limited)
+		reason = request_keeps_port(request) && !flow_exists(&request->reply) ? limits_take() : REASON_NO_FREE_PORT;
 	return reason == REASON_NONE ? flow_create_plain() : reason;
 }
 
@@ -94,7 +97,7 @@ static __always_inline enum verdict begin_at_once(struct packet *packet)
 	if (!arrival_is_admitted(packet, &match, &scratch->request, now))
 		return begin_leave(packet);
 	scratch->first.reply_hash = tuple_hash(&scratch->request.reply, layout.hash_keys);
-	reason = begin_create(match.mapping->flags & MAPPING_LIMITED);
+	reason = begin_create(&scratch->request, match.mapping->flags & MAPPING_LIMITED);
 	if (reason == REASON_NO_FREE_PORT || reason == REASON_FLOW_RACE) /* STAGE_ADMIT looks for another port, or the flow */
 		return begin_leave(packet);
 	if (reason != REASON_NONE)
@@ -188,7 +191,7 @@ static __always_inline enum verdict begin_outbound(struct packet *packet)
 	scratch->first.reply_hash = tuple_hash(&scratch->request.reply, layout.hash_keys);
 	if (host_socket_takes(packet->context, &scratch->request.reply))
 		return begin_leave(packet);
-	reason = begin_create(note->rule.flags & MASQUERADE_LIMITED);
+	reason = begin_create(&scratch->request, note->rule.flags & MASQUERADE_LIMITED);
 	if (reason == REASON_NO_FREE_PORT || reason == REASON_FLOW_RACE)
 		return begin_leave(packet);
 	if (refusal_is_reported(packet, reason))

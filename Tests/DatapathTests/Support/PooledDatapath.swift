@@ -79,23 +79,56 @@ final class PooledDatapath: @unchecked Sendable {
 
     /// Takes away what one flow has been told and others go by.
     func forgetRoutes() throws {
-        let routes = try PerCPUMap<route_note>(object.map("route_notes"), name: "route_notes")
+        let routes = try routeNotes()
         for index in 0..<ROUTE_NOTES.rawValue { try routes.setAll(index, route_note()) }
     }
 
     /// Takes away what was found out of packets that are masqueraded.
     func forgetMasquerades() throws {
-        let notes = try PerCPUMap<masquerade_note>(object.map("masquerade_notes"), name: "masquerade_notes")
+        let notes = try masqueradeNotes()
         for index in 0..<MASQUERADE_NOTES.rawValue { try notes.setAll(index, masquerade_note()) }
     }
 
     /// Has every CPU find the way that one of them has noted last, for packets of this interface, whatever it looks for.
     func spreadRoute(interface: UInt32) throws {
-        let routes = try PerCPUMap<route_note>(object.map("route_notes"), name: "route_notes")
+        let routes = try routeNotes()
         let notes = try (0..<ROUTE_NOTES.rawValue).flatMap { try routes.values($0) }
         var note = try #require(notes.max { $0.noted < $1.noted })
         note.ifindex = interface
         for index in 0..<ROUTE_NOTES.rawValue { try routes.setAll(index, note) }
+    }
+
+    /// Has every CPU know the ways that one of them has noted last for packets of this interface, each changed like this.
+    func spreadRoutes(interface: UInt32, _ change: (inout route_note) throws -> Void) throws {
+        let routes = try routeNotes()
+        for index in 0..<ROUTE_NOTES.rawValue {
+            let notes = try routes.values(index).filter { $0.ifindex == interface }
+            guard var note = notes.max(by: { $0.noted < $1.noted }) else { continue }
+            try change(&note)
+            try routes.setAll(index, note)
+        }
+    }
+
+    /// Has every CPU know what one of them has noted last of packets that are masqueraded, each changed like this.
+    ///
+    /// - Returns: of how many pairs of addresses there was anything.
+    func spreadMasquerades(_ change: (inout masquerade_note) throws -> Void) throws -> Int {
+        let masquerades = try masqueradeNotes()
+        return try (0..<MASQUERADE_NOTES.rawValue).count { index in
+            let notes = try masquerades.values(index).filter { $0.ifindex != 0 }
+            guard var note = notes.max(by: { $0.noted < $1.noted }) else { return false }
+            try change(&note)
+            try masquerades.setAll(index, note)
+            return true
+        }
+    }
+
+    private func routeNotes() throws -> PerCPUMap<route_note> {
+        try PerCPUMap(object.map("route_notes"), name: "route_notes")
+    }
+
+    private func masqueradeNotes() throws -> PerCPUMap<masquerade_note> {
+        try PerCPUMap(object.map("masquerade_notes"), name: "masquerade_notes")
     }
 
     /// Whether TC has the program of a stage: without, it passes what is to go on there.

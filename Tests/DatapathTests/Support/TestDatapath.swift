@@ -80,6 +80,26 @@ final class TestDatapath: Sendable {
         try pooled.spreadRoute(interface: hook == .xdp ? 1 : device)
     }
 
+    /// Has every CPU know what has been found out of containers' packets, and their ways, just now: a test may be held up for
+    /// longer than that is good for. Each is changed like this.
+    ///
+    /// - Returns: of how many pairs of addresses there was anything.
+    @discardableResult
+    func spreadNotes(
+        _ change: (inout masquerade_note) throws -> Void = { _ in },
+        way: (inout route_note) throws -> Void = { _ in }
+    ) throws -> Int {
+        let noted = UInt32(truncatingIfNeeded: monotonicNow() >> 20) &- NextHopAge.fresh.rawValue
+        try pooled.spreadRoutes(interface: network.container.index) {
+            $0.noted = noted
+            try way(&$0)
+        }
+        return try pooled.spreadMasquerades {
+            $0.noted = noted
+            try change(&$0)
+        }
+    }
+
     /// What is still taken of the flow table.
     func leftovers() throws -> [String] { try pooled.leftovers() }
 
