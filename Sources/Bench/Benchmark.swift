@@ -71,7 +71,18 @@ public struct Benchmark {
                 contender.sample(seconds: options.sampleSeconds / Double(measurement.slices))
             }
         }
-        return measurement.metrics.enumerated().map { index, metric in
+        let series = series(of: measurement, contenders)
+        guard measurement.repeatsIfNoisy, series.contains(where: { $0.cells.contains(where: \.isNoisy) }) else {
+            return series
+        }
+        for _ in 0..<rounds {
+            for contender in contenders.shuffled() { contender.sample(seconds: options.sampleSeconds) }
+        }
+        return self.series(of: measurement, contenders)
+    }
+
+    private func series(of measurement: Measurement, _ contenders: [Contender]) -> [Series] {
+        measurement.metrics.enumerated().map { index, metric in
             let cells = contenders.map { contender in
                 Cell(
                     path: contender.kind.rawValue, samples: contender.samples.map { $0[index] },

@@ -163,8 +163,7 @@ extension Target {
                 })
         case .lead(_, let workload, let name, let metric):
             let there = report.series(workload, name, metric)
-            // Of a limit, too: what it reaches here, of fastnat's lead there.
-            guard let here = figures.comparison(path.rawValue), let lead = there?.comparison(self.path.rawValue) else {
+            guard let here = figures.comparison(path.rawValue), let lead = there?.comparison(path.rawValue) else {
                 return nil
             }
             return Quotient(value: here.median / lead.median, isNoisy: here.isNoisy || lead.isNoisy)

@@ -30,7 +30,7 @@ struct BulkWorkload: Workload {
             Measurement.Metric(name: "throughput", unit: .gigabitsPerSecond),
             Measurement.Metric(name: "efficiency", unit: .gigabitsPerCPUSecond),
         ]
-        return Measurement(name: name, metrics: metrics) { stage throws(BenchError) in
+        return Measurement(name: name, metrics: metrics, repeatsIfNoisy: true) { stage throws(BenchError) in
             try BulkProbe(stage, Self.service, streams: streams, isDownload: isDownload)
         }
     }

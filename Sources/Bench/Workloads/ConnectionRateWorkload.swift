@@ -8,6 +8,8 @@ struct ConnectionRateWorkload: Workload {
 
     static let service = Stage.Service(port: 8080, containerPort: 80, transport: .tcp)
 
+    let isAboutTables = true
+
     func groups(_ options: BenchOptions) -> [WorkloadGroup] {
         Topology.Layout.allCases.map { layout in
             WorkloadGroup(
