@@ -87,11 +87,8 @@ import Testing
 
     @Test(arguments: Kind.all, ["flow_limit", "source_flow_limit"])
     func `flows over a limit are dropped at once, and counted`(kind: Kind, reason: String) throws {
-        let datapath = try TestDatapath([])
         let name = reason == "flow_limit" ? "limit-flows" : "limit-flows-per-source"
-        try datapath.masquerade(kind.family, limits: [name: "2"])
-        let first = try datapath.open(Outbound(kind))
-        try datapath.spreadNotes()
+        let (datapath, first) = try limited(kind, [name: "2"])
         try datapath.withoutAdmission(at: .tc) {
             try datapath.expectForwarded(first.later(), first.later().request(.syn))
             for _ in 0..<2 {
@@ -115,11 +112,8 @@ import Testing
 
     @Test(arguments: Kind.all, ["rate_limit", "source_rate_limit"])
     func `flows beyond a rate are dropped at once, and counted`(kind: Kind, reason: String) throws {
-        let datapath = try TestDatapath([])
         let name = reason == "rate_limit" ? "limit-rate" : "limit-rate-per-source"
-        try datapath.masquerade(kind.family, limits: [name: "3/m"])
-        let first = try datapath.open(Outbound(kind))
-        try datapath.spreadNotes()
+        let (datapath, first) = try limited(kind, [name: "3/m"])
         try datapath.withoutAdmission(at: .tc) {
             for outbound in [first.later(), first.later(2)] {
                 try datapath.expectForwarded(outbound, outbound.request(.syn))
@@ -195,5 +189,16 @@ import Testing
             try datapath.expectDropped(first.later().request(.syn), on: .container, counting: "no_address")
         }
         try datapath.expectConsistent(originals: 1)
+    }
+
+    // MARK: -
+
+    /// A datapath that masquerades under limits, with a flow that others like it go by.
+    private func limited(_ kind: Kind, _ limits: [String: String]) throws -> (TestDatapath, Outbound) {
+        let datapath = try TestDatapath([])
+        try datapath.masquerade(kind.family, limits: limits)
+        let first = try datapath.open(Outbound(kind))
+        try datapath.spreadNotes()
+        return (datapath, first)
     }
 }

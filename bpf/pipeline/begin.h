@@ -13,6 +13,14 @@ static __always_inline enum verdict begin_leave(struct packet *packet)
 	return packet->hook == HOOK_XDP ? VERDICT_PASS : packet_continue(packet, STAGE_ADMIT);
 }
 
+/* What a flow that begins at once is begun by. */
+struct beginning {
+	struct settings *current;
+	struct scratch *scratch;
+	__u64 now;
+	__u32 version; /* of the mappings and masquerades that are looked at */
+};
+
 /* The packet as the attached program has parsed it. */
 static __always_inline void first_packet_recall(struct packet *packet, struct scratch *scratch)
 {
@@ -22,6 +30,20 @@ static __always_inline void first_packet_recall(struct packet *packet, struct sc
 	packet->headers_length = scratch->first.headers_length;
 	packet->is_ipv4 = scratch->first.is_ipv4;
 	packet->without_checksum = scratch->first.without_checksum;
+}
+
+static __always_inline bool begin_enter(struct packet *packet, struct beginning *beginning)
+{
+	beginning->current = map_only_element(&settings);
+	beginning->scratch = map_only_element(&scratches);
+	beginning->now = time_now();
+	packet->reason = REASON_NONE;
+	if (!beginning->scratch || !beginning->current)
+		return false;
+	first_packet_recall(packet, beginning->scratch);
+	beginning->scratch->first.now = beginning->now;
+	beginning->version = READ_ONCE(beginning->current->mappings_version);
+	return true;
 }
 
 /* Whether the packet is one that a known flow's program would forward. */
@@ -59,15 +81,15 @@ static __always_inline enum reason begin_create(const struct flow_request *reque
 
 /* Forwards the packet, or if mappings are no longer of `version`, drops it. A flow whose first packet gets nowhere is not kept.
  */
-static __always_inline enum verdict begin_forward(struct packet *packet, const struct settings *current, __u32 version,
-						  const struct scratch *scratch, struct rewrite *rewrite)
+static __always_inline enum verdict begin_forward(struct packet *packet, const struct beginning *beginning,
+						  struct rewrite *rewrite)
 {
 	enum verdict verdict;
 
-	if (READ_ONCE(current->mappings_version) != version)
+	if (READ_ONCE(beginning->current->mappings_version) != beginning->version)
 		verdict = packet_refuse(packet, REASON_MAPPING_RACE);
 	else
-		verdict = first_packet_forward(packet, scratch, rewrite);
+		verdict = first_packet_forward(packet, beginning->scratch, rewrite);
 	if (verdict == VERDICT_DROP)
 		flow_withdraw(packet->tuple);
 	return verdict;
@@ -76,33 +98,27 @@ static __always_inline enum verdict begin_forward(struct packet *packet, const s
 /* STAGE_BEGIN */
 static __always_inline enum verdict begin_at_once(struct packet *packet)
 {
-	struct settings *current = map_only_element(&settings);
-	struct scratch *scratch = map_only_element(&scratches);
-	__u64 now = time_now();
+	struct beginning beginning;
 	struct mapping_match match;
+	struct flow_request *request;
 	struct rewrite rewrite;
 	enum reason reason;
-	__u32 version;
 
-	packet->reason = REASON_NONE;
-	if (!scratch || !current)
+	if (!begin_enter(packet, &beginning) || !first_packet_is_ordinary(packet) || !mapping_find(packet->tuple, &match) ||
+	    mapping_translates(match.mapping, packet->tuple) ||
+	    !arrival_leads(packet, match.mapping, &rewrite.next_hop, beginning.now))
 		return begin_leave(packet);
-	first_packet_recall(packet, scratch);
-	scratch->first.now = now;
-	version = READ_ONCE(current->mappings_version);
-	if (!first_packet_is_ordinary(packet) || !mapping_find(packet->tuple, &match) ||
-	    mapping_translates(match.mapping, packet->tuple) || !arrival_leads(packet, match.mapping, &rewrite.next_hop, now))
+	request = &beginning.scratch->request;
+	request_set_mapping(request, &match, SIDE_UPLINK);
+	if (!arrival_is_admitted(packet, &match, request, beginning.now))
 		return begin_leave(packet);
-	request_set_mapping(&scratch->request, &match, SIDE_UPLINK);
-	if (!arrival_is_admitted(packet, &match, &scratch->request, now))
-		return begin_leave(packet);
-	scratch->first.reply_hash = tuple_hash(&scratch->request.reply, layout.hash_keys);
-	reason = begin_create(&scratch->request, match.mapping->flags & MAPPING_LIMITED);
+	beginning.scratch->first.reply_hash = tuple_hash(&request->reply, layout.hash_keys);
+	reason = begin_create(request, match.mapping->flags & MAPPING_LIMITED);
 	if (reason == REASON_NO_FREE_PORT || reason == REASON_FLOW_RACE) /* STAGE_ADMIT looks for another port, or the flow */
 		return begin_leave(packet);
 	if (reason != REASON_NONE)
 		return packet_refuse(packet, reason);
-	return begin_forward(packet, current, version, scratch, &rewrite);
+	return begin_forward(packet, &beginning, &rewrite);
 }
 
 /* Whether a mapping with an address of its own is in the way of a container's packet that leaves the host: such an address need
@@ -170,36 +186,31 @@ static __always_inline void outbound_prepare(const struct packet *packet)
 /* STAGE_OUTBOUND */
 static __always_inline enum verdict begin_outbound(struct packet *packet)
 {
-	struct settings *current = map_only_element(&settings);
-	struct scratch *scratch = map_only_element(&scratches);
 	const struct masquerade_note *note;
-	__u64 now = time_now();
+	struct beginning beginning;
+	struct flow_request *request;
 	struct rewrite rewrite;
 	enum reason reason;
-	__u32 version;
 
-	packet->reason = REASON_NONE;
-	if (!scratch || !current)
+	if (!begin_enter(packet, &beginning) || !first_packet_is_ordinary(packet))
 		return begin_leave(packet);
-	first_packet_recall(packet, scratch);
-	scratch->first.now = now;
-	version = READ_ONCE(current->mappings_version);
-	note = masquerade_note_find(packet->tuple, packet_ifindex(packet), version, now);
-	if (!note || !first_packet_is_ordinary(packet) || outbound_is_published(current, packet->tuple) ||
-	    !outbound_leads(packet, note, scratch, &rewrite, now))
+	note = masquerade_note_find(packet->tuple, packet_ifindex(packet), beginning.version, beginning.now);
+	if (!note || outbound_is_published(beginning.current, packet->tuple) ||
+	    !outbound_leads(packet, note, beginning.scratch, &rewrite, beginning.now))
 		return begin_leave(packet);
-	scratch->first.reply_hash = tuple_hash(&scratch->request.reply, layout.hash_keys);
-	if (host_socket_takes(packet->context, &scratch->request.reply))
+	request = &beginning.scratch->request;
+	beginning.scratch->first.reply_hash = tuple_hash(&request->reply, layout.hash_keys);
+	if (host_socket_takes(packet->context, &request->reply))
 		return begin_leave(packet);
-	reason = begin_create(&scratch->request, note->rule.flags & MASQUERADE_LIMITED);
+	reason = begin_create(request, note->rule.flags & MASQUERADE_LIMITED);
 	if (reason == REASON_NO_FREE_PORT || reason == REASON_FLOW_RACE)
 		return begin_leave(packet);
 	if (refusal_is_reported(packet, reason))
 		return packet_report(packet, reason, 0);
 	if (reason != REASON_NONE)
 		return packet_refuse(packet, reason);
-	scratch->has_begun = true;
-	return begin_forward(packet, current, version, scratch, &rewrite);
+	beginning.scratch->has_begun = true;
+	return begin_forward(packet, &beginning, &rewrite);
 }
 
 #endif
