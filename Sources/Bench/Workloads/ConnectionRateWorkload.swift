@@ -11,7 +11,7 @@ struct ConnectionRateWorkload: Workload {
     let isAboutTables = true
 
     func groups(_ options: BenchOptions) -> [WorkloadGroup] {
-        Topology.Layout.allCases.map { layout in
+        (options.quick ? [.direct] : Topology.Layout.allCases).map { layout in
             WorkloadGroup(
                 plan: Stage.Plan(layout: layout, services: [Self.service]),
                 measurements: [
