@@ -71,14 +71,14 @@ public struct Benchmark {
                 contender.sample(seconds: options.sampleSeconds / Double(measurement.slices))
             }
         }
-        let series = series(of: measurement, contenders)
-        guard measurement.repeatsIfNoisy, series.contains(where: { $0.cells.contains(where: \.isNoisy) }) else {
-            return series
+        let found = series(of: measurement, contenders)
+        guard measurement.repeatsIfNoisy, found.contains(where: { $0.cells.contains(where: \.isNoisy) }) else {
+            return found
         }
         for _ in 0..<rounds {
             for contender in contenders.shuffled() { contender.sample(seconds: options.sampleSeconds) }
         }
-        return self.series(of: measurement, contenders)
+        return series(of: measurement, contenders)
     }
 
     private func series(of measurement: Measurement, _ contenders: [Contender]) -> [Series] {

@@ -3,8 +3,10 @@ internal import Lab
 
 /// Room for flows in the kernel's connection tracking: its limits are the machine's, not a namespace's.
 ///
-/// All paths of a run have their flows in one hash table, whatever their namespaces: it gets a bucket for each flow of each of them,
-/// or the others' would make every look-up longer. Limits are only ever raised. While anybody holds such an object the lock file is held, shared; a shell in a session of its own
+/// All paths of a run have their flows in one hash table, whatever their namespaces: it gets a bucket for each flow of each of
+/// them, or the others' would make every look-up longer.
+///
+/// Limits are only ever raised. While anybody holds such an object the lock file is held, shared; a shell in a session of its own
 /// waits for it alone and then puts the earlier limits back, however the processes ended. Whoever reads or changes the limits
 /// holds the lock: a limit that is read while it is put back would later be put back itself.
 final class ConntrackRoom: Sendable {

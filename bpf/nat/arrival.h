@@ -29,8 +29,7 @@ static __always_inline bool arrival_is_known(__u32 ifindex, const __u8 *mac, __u
 {
 	struct arrival *arrival = arrival_at(ifindex);
 
-	return arrival && arrival->ifindex == ifindex && (__u32)(now >> 20) - arrival->noted < NEXT_HOP_LIFETIME &&
-	       mac_equal(arrival->mac, mac);
+	return arrival && arrival->ifindex == ifindex && note_is_fresh(arrival->noted, now) && mac_equal(arrival->mac, mac);
 }
 
 /* Whether the packet is for this host, for certain. */

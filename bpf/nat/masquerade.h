@@ -122,8 +122,8 @@ static __always_inline const struct masquerade_note *masquerade_note_find(const 
 {
 	const struct masquerade_note *note = masquerade_note_at(original);
 
-	return note && (__u32)(now >> 20) - note->noted < NEXT_HOP_LIFETIME && note->ifindex == ifindex &&
-			       note->version == version && address_equal(&note->source, &original->source) &&
+	return note && note_is_fresh(note->noted, now) && note->ifindex == ifindex && note->version == version &&
+			       address_equal(&note->source, &original->source) &&
 			       address_equal(&note->destination, &original->destination)
 		       ? note
 		       : NULL;
@@ -133,11 +133,10 @@ static __always_inline const struct masquerade_note *masquerade_note_find(const 
  * published address is seen under that. */
 static __always_inline bool request_is_homeless(struct __sk_buff *skb, struct scratch *scratch)
 {
-	if (address_equal(&scratch->request.reply.destination, &scratch->request.original.destination))
-		return false;
-	scratch->candidate.source = scratch->request.original.destination;
-	scratch->candidate.destination = scratch->request.reply.destination;
-	return route_locality(skb, &scratch->candidate) == LOCALITY_ELSEWHERE;
+	const struct flow_request *request = &scratch->request;
+
+	return !address_equal(&request->reply.destination, &request->original.destination) &&
+	       address_is_gone(skb, scratch, &request->original.destination, &request->reply.destination);
 }
 
 /* Notes the address that the request is to leave with, unless it hairpins; or -1 when that address has gone. A function of its

@@ -89,6 +89,22 @@ __noinline int route_locality(struct __sk_buff *skb, const struct tuple *tuple)
 	}
 }
 
+/* Whether packets between these addresses would have nowhere to come back to: `own`, under which they leave, is none of this
+ * host's. */
+static __always_inline bool address_is_gone(struct __sk_buff *skb, struct scratch *scratch, const struct address *other,
+					    const struct address *own)
+{
+	scratch->candidate.source = *other;
+	scratch->candidate.destination = *own;
+	return route_locality(skb, &scratch->candidate) == LOCALITY_ELSEWHERE;
+}
+
+/* Whether what was found out then, in units of 2^20 ns, is good still. */
+static __always_inline bool note_is_fresh(__u32 noted, __u64 now)
+{
+	return (__u32)(now >> 20) - noted < NEXT_HOP_LIFETIME;
+}
+
 /* What this CPU has noted in `map`, which has room for `count` of them, about the address or another one of its hash. */
 static __always_inline struct address_note *address_note_at(void *map, const struct address *address, __u32 count)
 {
@@ -101,8 +117,7 @@ static __always_inline struct address_note *address_note_at(void *map, const str
 static __always_inline bool address_note_holds(const struct address_note *note, const struct address *address, __u32 ifindex,
 					       __u64 now)
 {
-	return address_equal(&note->address, address) && note->ifindex == ifindex &&
-	       (__u32)(now >> 20) - note->noted < NEXT_HOP_LIFETIME;
+	return address_equal(&note->address, address) && note->ifindex == ifindex && note_is_fresh(note->noted, now);
 }
 
 static __always_inline void address_note_write(struct address_note *note, const struct address *address, __u32 ifindex)
@@ -289,7 +304,7 @@ static __always_inline void flow_note_arrival(struct flow_half *half, const stru
 static __always_inline bool hop_is_fresh(const struct hop *hop, __u64 now)
 {
 	return READ_ONCE(hop->next_hop->ifindex) && READ_ONCE(hop->next_hop->flags) & NEXT_HOP_RESOLVED &&
-	       (__u32)(now >> 20) - READ_ONCE(*hop->refreshed) < NEXT_HOP_LIFETIME;
+	       note_is_fresh(READ_ONCE(*hop->refreshed), now);
 }
 
 /* Where a note about two addresses stands in a map of `count` of them. */
@@ -312,7 +327,7 @@ static __always_inline struct route_note *route_note_find(const struct packet *p
 {
 	struct route_note *note = route_note_at(rewrite);
 
-	return note && (__u32)(now >> 20) - note->noted < NEXT_HOP_LIFETIME && note->ifindex == packet_ifindex(packet) &&
+	return note && note_is_fresh(note->noted, now) && note->ifindex == packet_ifindex(packet) &&
 			       address_equal(&note->destination, &rewrite->destination) &&
 			       address_equal(&note->source, &rewrite->source)
 		       ? note

@@ -16,9 +16,7 @@ static __always_inline bool flow_is_homeless(struct packet *packet, const struct
 	if (!scratch || !(flow->flags & FLOW_HOST_PORT) || direction != DIRECTION_ORIGINAL ||
 	    address_equal(&flow->reply.tuple.destination, &flow->original.tuple.destination))
 		return false;
-	scratch->candidate.source = flow->reply.tuple.source;
-	scratch->candidate.destination = flow->reply.tuple.destination;
-	return route_locality(packet->context, &scratch->candidate) == LOCALITY_ELSEWHERE;
+	return address_is_gone(packet->context, scratch, &flow->reply.tuple.source, &flow->reply.tuple.destination);
 }
 
 /* Whether the address of a flow that has just begun was looked after then (masquerade_begin). */
