@@ -19,7 +19,7 @@ import Testing
             let conversation = Conversation(kind).with { $0.client.port = port }
             let before = try #require(try mapping(datapath))
             let request = conversation.request(.syn, payload: payload(kind))
-            try note(Note(address: kind.family.host), hook, datapath)
+            try datapath.noteAlone(ArrivalNote(address: kind.family.host), at: hook)
             try datapath.withoutAdmission(at: hook) { try datapath.expectForwarded(conversation, request, at: hook) }
             let bytes = UInt64(request.bytes.count - 14)
             let flow = try datapath.datapath.flows().first { $0.original.source.port == port }
@@ -43,10 +43,11 @@ import Testing
         let request = another(kind).request(.syn)
         let host = kind.family.host
         for note in [
-            Note(address: host, interface: 2), Note(address: host, age: 2_000),
-            Note(address: host, mac: "02:00:00:00:01:02"),
-            Note(address: kind.family.otherHost), Note(address: nil), Note(address: host, addressAge: 2_000),
-            Note(address: host, addressInterface: 2),
+            ArrivalNote(address: host, interface: 2), ArrivalNote(address: host, age: 2_000),
+            ArrivalNote(address: host, mac: "02:00:00:00:01:02"),
+            ArrivalNote(address: kind.family.otherHost), ArrivalNote(address: nil),
+            ArrivalNote(address: host, addressAge: 2_000),
+            ArrivalNote(address: host, addressInterface: 2),
         ] {
             let datapath = try prepared(hook, kind, note)
             try datapath.withoutAdmission(at: hook) { try datapath.expectPassed(request, at: hook) }
@@ -63,11 +64,11 @@ import Testing
     @Test(arguments: Hook.allCases, Kind.all)
     func `a published address need not be noted, its interface must`(hook: Hook, kind: Kind) throws {
         let mapping = kind.family.mapping("8080/\(kind.transport)", to: "80", on: kind.family.host)
-        let datapath = try prepared(hook, kind, Note(address: nil), mappings: [mapping])
+        let datapath = try prepared(hook, kind, ArrivalNote(address: nil), mappings: [mapping])
         try datapath.withoutAdmission(at: hook) {
             try datapath.expectForwarded(another(kind), another(kind).request(.syn), at: hook)
         }
-        let other = try prepared(hook, kind, Note(address: nil, interface: 2), mappings: [mapping])
+        let other = try prepared(hook, kind, ArrivalNote(address: nil, interface: 2), mappings: [mapping])
         try other.withoutAdmission(at: hook) { try other.expectPassed(another(kind).request(.syn), at: hook) }
     }
 
@@ -80,7 +81,7 @@ import Testing
                 let conversation = another(kind).with {
                     ($0.published.port, $0.target.port) = (8080 + offset, 80 + offset)
                 }
-                try note(Note(address: kind.family.host), hook, datapath)
+                try datapath.noteAlone(ArrivalNote(address: kind.family.host), at: hook)
                 try datapath.expectForwarded(conversation, conversation.request(.syn), at: hook)
             }
         }
@@ -131,18 +132,6 @@ import Testing
         #expect(try datapath.states().count == 1)
     }
 
-    @Test(arguments: Family.allCases)
-    func `a SYN on a connection that has ended is TC's`(family: Family) throws {
-        let datapath = try prepared(.xdp, Kind(family: family, transport: .tcp))
-        let ended = Conversation(family, .tcp)
-        try datapath.expectForwarded(ended, ended.request([.fin, .ack]))
-        try datapath.expectReturned(ended, ended.reply([.fin, .ack]))
-        try datapath.expectPassed(ended.request(.syn), at: .xdp)
-        #expect(try datapath.states() == [.closing])
-        try datapath.expectForwarded(ended, ended.request(.syn))
-        #expect(try datapath.states() == [.halfOpen])
-    }
-
     @Test(arguments: Hook.allCases, Kind.all)
     func `only allowed networks begin flows`(hook: Hook, kind: Kind) throws {
         let allowed = kind.family == .ipv4 ? "192.0.2.0/25" : "2001:db8:1::/64"
@@ -165,7 +154,7 @@ import Testing
         let datapath = try prepared(hook, kind, mappings: kind.family.standardMappings + [other])
         var again = another(kind).with { $0.published.port = 8081 }
         try datapath.open(again.with { $0.client.port = 40_002 })  // its mapping has a next hop now
-        try note(Note(address: kind.family.host), hook, datapath)
+        try datapath.noteAlone(ArrivalNote(address: kind.family.host), at: hook)
         try datapath.withoutAdmission(at: hook) {
             try datapath.expectForwarded(another(kind), another(kind).request(.syn), at: hook)
             try datapath.expectPassed(again.request(.syn), at: hook)
@@ -205,7 +194,7 @@ import Testing
             another(kind, port).with { $0.published.port = 8081 }.request(.syn).bytes
         }
         #expect(try datapath.outcome(of: toOther(40_002), at: .tc).counted.isEmpty)
-        try note(Note(address: kind.family.host), hook, datapath)
+        try datapath.noteAlone(ArrivalNote(address: kind.family.host), at: hook)
         if hook == .xdp {  // 40000 is the other mapping's client: TC finds another port
             #expect(try datapath.outcome(of: toOther(40_000), at: .xdp).verdict == .passed)
         }
@@ -278,54 +267,15 @@ import Testing
         }
     }
 
-    /// What has been noted; nil: of the device that test runs come from.
-    private struct Note {
-        var address: Packet.Address?
-        var interface: UInt32?
-        var age: UInt32 = 50
-        var mac: Packet.MAC = "02:00:00:00:01:01"
-        var addressAge: UInt32 = 50
-        var addressInterface: UInt32?
-    }
-
     /// A datapath with an open flow to its mapping, and with this note alone.
-    private func prepared(_ hook: Hook, _ kind: Kind, _ note: Note? = nil, mappings: [String]? = nil) throws
+    private func prepared(_ hook: Hook, _ kind: Kind, _ note: ArrivalNote? = nil, mappings: [String]? = nil) throws
         -> TestDatapath
     {
-        let note = note ?? Note(address: kind.family.host)
+        let note = note ?? ArrivalNote(address: kind.family.host)
         let sctp = kind.family.mapping("8080/sctp", to: "8080")
         let datapath = try TestDatapath(mappings ?? kind.family.standardMappings + [sctp])
         try datapath.open(Conversation(kind))
-        try self.note(note, hook, datapath)
+        try datapath.noteAlone(note, at: hook)
         return datapath
     }
-
-    /// Has this noted alone, just now, with the way to the target: a test may be held up for longer than that is good for.
-    private func note(_ note: Note, _ hook: Hook, _ datapath: TestDatapath) throws {
-        try datapath.setNextHops(.fresh)
-        let device = hook == .xdp ? 1 : datapath.network.uplink.index
-        try datapath.forget()
-        try datapath.note(note.interface ?? device, note.mac, age: note.age)
-        if let address = note.address {
-            try datapath.note(address, note.addressInterface ?? device, age: note.addressAge)
-        }
-    }
-}
-
-extension TestDatapath {
-    /// Has every CPU know what frames for the host are sent to. `age`: units of 2^20 ns ago.
-    fileprivate func note(_ interface: UInt32, _ mac: Packet.MAC, age: UInt32) throws {
-        var note = arrival(ifindex: interface, noted: noted(age), mac: (0, 0, 0, 0, 0, 0), zero: 0)
-        withUnsafeMutableBytes(of: &note.mac) { $0.copyBytes(from: mac.bytes) }
-        try maps.arrivals.setAll(interface % ARRIVALS.rawValue, note)
-    }
-
-    /// Has every CPU know an address as the host's.
-    fileprivate func note(_ address: Packet.Address, _ interface: UInt32, age: UInt32) throws {
-        let note = address_note(
-            address: CDatapath.address(try IPAddress(parsing: "\(address)")), ifindex: interface, noted: noted(age))
-        for index in 0..<HOST_ADDRESSES.rawValue { try maps.hostAddresses.setAll(index, note) }
-    }
-
-    private func noted(_ age: UInt32) -> UInt32 { UInt32(truncatingIfNeeded: monotonicNow() >> 20) &- age }
 }

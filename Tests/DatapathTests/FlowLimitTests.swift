@@ -55,16 +55,16 @@ import Testing
         try datapath.open(oneMore)
     }
 
-    @Test(arguments: Kind.all)
-    func `in a full table, half-open flows give way to new ones`(kind: Kind) throws {
-        let datapath = try TestDatapath()
-        try datapath.changeSettings { $0.max_half_open = 1_024 }
-        let flood = (0..<1_100).map {
+    @Test(arguments: Kind.all, [1_024, 4_096] as [UInt16])
+    func `in a full table, half-open flows give way to new ones`(kind: Kind, size: UInt16) throws {
+        let datapath = try TestDatapath(flows: Int(size))
+        try datapath.changeSettings { $0.max_half_open = UInt32(size) }
+        let flood = (0..<size + 76).map {
             Conversation(kind.family, kind.transport, clientPort: 1_024 + $0).request(.syn).bytes
         }
         #expect(try datapath.run(flood, at: .tc).allSatisfy { $0.action == 7 })
-        #expect(try datapath.datapath.flowCount().flows == 1_024)
-        try datapath.expectConsistent(originals: 1_024)
+        #expect(try datapath.datapath.flowCount().flows == size)
+        try datapath.expectConsistent(originals: Int(size))
     }
 
     @Test(arguments: Kind.all)
@@ -96,6 +96,18 @@ import Testing
         try datapath.expectDropped(Conversation(kind).request(.syn), counting: "table_full")
         _ = try datapath.datapath.flushFlows()
         try datapath.open(Conversation(kind))
+    }
+
+    @Test(arguments: Kind.all)
+    func `where many flows in a row live on, a table that has room takes new ones`(kind: Kind) throws {
+        let datapath = try TestDatapath(flows: 32_768)
+        let words = UInt32(datapath.maps.slots.capacity) / 2
+        for word in 0..<words { try datapath.maps.slots.set(word, .max) }
+        let conversations = (0..<8).map { number in Conversation(kind).with { $0.client.port += number } }
+        let opened = Result { for conversation in conversations { try datapath.open(conversation) } }
+        for word in 0..<words { try datapath.maps.slots.set(word, 0) }
+        try opened.get()
+        try datapath.expectConsistent(originals: conversations.count)
     }
 
     @Test(arguments: Kind.all)

@@ -57,6 +57,24 @@ struct BridgePortTests {
         try watch.finish()
     }
 
+    @Test("All packets of short connections go past the bridge", arguments: variants)
+    func shortConnections(_ variant: Variant) throws {
+        let watch = try Watch(variant)
+        let server = try watch.scene.serve(.http, on: 80)
+        try watch.scene.publish(8080, to: server.port)
+        try eventually("the bridge is passed", timeout: .seconds(10)) { try watch.isPassed() }
+        let (connections, began) = (100, ContinuousClock.now)
+        let received = try watch.frames("rx")
+        for _ in 0..<connections {
+            #expect(Traffic.canGet(watch.scene.published(8080), from: watch.scene.client))
+        }
+        // Each CPU asks for the way of replies about once a second, by a packet that crosses the bridge.
+        let seconds = Int((ContinuousClock.now - began) / .seconds(1)) + 1
+        let asked = seconds * ProcessInfo.processInfo.activeProcessorCount * 2
+        #expect(try watch.frames("rx") - received < max(asked, 50))
+        try watch.finish()
+    }
+
     @Test("A bridge that filters VLANs, and an isolated port, are not passed", arguments: variants)
     func fallback(_ variant: Variant) throws {
         // Not every kernel's bridges filter VLANs: then they have nothing to switch on.

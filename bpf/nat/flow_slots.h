@@ -5,8 +5,11 @@
 
 #include "flow_index.h"
 
-/* How many words (of 64 slots) one allocation looks at before it calls the table full: a bound on the cost of a packet. */
+/* How many words (of 64 slots) one allocation looks at before it calls the table full: a bound on the cost of a packet. So many
+ * in turn, the others at random: flows that began one after another and live on fill words in a row, in a table that has room.
+ */
 #define SLOT_PROBE_WORDS 32
+#define SLOT_PROBES_IN_TURN 16
 /* CPUs begin to look this many words apart. */
 #define SLOT_CPU_STRIDE 61
 
@@ -36,8 +39,9 @@ static __always_inline __u32 flow_slot_allocate_inlined(void)
 	if (!cursor)
 		return SLOT_NONE;
 	for (int i = 0; i < SLOT_PROBE_WORDS; i++) {
-		__u32 number = (*cursor / SLOTS_PER_WORD + stride) & layout.slot_word_mask;
-		__u32 bit = *cursor % SLOTS_PER_WORD;
+		__u32 place = i < SLOT_PROBES_IN_TURN ? *cursor : bpf_get_prandom_u32();
+		__u32 number = (place / SLOTS_PER_WORD + stride) & layout.slot_word_mask;
+		__u32 bit = place % SLOTS_PER_WORD;
 		__u64 *word = bpf_map_lookup_elem(&flow_slots, &number);
 		__u64 taken;
 
@@ -48,11 +52,12 @@ static __always_inline __u32 flow_slot_allocate_inlined(void)
 			if (taken >> bit & 1) /* seldom: slots are taken in turn, and freed long after */
 				bit = bit_lowest(~taken);
 			if (!(__sync_fetch_and_or(word, 1ULL << bit) & 1ULL << bit)) {
-				*cursor = (*cursor & ~(SLOTS_PER_WORD - 1)) | (bit + 1) % SLOTS_PER_WORD;
+				*cursor = (place & ~(SLOTS_PER_WORD - 1)) | (bit + 1) % SLOTS_PER_WORD;
 				return number * SLOTS_PER_WORD + bit;
 			}
 		}
-		*cursor = (*cursor & ~(SLOTS_PER_WORD - 1)) + SLOTS_PER_WORD;
+		if (i < SLOT_PROBES_IN_TURN)
+			*cursor = (place & ~(SLOTS_PER_WORD - 1)) + SLOTS_PER_WORD;
 	}
 	return SLOT_NONE;
 }
@@ -60,6 +65,15 @@ static __always_inline __u32 flow_slot_allocate_inlined(void)
 __noinline __u32 flow_slot_allocate(void)
 {
 	return flow_slot_allocate_inlined();
+}
+
+/* Has this CPU look at `slot` first when it allocates next. */
+static __always_inline void flow_slot_prefer(__u32 slot)
+{
+	__u32 *cursor = map_only_element(&slot_cursors);
+
+	if (cursor)
+		*cursor = slot - bpf_get_smp_processor_id() * SLOT_CPU_STRIDE * SLOTS_PER_WORD;
 }
 
 static __always_inline void flow_slot_free(__u32 slot)

@@ -118,8 +118,10 @@ static __always_inline int flow_evict_inlined(void)
 		if (!flow)
 			continue;
 		state = flow_state(flow);
-		if (state.phase == FLOW_HALF_OPEN && !flow_end(slot, state.phase, state.generation))
+		if (state.phase == FLOW_HALF_OPEN && !flow_end(slot, state.phase, state.generation)) {
+			flow_slot_prefer(slot); /* of a full table it is the only one that is free */
 			return 0;
+		}
 	}
 	return -1;
 }

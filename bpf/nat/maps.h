@@ -251,6 +251,7 @@ struct flow_request {
 struct first_packet {
 	__u64 hash;             /* of its tuple */
 	__u64 reply_hash;       /* of the request's reply */
+	__u64 former;           /* index entry of the flow of a connection that this one follows on the same tuple, or 0 */
 	__u64 now;              /* CLOCK_MONOTONIC, ns, when the flow is begun */
 	__u32 transport_offset; /* as in struct packet, like the next four */
 	__u32 ip_length;

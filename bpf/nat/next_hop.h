@@ -322,12 +322,21 @@ static __always_inline struct route_note *route_note_at(const struct rewrite *re
 	return bpf_map_lookup_elem(&route_notes, &index);
 }
 
-/* The way between the addresses of `rewrite` that a packet of this interface has asked for less than a second ago, or NULL. */
+/* The device by which the kernel's routes see the packet come in: of a port, its bridge. */
+static __always_inline __u32 packet_device(const struct packet *packet)
+{
+	__u32 ifindex = packet_ifindex(packet);
+	const struct bridge_port *port = packet->side == SIDE_PORT ? bpf_map_lookup_elem(&bridge_ports, &ifindex) : NULL;
+
+	return port ? port->bridge : ifindex;
+}
+
+/* The way between the addresses of `rewrite` that a packet of this device has asked for less than a second ago, or NULL. */
 static __always_inline struct route_note *route_note_find(const struct packet *packet, const struct rewrite *rewrite, __u64 now)
 {
 	struct route_note *note = route_note_at(rewrite);
 
-	return note && note_is_fresh(note->noted, now) && note->ifindex == packet_ifindex(packet) &&
+	return note && note_is_fresh(note->noted, now) && note->ifindex == packet_device(packet) &&
 			       address_equal(&note->destination, &rewrite->destination) &&
 			       address_equal(&note->source, &rewrite->source)
 		       ? note

@@ -51,14 +51,16 @@ static __always_inline bool packet_may_begin(const struct packet *packet)
 	return !protocol_has_handshake(packet->tuple->protocol) || tcp_flags_begin(packet->tcp_flags);
 }
 
-/* Keeps what has been found out of the packet for STAGE_BEGIN. */
-static __always_inline bool first_packet_note(struct packet *packet)
+/* Keeps what has been found out of the packet for STAGE_BEGIN and STAGE_OUTBOUND, and the entry of the flow that it has come
+ * after, or 0. */
+static __always_inline bool first_packet_note(struct packet *packet, __u64 former)
 {
 	struct scratch *scratch = map_only_element(&scratches);
 
 	if (!scratch || !request_of(packet))
 		return false;
 	scratch->first.hash = packet->hash;
+	scratch->first.former = former;
 	scratch->first.transport_offset = packet->transport_offset;
 	scratch->first.ip_length = packet->ip_length;
 	scratch->first.headers_length = packet->headers_length;
@@ -75,17 +77,28 @@ static __always_inline bool masquerades_are_there(void)
 	return current && current->has_masquerades;
 }
 
+/* The stage that may begin a flow at once for the packet, or STAGE_ADMIT. */
+static __always_inline enum stage stage_of_beginning(const struct packet *packet)
+{
+	if (packet->stage == STAGE_ATTACHED && packet->side == SIDE_UPLINK)
+		return STAGE_BEGIN;
+	if (packet->stage == STAGE_ATTACHED && packet->side == SIDE_CONTAINER && masquerades_are_there())
+		return STAGE_OUTBOUND;
+	return STAGE_ADMIT;
+}
+
 static __always_inline enum verdict forward_unknown(struct packet *packet)
 {
+	enum stage stage;
+
 	if (!packet_may_begin(packet))
 		return VERDICT_PASS;
 	if (packet->side == SIDE_HOST && !host_packet_clashes(packet->tuple))
 		return VERDICT_PASS;
-	if (packet->stage == STAGE_ATTACHED && packet->side == SIDE_UPLINK)
-		return first_packet_note(packet) ? packet_continue(packet, STAGE_BEGIN) : VERDICT_PASS;
-	if (packet->stage == STAGE_ATTACHED && packet->side == SIDE_CONTAINER && masquerades_are_there())
-		return first_packet_note(packet) ? packet_continue(packet, STAGE_OUTBOUND) : VERDICT_PASS;
-	return packet_continue(packet, STAGE_ADMIT);
+	stage = stage_of_beginning(packet);
+	if (stage != STAGE_ADMIT && !first_packet_note(packet, 0))
+		return VERDICT_PASS;
+	return packet_continue(packet, stage);
 }
 
 /* What a container is told of: no more connections just now. To clients from anywhere it would be an answer to any flood. */

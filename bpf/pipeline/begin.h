@@ -7,10 +7,14 @@
 #include "admit.h"
 #include "forward.h"
 
-/* Leaves the packet, untouched so far, to those that ask. */
+/* Leaves the packet, untouched so far, to those that ask; to the one that ends a former flow, where there is one. */
 static __always_inline enum verdict begin_leave(struct packet *packet)
 {
-	return packet->hook == HOOK_XDP ? VERDICT_PASS : packet_continue(packet, STAGE_ADMIT);
+	const struct scratch *scratch = map_only_element(&scratches);
+
+	if (packet->hook == HOOK_XDP)
+		return VERDICT_PASS;
+	return packet_continue(packet, scratch && scratch->first.former ? STAGE_ROUTE : STAGE_ADMIT);
 }
 
 /* What a flow that begins at once is begun by. */
@@ -68,12 +72,23 @@ static __always_inline enum verdict first_packet_forward(struct packet *packet, 
 					: redirect_to_output(packet, &rewrite->next_hop);
 }
 
+/* Ends the flow of the connection that this one follows, if it still is there. */
+static __always_inline void former_end(__u64 entry)
+{
+	struct flow_reference former = {.entry = entry, .flow = entry_flow(entry)};
+
+	if (entry && former.flow)
+		flow_reference_end(&former);
+}
+
 /* Makes the flow of the request. Under limits, whether it can have its port is looked at first: what is left to STAGE_ADMIT is
  * counted there, and a rate has no way back. */
-static __always_inline enum reason begin_create(const struct flow_request *request, bool limited)
+static __always_inline enum reason begin_create(const struct scratch *scratch, bool limited)
 {
+	const struct flow_request *request = &scratch->request;
 	enum reason reason = REASON_NONE;
 
+	former_end(scratch->first.former);
 	if (limited)
 		reason = request_keeps_port(request) && !flow_exists(&request->reply) ? limits_take() : REASON_NO_FREE_PORT;
 	return reason == REASON_NONE ? flow_create_plain() : reason;
@@ -113,7 +128,7 @@ static __always_inline enum verdict begin_at_once(struct packet *packet)
 	if (!arrival_is_admitted(packet, &match, request, beginning.now))
 		return begin_leave(packet);
 	beginning.scratch->first.reply_hash = tuple_hash(&request->reply, layout.hash_keys);
-	reason = begin_create(request, match.mapping->flags & MAPPING_LIMITED);
+	reason = begin_create(beginning.scratch, match.mapping->flags & MAPPING_LIMITED);
 	if (reason == REASON_NO_FREE_PORT || reason == REASON_FLOW_RACE) /* STAGE_ADMIT looks for another port, or the flow */
 		return begin_leave(packet);
 	if (reason != REASON_NONE)
@@ -202,7 +217,7 @@ static __always_inline enum verdict begin_outbound(struct packet *packet)
 	beginning.scratch->first.reply_hash = tuple_hash(&request->reply, layout.hash_keys);
 	if (host_socket_takes(packet->context, &request->reply))
 		return begin_leave(packet);
-	reason = begin_create(request, note->rule.flags & MASQUERADE_LIMITED);
+	reason = begin_create(beginning.scratch, note->rule.flags & MASQUERADE_LIMITED);
 	if (reason == REASON_NO_FREE_PORT || reason == REASON_FLOW_RACE)
 		return begin_leave(packet);
 	if (refusal_is_reported(packet, reason))

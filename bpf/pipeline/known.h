@@ -48,6 +48,17 @@ static __always_inline bool echo_is_astray(const struct packet *packet, const st
 	       (packet->echo == ECHO_REQUEST) != (entry_direction(reference->entry) == DIRECTION_ORIGINAL);
 }
 
+/* For the attached programs: the packet begins the next connection on the tuple of a flow that is over. The stage that begins
+ * its flow ends this one; STAGE_ROUTE does where there is something to ask. */
+static __always_inline enum verdict forward_reused(struct packet *packet, const struct flow_reference *reference)
+{
+	enum stage stage = stage_of_beginning(packet);
+
+	if (stage == STAGE_ADMIT || flow_is_in_doubt(reference->flow) || !first_packet_note(packet, reference->entry))
+		return packet->hook == HOOK_XDP ? VERDICT_PASS : packet_continue(packet, STAGE_ROUTE);
+	return packet_continue(packet, stage);
+}
+
 static __always_inline enum verdict forward_known(struct packet *packet, const struct flow_reference *reference)
 {
 	enum verdict verdict;
@@ -62,8 +73,8 @@ static __always_inline enum verdict forward_known(struct packet *packet, const s
 		if (packet->begun) /* with an address that was none of this host's from the beginning: the next would be no
 				      better */
 			return packet_refuse(packet, REASON_NO_ADDRESS);
-		if (packet->hook == HOOK_XDP) /* TC ends it first */
-			return VERDICT_PASS;
+		if (packet->stage == STAGE_ATTACHED)
+			return forward_reused(packet, reference);
 		if (!packet_may_ask(packet))
 			return packet_continue(packet, STAGE_ROUTE);
 		return forward_unknown(packet);

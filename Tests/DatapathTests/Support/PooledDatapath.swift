@@ -25,8 +25,7 @@ final class PooledDatapath: @unchecked Sendable {
 
     private static let free = Mutex<[PooledDatapath]>([])
 
-    private init(seesChecksumStates: Bool) throws {
-        let size = try FlowTableSize(flows: 1024)
+    private init(_ size: FlowTableSize, seesChecksumStates: Bool) throws {
         let seed = UInt64.random(in: 1...UInt64.max)
         let object = try DatapathImage.loadFresh(size, seed: seed, seesChecksumStates: seesChecksumStates)
         let maps = try DatapathMaps { name throws(BPFError) in try object.map(name) }
@@ -41,11 +40,12 @@ final class PooledDatapath: @unchecked Sendable {
     }
 
     /// One that nobody uses: without mappings and flows, all counters at zero, settings as the loader makes them.
-    static func take(_ timeouts: Timeouts, seesChecksumStates: Bool) throws -> PooledDatapath {
+    static func take(_ size: FlowTableSize, _ timeouts: Timeouts, seesChecksumStates: Bool) throws -> PooledDatapath {
         let found = free.withLock { free in
-            free.lastIndex { $0.seesChecksumStates == seesChecksumStates }.map { free.remove(at: $0) }
+            free.lastIndex { $0.seesChecksumStates == seesChecksumStates && $0.size.slots == size.slots }
+                .map { free.remove(at: $0) }
         }
-        let pooled = try found ?? PooledDatapath(seesChecksumStates: seesChecksumStates)
+        let pooled = try found ?? PooledDatapath(size, seesChecksumStates: seesChecksumStates)
         try pooled.datapath.maps.settings.set(0, settings(pooled.size, seed: pooled.seed, timeouts))
         return pooled
     }

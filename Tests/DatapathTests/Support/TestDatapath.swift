@@ -17,15 +17,16 @@ final class TestDatapath: Sendable {
     /// The maps themselves.
     var maps: DatapathMaps { _read { yield pooled.datapath.maps } }
 
-    /// A datapath for 1,024 flows with these mappings, by default `Family.standardMappings` of both families. A test
-    /// that changes the network asks for one of its own. Where programs do not see the state of checksums, as before Linux
+    /// A datapath with these mappings, by default `Family.standardMappings` of both families, and room for so many flows. A
+    /// test that changes the network asks for one of its own. Where programs do not see the state of checksums, as before Linux
     /// 6.2, helpers of the kernel move them.
     init(
         _ mappings: [String] = Family.allCases.flatMap(\.standardMappings), network: TestNetwork? = nil,
-        timeouts: Timeouts = Timeouts(), seesChecksumStates: Bool = true
+        flows: Int = 1024, timeouts: Timeouts = Timeouts(), seesChecksumStates: Bool = true
     ) throws {
         self.network = try network ?? TestNetwork.shared.get()
-        pooled = try PooledDatapath.take(timeouts, seesChecksumStates: seesChecksumStates)
+        pooled = try PooledDatapath.take(
+            FlowTableSize(flows: flows), timeouts, seesChecksumStates: seesChecksumStates)
         try add(mappings)
         for device in [self.network.uplink, self.network.container] { try setXDPOutput(device, true) }
     }
