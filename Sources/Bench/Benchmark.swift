@@ -55,7 +55,6 @@ public struct Benchmark {
         return group.measurements.flatMap { measure($0, contenders, rounds, of: workload.name) }
     }
 
-    /// Each round takes all paths in a new order, so that whatever else the machine does meets all of them alike.
     private mutating func measure(
         _ measurement: Measurement, _ contenders: [Contender], _ rounds: Int, of workload: String
     ) -> [Series] {
@@ -63,22 +62,26 @@ public struct Benchmark {
             progress.step("\(workload), \(measurement.name): \(contender.kind.rawValue)")
             contender.begin(measurement)
         }
-        for round in 0..<rounds * measurement.slices {
+        for _ in 0..<rounds { takeTurns(measurement, contenders, planned: workload) }
+        let found = series(of: measurement, contenders)
+        guard measurement.repeatsIfNoisy, found.contains(where: { $0.cells.contains(where: \.isNoisy) }) else {
+            return found
+        }
+        for _ in 0..<rounds { takeTurns(measurement, contenders, planned: nil) }
+        return series(of: measurement, contenders)
+    }
+
+    /// A round, in which each slice takes all paths in a new order, so that whatever else the machine does meets all of them
+    /// alike. `workload`: where it is of the steps that were planned.
+    private mutating func takeTurns(_ measurement: Measurement, _ contenders: [Contender], planned workload: String?) {
+        for slice in 0..<measurement.slices {
             for contender in contenders.shuffled() {
-                if round % measurement.slices == 0 {
+                if let workload, slice == 0 {
                     progress.step("\(workload), \(measurement.name): \(contender.kind.rawValue)")
                 }
                 contender.sample(seconds: options.sampleSeconds / Double(measurement.slices))
             }
         }
-        let found = series(of: measurement, contenders)
-        guard measurement.repeatsIfNoisy, found.contains(where: { $0.cells.contains(where: \.isNoisy) }) else {
-            return found
-        }
-        for _ in 0..<rounds {
-            for contender in contenders.shuffled() { contender.sample(seconds: options.sampleSeconds) }
-        }
-        return series(of: measurement, contenders)
     }
 
     private func series(of measurement: Measurement, _ contenders: [Contender]) -> [Series] {

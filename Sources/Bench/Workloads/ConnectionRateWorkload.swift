@@ -16,7 +16,8 @@ struct ConnectionRateWorkload: Workload {
                 plan: Stage.Plan(layout: layout, services: [Self.service]),
                 measurements: [
                     Measurement(
-                        name: layout.rawValue, metrics: [.init(name: "connections", unit: .connectionsPerSecond)]
+                        name: layout.rawValue, metrics: [.init(name: "connections", unit: .connectionsPerSecond)],
+                        slices: 4
                     ) {
                         stage throws(BenchError) in
                         try ConnectionRateProbe(stage, Self.service)

@@ -14,7 +14,7 @@ struct ResponseTimeWorkload: Workload {
             Measurement(
                 name: "direct, \(service.transport.rawValue.uppercased())",
                 metrics: ["p50", "p99", "p99.9"].map { Measurement.Metric(name: $0, unit: .microseconds) },
-                repeatsIfNoisy: true
+                slices: 4, repeatsIfNoisy: true
             ) { stage throws(BenchError) in try ResponseTimeProbe(stage, service) }
         }
         return [WorkloadGroup(plan: Stage.Plan(layout: .direct, services: services), measurements: measurements)]
