@@ -16,8 +16,7 @@ struct ConnectionRateWorkload: Workload {
                 plan: Stage.Plan(layout: layout, services: [Self.service]),
                 measurements: [
                     Measurement(
-                        name: layout.rawValue, metrics: [.init(name: "connections", unit: .connectionsPerSecond)],
-                        slices: 4
+                        name: layout.rawValue, metrics: [.init(name: "connections", unit: .connectionsPerSecond)]
                     ) {
                         stage throws(BenchError) in
                         try ConnectionRateProbe(stage, Self.service)
