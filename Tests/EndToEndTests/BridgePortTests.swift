@@ -68,10 +68,9 @@ struct BridgePortTests {
         for _ in 0..<connections {
             #expect(Traffic.canGet(watch.scene.published(8080), from: watch.scene.client))
         }
-        // Each CPU asks for the way of replies about once a second, by a packet that crosses the bridge.
+        // The server's CPUs ask for the way of replies about once a second, each by a packet that crosses the bridge.
         let seconds = Int((ContinuousClock.now - began) / .seconds(1)) + 1
-        let asked = seconds * ProcessInfo.processInfo.activeProcessorCount * 2
-        #expect(try watch.frames("rx") - received < max(asked, 50))
+        #expect(try watch.frames("rx") - received < max(10 * seconds, connections / 2))
         try watch.finish()
     }
 
