@@ -209,7 +209,7 @@ import Testing
     func `a full table drops new flows at once`(hook: Hook, kind: Kind) throws {
         let datapath = try prepared(hook, kind)
         try datapath.withoutAdmission(at: hook) {
-            try datapath.changeSettings { $0.max_flows = 1 }
+            try datapath.changeSettings { $0.max_flows = UInt32(kind.family.places) }
             let outcome = try datapath.outcome(of: another(kind).request(.syn).bytes, at: hook)
             #expect(outcome.verdict == .dropped)
             #expect(outcome.counted == ["table_full": 1])

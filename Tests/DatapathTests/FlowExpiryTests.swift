@@ -49,6 +49,34 @@ import Testing
         #expect(try datapath.datapath.flowCount().flows == survivors.states.count)
     }
 
+    /// Times are differences of 32 bits.
+    @Test(arguments: Family.allCases, [(days: 29, isAlive: true), (days: 31, isAlive: false)] as [(UInt64, Bool)])
+    func `the longest timeout is kept to`(family: Family, silence: (days: UInt64, isAlive: Bool)) throws {
+        var timeouts = Timeouts()
+        timeouts.tcpOpen = 30 * 86_400
+        let datapath = try TestDatapath(timeouts: timeouts.validated())
+        try datapath.open(Conversation(family, .tcp))
+        try datapath.age(by: silence.days * 86_400)
+        let expires = try #require(try datapath.datapath.flows().first?.expires)
+        #expect(expires == 0 || silence.isAlive)
+        #expect(abs(expires - 86_400) < 3_600 || !silence.isAlive)
+        try datapath.sweep()
+        #expect(try datapath.datapath.flowCount().flows == (silence.isAlive ? 1 : 0))
+    }
+
+    @Test(arguments: Family.allCases)
+    func `a flow's age is told up to half a year`(family: Family) throws {
+        let datapath = try TestDatapath()
+        try datapath.open(Conversation(family, .tcp))
+        #expect(try #require(try datapath.datapath.flows().first?.age) < 600)
+        let (slot, live) = try #require(try datapath.liveRecords().first)
+        var record = live
+        record.reply.word &-= UInt32((180 * 86_400 * 1_000_000_000) >> 30) << WORD_CREATED_SHIFT.rawValue
+        try datapath.maps.flows.set(slot, record)
+        let age = try #require(try datapath.datapath.flows().first?.age)
+        #expect(abs(age - 180 * 86_400) < 600)
+    }
+
     @Test(arguments: TransportWay.all, [Side.uplink, .container])
     func `a packet of either direction at either hook keeps its flow alive`(way: TransportWay, side: Side) throws {
         let datapath = try TestDatapath(timeouts: Self.spread)
@@ -151,12 +179,13 @@ extension TestDatapath {
         }
     }
 
-    /// Makes every flow's last packet so many seconds older; not older than the machine is up.
+    /// Makes every flow's last packet so many seconds older.
     func age(by seconds: UInt64) throws {
-        for slot in try liveSlots() {
-            guard var flow = try maps.flows.value(slot) else { continue }
-            flow.original.last_seen -= min(seconds * 1_000_000_000, flow.original.last_seen)
-            flow.reply.last_seen -= min(seconds * 1_000_000_000, flow.reply.last_seen)
+        let units = UInt32((seconds * 1_000_000_000) >> 20)
+        for (slot, record) in try liveRecords() {
+            var flow = record
+            flow.original.last_seen &-= units
+            flow.reply.last_seen &-= units
             try maps.flows.set(slot, flow)
         }
     }

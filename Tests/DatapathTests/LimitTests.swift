@@ -52,7 +52,7 @@ import Testing
             try datapath.expectReturned(first, first.reply([.rst, .ack]))
         case .eviction:
             try datapath.expectForwarded(first, first.request(.syn))
-            try datapath.changeSettings { $0.max_half_open = 1 }
+            try datapath.changeSettings { $0.max_half_open = UInt32(kind.family.places) }
             try datapath.add([kind.family.mapping("81/udp", to: "81")])
             let other = Conversation(kind.family, .udp).with { ($0.published.port, $0.target.port) = (81, 81) }
             try datapath.evict(first, by: other)

@@ -79,9 +79,7 @@ import Testing
             expectEqualPackets(second.returned(reply), results[0].packet)
         }
         // It is the other flow's: no fresher than that.
-        let flows = try datapath.liveSlots().compactMap { try datapath.maps.flows.value($0) }
-        let refreshed = flows.filter { $0.reply.next_hop.ifindex == datapath.network.uplink.index }.map(
-            \.reply.refreshed)
+        let refreshed = try datapath.liveRecords().map(\.record.reply.refreshed)
         #expect(Set(refreshed).count == 2 && refreshed.count == 4)
     }
 

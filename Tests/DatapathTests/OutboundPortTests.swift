@@ -143,12 +143,12 @@ import Testing
         try datapath.spreadNotes()
         let request = first.later().request(.syn)
         try datapath.withoutAdmission(at: .tc) {
-            try datapath.changeSettings { $0.max_flows = 1 }
+            try datapath.changeSettings { $0.max_flows = UInt32(kind.family.places) }
             try datapath.expectReported(request, as: .prohibited, on: .container, counting: "table_full")
             try datapath.changeSettings { ($0.max_flows, $0.max_half_open) = (1_024, 0) }
             try datapath.expectReported(request, as: .prohibited, on: .container, counting: "half_open_full")
             try datapath.expectConsistent(originals: 1)
-            try datapath.changeSettings { $0.max_half_open = 1 }
+            try datapath.changeSettings { $0.max_half_open = UInt32(kind.family.places) }
             try datapath.expectForwarded(first.later(), request)
         }
         try datapath.expectConsistent(originals: 2)

@@ -10,7 +10,7 @@ import Testing
 @Suite(.serialized) struct OutboundRaceTests {
     @Test(arguments: Kind.all)
     func `one flow begun twice is one flow`(kind: Kind) throws {
-        let datapath = try TestDatapath([])
+        let datapath = try TestDatapath([], flows: 1_024 * kind.family.places)
         try datapath.masquerade(kind.family)
         for _ in 0..<5 {
             let first = try datapath.open(Outbound(kind))
@@ -25,7 +25,7 @@ import Testing
 
     @Test(arguments: Kind.all)
     func `two flows that want the same external port get two`(kind: Kind) throws {
-        let datapath = try TestDatapath([])
+        let datapath = try TestDatapath([], flows: 1_024 * kind.family.places)
         try datapath.masquerade(kind.family)
         for _ in 0..<5 {
             let first = try datapath.open(Outbound(kind))
@@ -93,7 +93,7 @@ import Testing
     /// To many ports of one server from one port: of all flows the tuples have the same two first buckets.
     @Test(arguments: Kind.all)
     func `more flows than a bucket holds begin at once, are all found, and leave nothing behind`(kind: Kind) throws {
-        let datapath = try TestDatapath([])
+        let datapath = try TestDatapath([], flows: 1_024 * kind.family.places)
         try datapath.masquerade(kind.family)
         let first = try datapath.open(Outbound(kind))
         let outbounds = (1...200 as ClosedRange<UInt16>).map { number in first.with { $0.server.port = 1_000 + number }

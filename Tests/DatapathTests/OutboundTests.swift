@@ -47,8 +47,8 @@ import Testing
         try datapath.spreadNotes { noted = $0.noted }
         try datapath.withoutAdmission(at: .tc) { try datapath.expectForwarded(outbound, outbound.request(.syn)) }
         let record = try #require(
-            try datapath.liveSlots().compactMap { try datapath.maps.flows.value($0) }.first {
-                $0.original.tuple.source_port == outbound.container.port.bigEndian
+            try datapath.liveRecords().map(\.record).first {
+                $0.original_ends.source_port == outbound.container.port.bigEndian
             })
         #expect(record.original.refreshed == noted)
         try datapath.setNextHops(.fresh)

@@ -11,7 +11,7 @@ import Testing
 @Suite(.serialized) struct RaceTests {
     @Test(arguments: Kind.all)
     func `one flow begun twice is one flow`(kind: Kind) throws {
-        let datapath = try TestDatapath()
+        let datapath = try TestDatapath(flows: 1_024 * kind.family.places)
         let requests = (0..<200).map { Conversation(kind, from: 30_000 + $0).request(.syn).bytes }
         for _ in 0..<5 {
             try datapath.race(requests, requests)
@@ -24,7 +24,8 @@ import Testing
     @Test(arguments: Kind.all)
     func `two flows that want the same source port get two`(kind: Kind) throws {
         let datapath = try TestDatapath(
-            ["8080", "8081"].map { kind.family.mapping("\($0)/\(kind.transport)", to: "80") })
+            ["8080", "8081"].map { kind.family.mapping("\($0)/\(kind.transport)", to: "80") },
+            flows: 1_024 * kind.family.places)
         let requests = [8080, 8081].map { port in
             (0..<100).map { Conversation(kind, from: 30_000 + $0, to: port).request(.syn).bytes }
         }
@@ -38,8 +39,8 @@ import Testing
 
     @Test(arguments: Kind.all)
     func `the last slots of the table are taken once each`(kind: Kind) throws {
-        let datapath = try TestDatapath()
-        try datapath.changeSettings { $0.max_half_open = 1_024 }
+        let datapath = try TestDatapath(flows: 1_024 * kind.family.places)
+        try datapath.changeSettings { $0.max_half_open = $0.max_flows }
         let requests = [10_000, 20_000].map { first in
             (0..<600).map { Conversation(kind, from: first + $0).request(.syn).bytes }
         }
@@ -52,8 +53,8 @@ import Testing
 
     @Test(arguments: Kind.all)
     func `flows that two end are ended once`(kind: Kind) throws {
-        let datapath = try TestDatapath()
-        try datapath.changeSettings { $0.max_half_open = 1_024 }
+        let datapath = try TestDatapath(flows: 1_024 * kind.family.places)
+        try datapath.changeSettings { $0.max_half_open = $0.max_flows }
         let requests = (0..<500).map { Conversation(kind, from: 30_000 + $0).request(.syn).bytes }
         for _ in 0..<10 {
             _ = try datapath.run(requests, at: .tc)
@@ -103,12 +104,12 @@ import Testing
     func `a packet that never gets its flow is counted once, and not passed`(kind: Kind) throws {
         let datapath = try TestDatapath()
         try datapath.masquerade(kind.family)
-        try datapath.setSequences(1)
+        try datapath.setBusy(true)
         if kind.transport != .icmp {
             try datapath.expectDropped(Conversation(kind, from: 30_000).request(.syn), counting: "flow_race")
         }
         try datapath.expectDropped(Outbound(kind).request(.syn), on: .container, counting: "flow_race")
-        try datapath.setSequences(2)
+        try datapath.setBusy(false)
         _ = try datapath.open(Outbound(kind))
         try datapath.expectConsistent(originals: 1)
     }
@@ -156,12 +157,12 @@ extension Conversation {
 }
 
 extension TestDatapath {
-    /// Sets the sequence of every next hop of every slot: odd while somebody writes it.
-    fileprivate func setSequences(_ sequence: UInt32) throws {
-        for slot in 0..<UInt32(1_024) {
+    /// Marks every slot as one whose next hop is being written, or not.
+    fileprivate func setBusy(_ isBusy: Bool) throws {
+        for slot in 0..<maps.flows.capacity {
             guard var flow = try maps.flows.value(slot) else { continue }
-            flow.original.next_hop.sequence = sequence
-            flow.reply.next_hop.sequence = sequence
+            flow.reply.word = isBusy ? WORD_BUSY.rawValue : 0
+            flow.parent = .max  // not one with addresses
             try maps.flows.set(slot, flow)
         }
     }

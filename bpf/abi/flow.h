@@ -20,7 +20,7 @@ enum flow_phase {
 	FLOW_CUT = 3, /* ended by command: what is sent on it ends the connection at both ends */
 };
 
-/* What one direction has carried so far (struct flow_half.seen). */
+/* What one direction has carried so far: the low bits of its word. */
 enum flow_seen {
 	SEEN_SYN = 1 << 0,
 	SEEN_ACK = 1 << 1,
@@ -39,18 +39,33 @@ enum flow_flag {
 	FLOW_COUNTED = 1 << 5,           /* it has a place among the flows of its mapping (nat/limit.h) */
 	FLOW_COUNTED_BY_SOURCE = 1 << 6, /* and among those of its source */
 	FLOW_TO_ENDPOINT = 1 << 7,       /* from a container to the external port of another one */
+	FLOW_SHARES_HOP = 1 << 8,        /* what its client sends goes by the next hop of its mapping's target */
+};
+
+/* An address of the flow is IPv6: all stand in the slot after its own. No protocol that is translated has this bit. */
+#define KIND_WIDE 0x40
+
+/* Where things stand in the words of a flow's directions. */
+enum flow_word {
+	WORD_SEEN_MASK = 0x7f, /* enum flow_seen */
+	WORD_BUSY =
+		1 << 7, /* its next hop is being written, also across a reuse of the slot: flow_make does not take such a one */
+	/* Of the original direction. */
+	WORD_FLAGS_SHIFT = 8, /* enum flow_flag */
+	/* Of the reply. */
+	WORD_CREATED_SHIFT = 8, /* CLOCK_MONOTONIC in units of 2^30 ns */
 };
 
 enum next_hop_flag {
 	NEXT_HOP_RESOLVED = 1 << 0, /* the MAC addresses are valid */
 	NEXT_HOP_XDP = 1 << 1,      /* the output takes frames redirected from XDP */
-	NEXT_HOP_SHARED = 1 << 2,   /* of a flow's half: not here, but that of the mapping's target */
-	NEXT_HOP_PEER = 1 << 3,     /* the output's other end takes packets without its queue (peer_outputs) */
-	/* Bits 8-15: when a packet went by the kernel's neighbour table last, CLOCK_MONOTONIC in units of 2^30 ns. */
-	NEXT_HOP_NEIGHBOUR_SHIFT = 8,
+	NEXT_HOP_PEER = 1 << 2,     /* the output's other end takes packets without its queue (peer_outputs) */
 };
 
-/* Where packets of one direction leave the host. Guarded by `sequence` (odd while it is written). */
+/* Of a difference of two times of 32 bits: from here on the first lies behind the second. */
+#define UNITS_AHEAD 0xf0000000U
+
+/* Where packets leave the host. Guarded by `sequence` (odd while it is written). */
 struct next_hop {
 	__u32 ifindex; /* 0 before the first packet */
 	__u32 sequence;
@@ -60,11 +75,11 @@ struct next_hop {
 	__u16 flags; /* enum next_hop_flag */
 };
 
-/* Where the packets to the target of a mapping leave, for all flows that go there under their client's own address. */
-struct target_hop {
+/* A next hop that flows share. Those of mappings' targets are for flows that go there under their client's own address. */
+struct shared_hop {
 	struct next_hop next_hop;
-	__u32 refreshed; /* as in struct flow_half */
-	__u32 zero;
+	__u32 refreshed; /* when it was last found: CLOCK_MONOTONIC in units of 2^20 ns */
+	__u32 neighbour; /* when a packet went by the kernel's neighbour table last: CLOCK_MONOTONIC in units of 2^30 ns */
 };
 
 /* The way of packets from one address to another that come in by an interface. */
@@ -73,7 +88,8 @@ struct route_note {
 	struct address destination;
 	__u32 ifindex;
 	__u32 noted; /* CLOCK_MONOTONIC in units of 2^20 ns */
-	struct next_hop next_hop;
+	__u32 hop;   /* in next_hops */
+	__u32 zero[5];
 };
 
 /* What was found out of an address, for packets that come in by one interface. */
@@ -92,29 +108,27 @@ struct arrival {
 	__u16 zero;
 };
 
-/* One direction. The first 64 bytes are read by both directions and seldom written; the rest is written by this direction
- * alone, so that two CPUs that carry one direction each share no written cache line. */
+/* What one direction alone writes. */
 struct flow_half {
-	struct tuple tuple;       /* of the packets of this direction as they arrive */
-	struct next_hop next_hop; /* NEXT_HOP_SHARED: source_mac is what the packets of this direction arrive with */
-	__u64 last_seen;          /* CLOCK_MONOTONIC, ns, up to LAST_SEEN_GRANULARITY late */
 	__u64 packets;
 	__u64 bytes;     /* IP packets with their headers */
-	__u32 refreshed; /* when the next hop was last looked up: CLOCK_MONOTONIC in units of 2^20 ns */
-	__u32 seen;      /* enum flow_seen */
-	__u32 mapping_id;
-	__u16 address_delta; /* one's complement sum to add to a checksum for the changed addresses */
-	__u16 port_delta;    /* the same for the changed ports */
+	__u32 last_seen; /* CLOCK_MONOTONIC in units of 2^20 ns, up to LAST_SEEN_GRANULARITY late */
+	__u32 refreshed; /* when its next hop was last looked up: CLOCK_MONOTONIC in units of 2^20 ns */
+	__u32 word;      /* enum flow_word */
+	__u16 hop;       /* in next_hops, or 0; where the next hop is its mapping's, or not known yet: the MAC address that the
+			    packets of the original direction arrive with, as the source of one */
+	__u16 mapping_id;
 };
 
 /* Phase and generation change in one atomic operation, so that nobody ends or opens the next flow of a slot in place of the
  * one he means. Who turns the phase to FLOW_DEAD deletes the flow. */
 struct flow_state {
-	__u32 phase;      /* enum flow_phase */
-	__u32 generation; /* counts the uses of this slot */
-} __attribute__((aligned(8)));
+	__u8 phase;       /* enum flow_phase */
+	__u8 kind;        /* IPPROTO_TCP and so on, and KIND_WIDE: as long as the flow lives */
+	__u16 generation; /* counts the uses of this slot */
+} __attribute__((aligned(4)));
 
-/* What an IPv4 packet of a half becomes: the other half's tuple, reversed. A packet needs no line of the other half then. */
+/* Both ends of one direction's packets as they arrive; of a wide flow the ports alone. */
 struct ipv4_ends {
 	__be32 source;
 	__be32 destination;
@@ -122,17 +136,27 @@ struct ipv4_ends {
 	__be16 destination_port;
 };
 
-/* Each half and its ends are two cache lines next to each other, which is all that a packet with a fresh next hop touches. */
+/* What each direction writes, and between that what both read: each touches 64 bytes. */
 struct flow {
 	struct flow_half original;
-	struct ipv4_ends original_becomes; /* of an IPv6 packet: zero */
-	__u32 flags;                       /* enum flow_flag */
+	struct ipv4_ends original_ends; /* of a dead flow, its source is the tick it died in: no packet writes there */
+	struct ipv4_ends reply_ends;
 	struct flow_state state;
+	__u32 parent; /* slot of the pattern whose port it uses (nat/masquerade.h), or 2^32 - 1 */
 	struct flow_half reply;
-	struct ipv4_ends reply_becomes;
-	__u32 parent;  /* slot of the pattern whose port it uses (nat/masquerade.h), or 2^32 - 1 */
-	__u32 created; /* CLOCK_MONOTONIC in units of 2^26 ns */
-	__u32 zero;
+};
+
+/* No flow's parent. */
+#define ADDRESSES_MARK 0xfffffffeU
+
+/* The slot after a wide flow's own: as a flow it is dead. */
+struct flow_addresses {
+	struct address original_source;
+	struct address original_destination;
+	__u32 zero[7];
+	__u32 mark; /* ADDRESSES_MARK, where a flow has its parent */
+	struct address reply_source;
+	struct address reply_destination;
 };
 
 /* A bucket of the index. An entry, host byte order: bits 63-32 hash tag, 31 used, 30 direction, 29-24 generation, 23-0 slot. */
@@ -149,17 +173,21 @@ struct flow_counts {
 
 /* How many flows there are, and what the sweep has done. */
 struct flow_gauges {
-	struct flow_counts counts;
+	struct flow_counts counts; /* wide flows twice */
+	struct flow_counts wide;   /* once */
 	__u64 sweep_steps;
 	__u64 longest_sweep_step; /* ns */
 };
 
-_Static_assert(sizeof(struct next_hop) == 24, "struct tuple and struct next_hop fill one cache line");
+_Static_assert(sizeof(struct next_hop) == 24, "struct next_hop");
 _Static_assert(sizeof(struct route_note) == 64, "a note is one cache line");
-_Static_assert(sizeof(struct target_hop) == 32, "struct target_hop");
-_Static_assert(sizeof(struct flow_half) == 104, "struct flow_half");
-_Static_assert(sizeof(struct flow) == 256, "a flow is four cache lines");
-_Static_assert(offsetof(struct flow, reply) == 128, "a direction is two of them");
+_Static_assert(sizeof(struct shared_hop) == 32, "struct shared_hop");
+_Static_assert(sizeof(struct flow_half) == 32, "struct flow_half");
+_Static_assert(sizeof(struct flow) == 96, "a flow is one and a half cache lines");
+_Static_assert(sizeof(struct flow_addresses) == sizeof(struct flow), "one slot");
+_Static_assert(offsetof(struct flow, state) >= offsetof(struct flow_addresses, zero) &&
+		       offsetof(struct flow, reply) <= offsetof(struct flow_addresses, reply_source),
+	       "addresses are no flow");
 _Static_assert(sizeof(struct flow_bucket) == BUCKET_WORDS * sizeof(__u64), "a bucket is one cache line");
 
 #endif

@@ -7,7 +7,7 @@
 
 enum limit {
 	/* Layout version of everything in abi/. A loader reuses pinned maps only when it is equal. */
-	ABI_VERSION = 13,
+	ABI_VERSION = 14,
 	/* A flow's slot is a 24-bit number in an index entry. */
 	MAX_FLOWS_LIMIT = 1 << 24,
 	DEFAULT_MAX_FLOWS = 1 << 18,
@@ -15,13 +15,16 @@ enum limit {
 	HALF_OPEN_SHARE = 4,
 	MAX_MAPPINGS = 1 << 14,
 	/* The mapping of a flow that has none. */
-	MAPPING_NONE = 0x7fffffff,
+	MAPPING_NONE = 0xffff,
 	MAX_MASQUERADES = 1 << 10,
 	MAX_EXEMPTIONS = 1 << 14,
 	HASH_KEYS = 6, /* of 64 bits */
 	HOST_ADDRESSES = 64,
 	CLIENT_ADDRESSES = 256,
 	ARRIVALS = 16,
+	/* Next hops that flows share, of which as many of one hash. */
+	MAX_NEXT_HOPS = 1 << 14,
+	NEXT_HOP_WAYS = 4,
 	ROUTE_NOTES = 256,
 	MASQUERADE_NOTES = 256,
 	MAX_RANGE_OWNERS = 1 << 10,

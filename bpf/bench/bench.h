@@ -70,8 +70,9 @@ struct bench_bucket {
 	__u64 entries[8]; /* bits 63-32 the number of a flow, 31 used, 30-0 its record */
 };
 struct bench_record {
-	__u64 original[16];
-	__u64 reply[16];
+	__u64 original[4];
+	__u64 shared[4];
+	__u64 reply[4];
 };
 
 #endif

@@ -38,9 +38,9 @@ struct {
 } lookup_cursor SEC(".maps");
 
 #define ENTRY_USED (1ULL << 31)
-/* A record's words: the first of a direction is read to know the flow, those in its second cache line are counted up. */
-#define RECORD_PACKETS 9
-#define RECORD_BYTES 10
+/* A record's words: what both directions share is read to know the flow, those of a direction are counted up. */
+#define RECORD_PACKETS 0
+#define RECORD_BYTES 1
 
 static __always_inline __u32 number_spread(__u32 number)
 {
@@ -91,7 +91,8 @@ static __always_inline void flow_begin(__u32 number)
 	record = record_at(entry);
 	if (!record)
 		return;
-	for (int i = 0; i < 16; i++) {
+	for (int i = 0; i < 4; i++) {
+		record->shared[i] = number;
 		record->original[i] = number;
 		record->reply[i] = number;
 	}
@@ -119,7 +120,7 @@ static __always_inline void flow_look_up(__u32 number, bool is_reply, __u32 leng
 		if (entry >> 32 != number || !(entry & ENTRY_USED))
 			continue;
 		record = record_at(entry);
-		if (record && record->original[0] == number) {
+		if (record && record->shared[0] == number) {
 			direction_count(is_reply ? record->reply : record->original, length);
 			return;
 		}

@@ -112,4 +112,13 @@ static __always_inline __u32 verifier_forget(__u32 number, __u32 unknown)
 	return mixed ^ unknown;
 }
 
+/* 0 for 0, else 1. Without a branch, of which the verifier would follow both ways to the program's end. */
+static __always_inline __u32 is_nonzero(__u32 number)
+{
+	__u64 wide = number;
+
+	asm("" : "+r"(wide)); /* or the compiler sees through it */
+	return (wide + 0xffffffff) >> 32;
+}
+
 #endif

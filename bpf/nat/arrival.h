@@ -49,12 +49,12 @@ static __always_inline bool arrival_leads(struct packet *packet, const struct ma
 					  __u64 now)
 {
 	__u32 id = mapping->id;
-	struct target_hop *target = bpf_map_lookup_elem(&target_hops, &id);
+	struct shared_hop *target = bpf_map_lookup_elem(&target_hops, &id);
 	struct hop hop;
 
 	if (!target)
 		return false;
-	hop.next_hop = &target->next_hop;
+	hop.shared = target;
 	hop.refreshed = &target->refreshed;
 	return hop_is_fresh(&hop, now) && next_hop_read(&target->next_hop, next_hop) &&
 	       (packet->hook == HOOK_TC || next_hop->flags & NEXT_HOP_XDP) && packet_wire_length(packet) <= next_hop->mtu;

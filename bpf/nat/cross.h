@@ -261,17 +261,15 @@ static __always_inline enum verdict error_cross(struct packet *packet)
 {
 	struct scratch *scratch = map_only_element(&scratches);
 	struct flow_reference reference;
-	struct flow_half *half, *other;
 	struct rewrite rewrite = {};
-	struct tuple sent;
+	struct tuple sent = {};
 	__u32 delta;
 
 	if (!scratch || !error_find_flow(packet, &scratch->quote, &reference))
 		return packet_refuse(packet, REASON_FLOW_RACE);
-	half = flow_half(reference.flow, entry_direction(reference.entry));
-	other = flow_half(reference.flow, !entry_direction(reference.entry));
-	sent = other->tuple;
-	delta = checksum_add(half->address_delta, half->port_delta);
+	flow_tuple(reference.flow, entry_slot(reference.entry), !entry_direction(reference.entry), &sent);
+	delta = checksum_add(tuples_address_delta(&scratch->quote.tuple, &sent),
+			     tuples_port_delta(&scratch->quote.tuple, &sent));
 	if (!flow_reference_holds(&reference) || address_is_ipv4(&sent.source) == packet->is_ipv4)
 		return packet_refuse(packet, REASON_FLOW_RACE);
 	if (packet_ttl_is_used_up(packet))

@@ -4,57 +4,53 @@
 #define FASTNAT_NAT_FLOW_H
 
 #include "flow_table.h"
+#include "shared_hop.h"
 #include "source_port.h"
 
-/* A half's last_seen is rewritten when it is this old (ns): most packets write no timestamp. */
-#define LAST_SEEN_GRANULARITY (1ULL << 28)
+/* A half's last_seen is rewritten when it is this old (2^20 ns): most packets write no timestamp. */
+#define LAST_SEEN_GRANULARITY 256
 
-static __always_inline void flow_half_reset(struct flow_half *half, __u32 mapping_id, __u64 now)
+static __always_inline void flow_half_reset(struct flow_half *half, __u32 word, __u32 mapping_id, __u64 now)
 {
-	half->next_hop.ifindex = 0;
-	half->next_hop.flags = 0;
-	half->last_seen = now;
 	half->packets = 0;
 	half->bytes = 0;
+	half->last_seen = now >> 20;
 	half->refreshed = 0;
-	half->seen = 0;
+	half->word = word;
+	half->hop = 0;
 	half->mapping_id = mapping_id;
 }
 
-/* What this half's packets become: the other half's tuple, reversed. */
-static __always_inline void flow_half_set_ends(struct flow_half *half, const struct flow_half *other, bool is_ipv4)
+/* What a tuple's record says of its ends. */
+static __always_inline void flow_set_ends(struct ipv4_ends *ends, const struct tuple *tuple)
 {
-	struct ipv4_ends *ends = flow_half_becomes(half);
-
-	ends->source = is_ipv4 ? other->tuple.destination.words[3] : 0;
-	ends->destination = is_ipv4 ? other->tuple.source.words[3] : 0;
-	ends->source_port = is_ipv4 ? other->tuple.destination_port : 0;
-	ends->destination_port = is_ipv4 ? other->tuple.source_port : 0;
+	ends->source = tuple->source.words[3];
+	ends->destination = tuple->destination.words[3];
+	ends->source_port = tuple->source_port;
+	ends->destination_port = tuple->destination_port;
 }
 
-static __always_inline void flow_set_rewrites_inlined(struct flow *flow)
+/* A wide flow's addresses. */
+static __always_inline void flow_set_addresses(__u32 slot, const struct flow_request *request)
 {
-	const struct tuple *original = &flow->original.tuple, *reply = &flow->reply.tuple;
-	bool is_ipv4 = address_is_ipv4(&original->source) && address_is_ipv4(&reply->source);
+	struct flow_addresses *addresses = flow_addresses_at(slot);
 
-	flow_half_set_ends(&flow->original, &flow->reply, is_ipv4);
-	flow_half_set_ends(&flow->reply, &flow->original, is_ipv4);
-	flow->original.address_delta =
-		checksum_delta(checksum_sum_address(&original->source) + checksum_sum_address(&original->destination),
-			       checksum_sum_address(&reply->source) + checksum_sum_address(&reply->destination));
-	flow->original.port_delta = checksum_delta((__u64)original->source_port + original->destination_port,
-						   (__u64)reply->source_port + reply->destination_port);
-	flow->reply.address_delta = checksum_negate(flow->original.address_delta);
-	flow->reply.port_delta = checksum_negate(flow->original.port_delta);
+	if (!addresses)
+		return;
+	addresses->original_source = request->original.source;
+	addresses->original_destination = request->original.destination;
+	addresses->mark = ADDRESSES_MARK;
+	addresses->reply_source = request->reply.source;
+	addresses->reply_destination = request->reply.destination;
 }
 
-/* A function of its own for the sake of its caller's stack. */
-__noinline int flow_set_rewrites(struct flow *flow)
+/* 1 or 0. */
+static __always_inline __u32 request_is_wide(const struct flow_request *request)
 {
-	if (!flow)
-		return -1;
-	flow_set_rewrites_inlined(flow);
-	return 0;
+	const struct address *original = &request->original.source, *reply = &request->reply.source;
+	__u32 differs = original->words[0] | original->words[1] | (original->words[2] ^ MAPPED_PREFIX);
+
+	return is_nonzero(differs | reply->words[0] | reply->words[1] | (reply->words[2] ^ MAPPED_PREFIX));
 }
 
 /* Another CPU may take a free port first; then the next one is looked for. */
@@ -77,13 +73,12 @@ static __always_inline enum reason flow_insert_reply(struct __sk_buff *skb, stru
 		if (!suits && source_port_find(skb))
 			return REASON_NO_FREE_PORT;
 		suits = false;
-		flow->reply.tuple.destination_port = request->reply.destination_port;
-		hash = flow_hash(&flow->reply.tuple);
+		flow->reply_ends.destination_port = request->reply.destination_port;
+		hash = flow_hash(&request->reply);
 		entry = entry_make(hash, slot, DIRECTION_REPLY, flow->state.generation);
 		/* A container that comes to itself may have the published port as its own. */
-		result = tuple_equal(&flow->reply.tuple, &flow->original.tuple)
-				 ? INSERT_EXISTS
-				 : flow_index_insert(&flow->reply.tuple, hash, entry);
+		result = tuple_equal(&request->reply, &request->original) ? INSERT_EXISTS
+									  : flow_index_insert(&request->reply, hash, entry);
 		if (result == INSERT_DONE) {
 			*inserted = hash;
 			return REASON_NONE;
@@ -103,14 +98,13 @@ static __always_inline enum reason flow_insert(struct __sk_buff *skb, struct flo
 	int result;
 
 	/* Where a flow can have one port alone, another CPU that has just made it has that. */
-	if (reason == REASON_NO_FREE_PORT && flow_exists(&flow->original.tuple))
+	if (reason == REASON_NO_FREE_PORT && flow_exists(&request->original))
 		return REASON_FLOW_RACE;
 	if (reason != REASON_NONE)
 		return reason;
-	flow_set_rewrites(flow);
-	hash = flow_hash(&flow->original.tuple);
-	result = flow_index_insert(&flow->original.tuple, hash,
-				   entry_make(hash, slot, DIRECTION_ORIGINAL, flow->state.generation));
+	hash = flow_hash(&request->original);
+	result =
+		flow_index_insert(&request->original, hash, entry_make(hash, slot, DIRECTION_ORIGINAL, flow->state.generation));
 	if (result == INSERT_DONE)
 		return REASON_NONE;
 	flow_index_remove(reply_hash, entry_make(reply_hash, slot, DIRECTION_REPLY, flow->state.generation));
@@ -124,8 +118,8 @@ static __always_inline bool request_keeps_port(const struct flow_request *reques
 }
 
 /* The same for a flow that keeps its client's port, of a packet that was looked for. */
-static __always_inline enum reason flow_insert_plain(const struct flow_request *request, struct first_packet *first,
-						     struct flow *flow, __u32 slot)
+static __always_inline enum reason flow_insert_plain(const struct flow_request *request, const struct first_packet *first,
+						     const struct flow *flow, __u32 slot)
 {
 	__u64 original_hash = first->hash, reply_hash = first->reply_hash;
 	__u64 original = entry_make(original_hash, slot, DIRECTION_ORIGINAL, flow->state.generation);
@@ -134,9 +128,6 @@ static __always_inline enum reason flow_insert_plain(const struct flow_request *
 
 	if (!request_keeps_port(request))
 		return REASON_NO_FREE_PORT;
-	flow_set_rewrites_inlined(flow);
-	first->address_delta = flow->original.address_delta;
-	first->port_delta = flow->original.port_delta;
 	if (bucket_first(original_hash) == bucket_first(reply_hash)
 		    ? flow_index_enter_both(bucket_first(original_hash), original, reply)
 		    : flow_index_enter_apart(original_hash, original, reply_hash, reply))
@@ -158,46 +149,48 @@ static __always_inline bool flow_shares_target(const struct flow_request *reques
 	return !(request->flags & ~(FLOW_COUNTED | FLOW_COUNTED_BY_SOURCE)) && request->mapping_id < MAX_MAPPINGS;
 }
 
-/* Keeps the MAC address that the packets of a new flow arrive with: at XDP nobody else has looked at it. Where the half has no
- * use for the place, or else where the next hop of the replies will have it. */
-static __always_inline void flow_set_arrival(struct flow *flow, const __u8 *mac)
+/* 0 is that of a slot which never was a record's. */
+static __always_inline __u16 generation_next(__u16 generation)
 {
-	struct flow_half *half = flow->original.next_hop.flags & NEXT_HOP_SHARED ? &flow->original : &flow->reply;
+	__u16 next = generation + 1;
 
-	__builtin_memcpy(half->next_hop.source_mac, mac, ETH_ALEN);
+	return next + 1 - is_nonzero(next);
 }
 
-static __always_inline void flow_fill(struct flow *flow, const struct flow_request *request, __u64 now)
+/* Somebody who used the slot's former flow is still writing its next hop (flow_set_hop): not to be used now. */
+static __always_inline bool flow_is_busy(const struct flow *flow)
 {
-	flow->state.generation++; /* FLOW_DEAD: nobody else writes it */
-	flow->created = now >> 26;
-	flow->parent = request->parent;
-	flow->flags = request->flags;
-	flow->original.tuple = request->original;
-	flow->reply.tuple = request->reply;
-	flow_half_reset(&flow->original, request->mapping_id, now);
-	flow_half_reset(&flow->reply, request->mapping_id, now);
+	return (READ_ONCE(flow->original.word) | READ_ONCE(flow->reply.word)) & WORD_BUSY && flow->parent != ADDRESSES_MARK;
+}
+
+static __always_inline void flow_fill(struct flow *flow, __u32 slot, const struct flow_request *request, __u32 wide, bool plain,
+				      __u32 seen, __u64 now)
+{
+	__u32 flags = request->flags;
+
 	if (flow_shares_target(request))
-		flow->original.next_hop.flags = NEXT_HOP_SHARED;
-	flow_set_arrival(flow, request->arrival_mac);
-}
-
-/* Copies everything but the sequence, which is the record's own. */
-static __always_inline void next_hop_copy(struct next_hop *to, const struct next_hop *from)
-{
-	to->ifindex = from->ifindex;
-	__builtin_memcpy(to->destination_mac, from->destination_mac, ETH_ALEN);
-	__builtin_memcpy(to->source_mac, from->source_mac, ETH_ALEN);
-	to->mtu = from->mtu;
-	to->flags = from->flags;
+		flags |= FLOW_SHARES_HOP;
+	flow->state.generation = generation_next(flow->state.generation); /* FLOW_DEAD: nobody else writes it */
+	flow->state.kind = request->original.protocol | wide * KIND_WIDE;
+	flow->parent = request->parent;
+	flow_half_reset(&flow->original, flags << WORD_FLAGS_SHIFT | seen, request->mapping_id, now);
+	flow_half_reset(&flow->reply, (__u32)(now >> 30) << WORD_CREATED_SHIFT, request->mapping_id, now);
+	flow_set_ends(&flow->original_ends, &request->original);
+	flow_set_ends(&flow->reply_ends, &request->reply);
+	if (wide)
+		flow_set_addresses(slot, request);
+	/* The MAC address that its packets arrive with: at XDP nobody else has looked at it. Where the half has no use for the
+	 * place, or else where the next hop of the replies will be. */
+	(flags & FLOW_SHARES_HOP ? &flow->original : &flow->reply)->hop =
+		plain ? arrival_find(request->arrival_mac, now) : arrival_intern(request->arrival_mac);
 }
 
 /* Gives a flow that shares no next hop the one of its first packet. */
 static __always_inline void flow_set_first_hop(struct flow *flow, const struct first_packet *first)
 {
-	if (flow->original.next_hop.flags & NEXT_HOP_SHARED)
+	if (flow_flags(flow) & FLOW_SHARES_HOP)
 		return;
-	next_hop_copy(&flow->original.next_hop, &first->next_hop);
+	flow->original.hop = first->hop;
 	flow->original.refreshed = first->refreshed;
 }
 
@@ -206,13 +199,6 @@ static __always_inline void flow_count_first(struct flow *flow, const struct fir
 {
 	flow->original.packets = 1;
 	flow->original.bytes = first->ip_length;
-	flow->original.seen = first->seen;
-}
-
-/* Somebody who used the slot's former flow is still writing its next hop (next_hop.h): not to be used now. */
-static __always_inline bool flow_is_being_written(const struct flow *flow)
-{
-	return (READ_ONCE(flow->original.next_hop.sequence) | READ_ONCE(flow->reply.next_hop.sequence)) & 1;
 }
 
 /* Lets others find the flow's state: from now on it can be ended. A pattern is open at once and does not give way to half-open
@@ -220,30 +206,39 @@ static __always_inline bool flow_is_being_written(const struct flow *flow)
 static __always_inline void flow_publish(struct flow *flow)
 {
 	struct flow_gauges *gauges = map_only_element(&flow_gauges);
-	bool is_pattern = flow->flags & FLOW_PATTERN;
+	bool is_pattern = flow_flags(flow) & FLOW_PATTERN;
 
 	flow_turn(flow, flow_state(flow), is_pattern ? FLOW_OPEN : FLOW_HALF_OPEN); /* full barrier */
 	if (is_pattern && gauges)
-		gauges_add(gauges, 0, -1);
+		gauges_add(gauges, flow_is_wide(flow), 0, -1);
+}
+
+static __always_inline __u32 flow_slots_allocate(__u32 wide, bool plain)
+{
+	if (wide)
+		return flow_slot_allocate_pair();
+	return plain ? flow_slot_allocate_inlined() : flow_slot_allocate();
 }
 
 static __always_inline enum reason flow_make(struct __sk_buff *skb, bool plain, struct scratch *scratch)
 {
-	enum reason reason = plain ? flow_admit_inlined(flow_evict) : flow_admit();
+	__u32 wide = request_is_wide(&scratch->request);
+	enum reason reason = plain ? flow_admit_inlined(wide, flow_evict) : flow_admit(wide);
 	struct flow *flow;
 	__u32 slot;
 
 	if (reason != REASON_NONE)
 		return reason;
-	slot = plain ? flow_slot_allocate_inlined() : flow_slot_allocate();
+	slot = flow_slots_allocate(wide, plain);
 	if (slot == SLOT_NONE) {
-		flow_dismiss();
+		flow_dismiss(wide);
 		return REASON_TABLE_FULL;
 	}
 	reason = REASON_FLOW_RACE;
-	flow = bpf_map_lookup_elem(&flows, &slot);
-	if (flow && !flow_is_being_written(flow)) {
-		flow_fill(flow, &scratch->request, plain ? scratch->first.now : time_now());
+	flow = flow_at(slot);
+	if (flow && !flow_is_busy(flow)) {
+		flow_fill(flow, slot, &scratch->request, wide, plain, plain ? scratch->first.seen : 0,
+			  plain ? scratch->first.now : time_now());
 		if (plain) {
 			flow_set_first_hop(flow, &scratch->first);
 			flow_count_first(flow, &scratch->first);
@@ -251,9 +246,10 @@ static __always_inline enum reason flow_make(struct __sk_buff *skb, bool plain, 
 		reason = plain ? flow_insert_plain(&scratch->request, &scratch->first, flow, slot)
 			       : flow_insert(skb, &scratch->request, flow, slot);
 	}
-	if (!flow || reason != REASON_NONE) {
-		flow_slot_free(slot);
-		flow_dismiss();
+	if (reason != REASON_NONE) {
+		if (flow) /* always */
+			flow_slots_free(flow, slot, wide);
+		flow_dismiss(wide);
 		return reason;
 	}
 	flow_publish(flow);
@@ -271,7 +267,7 @@ static __always_inline enum reason flow_create_with(struct __sk_buff *skb, bool 
 		return REASON_TABLE_FULL;
 	reason = flow_make(skb, plain, scratch);
 	if (reason != REASON_NONE) {
-		limits_return(&scratch->request.original, scratch->request.mapping_id, scratch->request.flags);
+		limits_return(&scratch->request.original.source, scratch->request.mapping_id, scratch->request.flags);
 		return reason;
 	}
 	if (scratch->request.flags & FLOW_PATTERN)

@@ -9,7 +9,7 @@
 #ifndef FASTNAT_NAT_FLOW_INDEX_H
 #define FASTNAT_NAT_FLOW_INDEX_H
 
-#include "clock.h"
+#include "flow_record.h"
 
 #define ENTRY_USED (1ULL << 31)
 #define ENTRY_DIRECTION_SHIFT 30
@@ -19,8 +19,6 @@
 
 /* Entries in its first bucket from which on a tuple has a choice (docs/decisions/0020-fewer-cache-lines.md). */
 #define BUCKET_FILLING 4
-
-#define READ_ONCE(x) (*(volatile typeof(x) *)&(x))
 
 enum insert_result {
 	INSERT_DONE,
@@ -65,20 +63,7 @@ static __always_inline __u32 entry_slot(__u64 entry)
 
 static __always_inline struct flow *entry_flow(__u64 entry)
 {
-	__u32 slot = entry_slot(entry);
-
-	return bpf_map_lookup_elem(&flows, &slot);
-}
-
-/* By arithmetic: of a branch the verifier would follow both ways to the program's end. */
-static __always_inline struct flow_half *flow_half(struct flow *flow, enum direction direction)
-{
-	return (void *)flow + (direction & 1) * offsetof(struct flow, reply);
-}
-
-static __always_inline struct ipv4_ends *flow_half_becomes(const struct flow_half *half)
-{
-	return (void *)half + offsetof(struct flow, original_becomes);
+	return flow_at(entry_slot(entry));
 }
 
 static __always_inline bool flow_reference_holds(const struct flow_reference *reference)
@@ -140,7 +125,7 @@ static __always_inline struct flow *bucket_find(struct flow_bucket *bucket, cons
 		if ((entry ^ hash) >> 32 || !(entry & ENTRY_USED) || entry == except)
 			continue;
 		flow = entry_flow(entry);
-		if (flow && tuple_equal(&flow_half(flow, entry_direction(entry))->tuple, tuple)) {
+		if (flow && flow_has_tuple(flow, entry_slot(entry), entry_direction(entry), tuple)) {
 			*found = entry;
 			*place = i;
 			return flow;

@@ -76,13 +76,86 @@ static __always_inline void flow_slot_prefer(__u32 slot)
 		*cursor = slot - bpf_get_smp_processor_id() * SLOT_CPU_STRIDE * SLOTS_PER_WORD;
 }
 
-static __always_inline void flow_slot_free(__u32 slot)
+/* Frees the slot, or slots, of a flow that is dead. */
+static __always_inline void flow_slots_free(struct flow *flow, __u32 slot, __u32 wide)
 {
 	__u32 number = slot / SLOTS_PER_WORD;
 	__u64 *word = bpf_map_lookup_elem(&flow_slots, &number);
 
+	flow->original_ends.source = bpf_jiffies64(); /* RECORD_REST */
 	if (word)
-		__sync_fetch_and_and(word, ~(1ULL << (slot % SLOTS_PER_WORD)));
+		__sync_fetch_and_and(word, ~((1ULL + 2 * wide) << (slot % SLOTS_PER_WORD)));
+}
+
+/* Bits of a word at which a pair of slots may begin. */
+#define PAIR_BITS 0x5555555555555555ULL
+/* Pairs and full words that one allocation looks at: a pair that is free may not be one to take. */
+#define PAIR_PROBES 64
+/* For so many ticks, a second or more, a dead record's slot does not hold addresses: whoever has found the record just before
+ * it died writes its counters (docs/decisions/0029-small-records.md). */
+#define RECORD_REST 1024
+
+/* The first pair of the word that is free, from a bit on; 64: none. A call, or the verifier would follow each. */
+__noinline __u32 word_free_pair(__u64 taken, __u32 bit)
+{
+	__u64 pairs = ~(taken | taken >> 1) & PAIR_BITS;
+	__u64 behind = pairs >> (bit & 63) << (bit & 63);
+
+	return pairs ? bit_lowest(behind ?: pairs) : SLOTS_PER_WORD;
+}
+
+static __always_inline bool slot_may_hold_addresses(__u32 slot)
+{
+	const struct flow *former = flow_at(slot);
+
+	return former && (former->parent == ADDRESSES_MARK || !former->state.generation ||
+			  (__u32)bpf_jiffies64() - former->original_ends.source > RECORD_REST);
+}
+
+/* Takes the pair of slots at `bit` of a word, or nothing. */
+static __always_inline bool word_take_pair(__u64 *word, __u32 number, __u32 bit)
+{
+	__u64 both = 3ULL << bit, taken = __sync_fetch_and_or(word, both) & both;
+
+	if (!taken && slot_may_hold_addresses(number * SLOTS_PER_WORD + bit + 1))
+		return true;
+	__sync_fetch_and_and(word, ~(both & ~taken));
+	return false;
+}
+
+/* An even slot and the one after it. */
+__noinline __u32 flow_slot_allocate_pair(void)
+{
+	__u32 *cursor = map_only_element(&slot_cursors);
+	__u32 stride = bpf_get_smp_processor_id() * SLOT_CPU_STRIDE;
+	__u32 place, words = 0;
+	__u64 tried = 0;
+
+	if (!cursor)
+		return SLOT_NONE;
+	place = *cursor;
+	for (int i = 0; i < PAIR_PROBES; i++) {
+		__u32 number = (place / SLOTS_PER_WORD + stride) & layout.slot_word_mask;
+		__u64 *word = bpf_map_lookup_elem(&flow_slots, &number);
+		__u32 bit;
+
+		if (!word)
+			return SLOT_NONE;
+		bit = word_free_pair(READ_ONCE(*word) | tried, place % SLOTS_PER_WORD) & ~1U;
+		if (bit == SLOTS_PER_WORD) {
+			words = verifier_forget(words + 1, place);
+			place = words < SLOT_PROBES_IN_TURN ? (place & ~(SLOTS_PER_WORD - 1)) + SLOTS_PER_WORD
+							    : bpf_get_prandom_u32();
+			tried = 0;
+			continue;
+		}
+		if (word_take_pair(word, number, bit % SLOTS_PER_WORD)) {
+			*cursor = (place & ~(SLOTS_PER_WORD - 1)) | (bit + 2) % SLOTS_PER_WORD;
+			return number * SLOTS_PER_WORD + bit % SLOTS_PER_WORD;
+		}
+		tried |= 3ULL << bit % SLOTS_PER_WORD;
+	}
+	return SLOT_NONE;
 }
 
 #endif

@@ -44,17 +44,29 @@ static __always_inline bool message_is_sound(struct packet *packet)
 	return message_sum(packet->context, packet->transport_offset, length, checksum_fold(pseudo)) == 0xffff;
 }
 
+/* What becomes of a sum over the addresses, or the ports, of one tuple when they become the other's. */
+static __always_inline __u16 tuples_address_delta(const struct tuple *from, const struct tuple *to)
+{
+	return checksum_delta(checksum_sum_address(&from->source) + checksum_sum_address(&from->destination),
+			      checksum_sum_address(&to->source) + checksum_sum_address(&to->destination));
+}
+
+static __always_inline __u16 tuples_port_delta(const struct tuple *from, const struct tuple *to)
+{
+	return checksum_delta((__u64)from->source_port + from->destination_port, (__u64)to->source_port + to->destination_port);
+}
+
 /* Where the error goes, and from whom. Whoever sends one on the containers' side has the address that they are known by on the
  * other (RFC 5508, REQ-5c); a router among the clients keeps its own. */
-static __always_inline void error_rewrite(struct packet *packet, const struct flow_half *half, const struct flow_half *other,
+static __always_inline void error_rewrite(struct packet *packet, const struct tuple *expected, const struct tuple *sent,
 					  struct rewrite *rewrite)
 {
 	const struct tuple *tuple = packet->tuple;
 
 	rewrite->source = tuple->source;
-	if (packet->side == SIDE_CONTAINER || address_equal(&tuple->source, &half->tuple.source))
-		rewrite->source = other->tuple.destination;
-	rewrite->destination = other->tuple.source;
+	if (packet->side == SIDE_CONTAINER || address_equal(&tuple->source, &expected->source))
+		rewrite->source = sent->destination;
+	rewrite->destination = sent->source;
 	rewrite->address_delta =
 		checksum_delta(checksum_sum_address(&tuple->source) + checksum_sum_address(&tuple->destination),
 			       checksum_sum_address(&rewrite->source) + checksum_sum_address(&rewrite->destination));
@@ -98,17 +110,17 @@ static __always_inline enum verdict error_translate(struct packet *packet, const
 						    struct quote *quote)
 {
 	enum direction direction = entry_direction(reference->entry);
-	struct flow_half *half = flow_half(reference->flow, direction);
-	struct flow_half *other = flow_half(reference->flow, !direction);
-	struct tuple sent = other->tuple;
 	struct rewrite rewrite;
+	struct tuple sent = {};
 	__u16 delta;
 
-	error_rewrite(packet, half, other, &rewrite);
-	delta = quote_rewrite(quote, &sent, half->address_delta, half->port_delta, packet->is_ipv4);
+	flow_tuple(reference->flow, entry_slot(reference->entry), !direction, &sent);
+	error_rewrite(packet, &quote->tuple, &sent, &rewrite);
+	delta = quote_rewrite(quote, &sent, tuples_address_delta(&quote->tuple, &sent), tuples_port_delta(&quote->tuple, &sent),
+			      packet->is_ipv4);
 	if (!flow_reference_holds(reference))
 		return packet_refuse(packet, REASON_FLOW_RACE);
-	if (!(reference->flow->flags & FLOW_OF_HOST))
+	if (!(flow_flags(reference->flow) & FLOW_OF_HOST))
 		return error_redirect(packet, &rewrite, quote, delta);
 	/* For a socket of this host, whose port alone was changed. */
 	return error_write(packet, quote, delta) ? VERDICT_PASS : packet_refuse(packet, REASON_CHECKSUM_UPDATE);
@@ -126,7 +138,7 @@ static __always_inline bool error_find_flow(struct packet *packet, struct quote 
 {
 	return quote_load(packet, quote) && quote_read(quote, packet->is_ipv4) &&
 	       address_equal(&packet->tuple->destination, &quote->tuple.destination) && flow_find(&quote->tuple, reference) &&
-	       !(reference->flow->flags & FLOW_PATTERN) && !quote_is_astray(quote, reference);
+	       !(flow_flags(reference->flow) & FLOW_PATTERN) && !quote_is_astray(quote, reference);
 }
 
 /* An error about no flow is the stack's, whatever it says: it may be about a connection of the host. */
@@ -147,7 +159,7 @@ static __always_inline enum verdict error_forward(struct packet *packet)
 		return packet_refuse(packet, REASON_MARTIAN_SOURCE);
 	if (packet_is_source_routed(packet))
 		return packet_refuse(packet, REASON_SOURCE_ROUTED);
-	if (reference.flow->flags & FLOW_TRANSLATES)
+	if (flow_flags(reference.flow) & FLOW_TRANSLATES)
 		return packet_continue(packet, STAGE_TRANSLATE);
 	return error_translate(packet, &reference, quote);
 }

@@ -174,7 +174,7 @@ static __always_inline __u64 *limit_count(__u32 id)
 }
 
 /* Gives back the places that `flags` say a flow has. */
-static __always_inline void limits_return(const struct tuple *original, __u32 id, __u32 flags)
+static __always_inline void limits_return(const struct address *source, __u32 id, __u32 flags)
 {
 	__u64 *count = flags & FLOW_COUNTED ? limit_count(id) : NULL;
 
@@ -183,18 +183,19 @@ static __always_inline void limits_return(const struct tuple *original, __u32 id
 	if (count)
 		__sync_fetch_and_add(count, -1);
 	if (flags & FLOW_COUNTED_BY_SOURCE)
-		source_count_down(source_hash(id, 0, &original->source));
+		source_count_down(source_hash(id, 0, source));
 }
 
 /* The flow in `slot` needs its places no more. Whoever clears its flags gives them back: once, whatever ends it. */
 __noinline int flow_leave_places(__u32 slot)
 {
-	struct flow *flow = bpf_map_lookup_elem(&flows, &slot);
+	struct flow *flow = flow_at(slot);
+	struct address source = {};
 
-	if (!flow || !(flow->flags & (FLOW_COUNTED | FLOW_COUNTED_BY_SOURCE)))
+	if (!flow || !(flow_flags(flow) & (FLOW_COUNTED | FLOW_COUNTED_BY_SOURCE)))
 		return 0;
-	limits_return(&flow->original.tuple, flow->original.mapping_id,
-		      __sync_fetch_and_and(&flow->flags, ~(FLOW_COUNTED | FLOW_COUNTED_BY_SOURCE)));
+	flow_source(flow, slot, &source);
+	limits_return(&source, flow->original.mapping_id, flow_clear_flags(flow, FLOW_COUNTED | FLOW_COUNTED_BY_SOURCE));
 	return 0;
 }
 
@@ -249,7 +250,7 @@ __noinline int limits_take(void)
 	if (reason == REASON_NONE)
 		reason = limits_take_rates(request, limits);
 	if (reason != REASON_NONE)
-		limits_return(&request->original, request->mapping_id, request->flags);
+		limits_return(&request->original.source, request->mapping_id, request->flags);
 	return reason;
 }
 

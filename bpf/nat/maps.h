@@ -174,7 +174,7 @@ struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(max_entries, MAX_MAPPINGS);
 	__type(key, __u32);
-	__type(value, struct target_hop);
+	__type(value, struct shared_hop);
 } target_hops SEC(".maps");
 
 /* enum reason → packets that were not forwarded for it, on this CPU. */
@@ -259,11 +259,9 @@ struct first_packet {
 	bool is_ipv4;
 	bool without_checksum;
 	__u16 zero;
-	__u32 seen;          /* enum flow_seen */
-	__u16 address_delta; /* of its translation, once the flow is made; as in struct flow_half, like the next */
-	__u16 port_delta;
-	struct next_hop next_hop; /* of flows that share none */
-	__u32 refreshed;          /* as in struct flow_half */
+	__u32 seen; /* enum flow_seen */
+	__u32 hop;  /* of flows that share none of a mapping; as in struct flow_half, like the next */
+	__u32 refreshed;
 };
 
 /* Datagram → what its first fragment told. Written by the datapath; full: the note used least lately goes. */
@@ -322,7 +320,12 @@ struct report_message {
 struct scratch {
 	struct flow_request request;
 	struct first_packet first;
-	bool has_begun;         /* the packet before from a container has begun a flow on its way out (pipeline/begin.h) */
+	bool has_begun; /* the packet before from a container has begun a flow on its way out (pipeline/begin.h) */
+	/* The MAC address that packets have arrived with last (nat/shared_hop.h): a next hop that is zero but for its source,
+	 */
+	struct next_hop arrival;
+	__u32 arrival_hop;      /* its number, */
+	__u32 arrival_found;    /* and when that was found: CLOCK_MONOTONIC in units of 2^20 ns */
 	struct tuple candidate; /* source_port.h */
 	struct tuple unbound;   /* masquerade.h: the original tuple while a pattern is in its place */
 	__u32 next_port;        /* where the search for a free port goes on */

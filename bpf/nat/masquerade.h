@@ -180,7 +180,7 @@ static __always_inline void request_set_pattern(struct flow_request *request, co
 /* From now on the request can have the pattern's port only. */
 static __always_inline void request_bind(struct flow_request *request, const struct flow_reference *pattern)
 {
-	request->reply.destination_port = pattern->flow->reply.tuple.destination_port;
+	request->reply.destination_port = pattern->flow->reply_ends.destination_port;
 	request->first_port = bpf_ntohs(request->reply.destination_port);
 	request->last_port = request->first_port;
 	request->parent = entry_slot(pattern->entry);
@@ -188,11 +188,17 @@ static __always_inline void request_bind(struct flow_request *request, const str
 
 /* Whether the pattern is what the request's rule would make: not if it is of a rule before, if this host's address is another
  * one now, or if a socket of this host has bound the port since. */
-__noinline int pattern_holds(struct __sk_buff *skb, const struct flow *pattern, const struct flow_request *request)
+__noinline int pattern_holds(struct __sk_buff *skb, __u32 slot, const struct flow_request *request)
 {
-	return pattern && request && pattern->original.mapping_id == request->mapping_id &&
-	       address_equal(&pattern->reply.tuple.destination, &request->reply.destination) &&
-	       !host_socket_takes(skb, &pattern->reply.tuple);
+	struct scratch *scratch = map_only_element(&scratches);
+	const struct flow *pattern = flow_at(slot);
+
+	if (!scratch || !pattern || !request)
+		return 0;
+	flow_tuple(pattern, slot, DIRECTION_REPLY, &scratch->candidate);
+	return pattern->original.mapping_id == request->mapping_id &&
+	       address_equal(&scratch->candidate.destination, &request->reply.destination) &&
+	       !host_socket_takes(skb, &scratch->candidate);
 }
 
 /* Finds the pattern of the request as it stands, or makes it. */
@@ -202,7 +208,7 @@ static __always_inline enum reason pattern_obtain(struct __sk_buff *skb, struct 
 	enum reason reason;
 
 	if (flow_find(&request->original, pattern)) {
-		if (pattern_holds(skb, pattern->flow, request))
+		if (pattern_holds(skb, entry_slot(pattern->entry), request))
 			return REASON_NONE;
 		flow_reference_end(pattern);
 	}
@@ -243,11 +249,14 @@ __noinline int masquerade_bind(struct __sk_buff *skb, __u32 rule_flags)
 
 /* The rule that made the pattern; NULL when it is not there any more: a pattern that a packet has made while its rule went lets
  * nobody in. */
-static __always_inline struct masquerade *pattern_rule(const struct flow *pattern)
+static __always_inline struct masquerade *pattern_rule(const struct flow_reference *pattern)
 {
-	struct masquerade *rule = masquerade_find(&pattern->original.tuple.source);
+	struct address source = {};
+	struct masquerade *rule;
 
-	return rule && rule->id == pattern->original.mapping_id ? rule : NULL;
+	flow_source(pattern->flow, entry_slot(pattern->entry), &source);
+	rule = masquerade_find(&source);
+	return rule && rule->id == pattern->flow->original.mapping_id ? rule : NULL;
 }
 
 /* What a packet finds at the external port that it is sent to. */
@@ -261,12 +270,12 @@ enum endpoint {
 static __always_inline enum endpoint endpoint_find(struct tuple *tuple, struct flow_reference *pattern)
 {
 	tuple->source_port = 0;
-	if (flow_find(tuple, pattern) && pattern->flow->flags & FLOW_PATTERN)
+	if (flow_find(tuple, pattern) && flow_flags(pattern->flow) & FLOW_PATTERN)
 		return ENDPOINT_OPEN;
 	address_set_any(&tuple->source, address_is_ipv4(&tuple->destination));
-	if (!flow_find(tuple, pattern) || !(pattern->flow->flags & FLOW_PATTERN))
+	if (!flow_find(tuple, pattern) || !(flow_flags(pattern->flow) & FLOW_PATTERN))
 		return ENDPOINT_NONE;
-	return pattern->flow->flags & FLOW_ACCEPTS_ANY ? ENDPOINT_OPEN : ENDPOINT_CLOSED;
+	return flow_flags(pattern->flow) & FLOW_ACCEPTS_ANY ? ENDPOINT_OPEN : ENDPOINT_CLOSED;
 }
 
 /* Whether the request in this CPU's scratch is for an external port of a container, and for that alone: a socket of this host
@@ -279,7 +288,7 @@ __noinline int endpoint_is_addressed(struct __sk_buff *skb)
 	if (!scratch || protocol_is_icmp(scratch->request.original.protocol))
 		return false;
 	scratch->candidate = scratch->request.original;
-	return endpoint_find(&scratch->candidate, &pattern) != ENDPOINT_NONE && pattern_rule(pattern.flow) &&
+	return endpoint_find(&scratch->candidate, &pattern) != ENDPOINT_NONE && pattern_rule(&pattern) &&
 	       !host_socket_takes(skb, &scratch->request.original) &&
 	       route_locality(skb, &scratch->request.original) == LOCALITY_HOST;
 }
@@ -297,8 +306,8 @@ __noinline int hairpin_turn(void)
 	scratch->candidate.source = scratch->request.reply.destination;
 	if (endpoint_find(&scratch->candidate, &pattern) != ENDPOINT_OPEN)
 		return REASON_FILTERED;
-	scratch->request.reply.source = pattern.flow->original.tuple.source;
-	scratch->request.reply.source_port = pattern.flow->original.tuple.source_port;
+	flow_source(pattern.flow, entry_slot(pattern.entry), &scratch->request.reply.source);
+	scratch->request.reply.source_port = pattern.flow->original_ends.source_port;
 	scratch->request.flags |= FLOW_TO_ENDPOINT;
 	return REASON_NONE;
 }
@@ -317,7 +326,7 @@ static __always_inline enum reason masquerade_prepare(struct __sk_buff *skb, str
 	if (reason == REASON_NONE && hairpins)
 		reason = hairpin_turn();
 	if (reason != REASON_NONE)
-		limits_return(&request->original, request->mapping_id, request->flags);
+		limits_return(&request->original.source, request->mapping_id, request->flags);
 	return reason;
 }
 
@@ -382,12 +391,12 @@ __noinline int open_port_begin(struct __sk_buff *skb)
 	scratch->candidate = request->original;
 	if (endpoint_find(&scratch->candidate, &pattern) != ENDPOINT_OPEN)
 		return REASON_FILTERED;
-	rule = pattern_rule(pattern.flow);
+	rule = pattern_rule(&pattern);
 	if (!rule)
 		return REASON_UNPUBLISHED;
 	request->reply = request->original;
-	request->original.source = pattern.flow->original.tuple.source;
-	request->original.source_port = pattern.flow->original.tuple.source_port;
+	flow_source(pattern.flow, entry_slot(pattern.entry), &request->original.source);
+	request->original.source_port = pattern.flow->original_ends.source_port;
 	request->original.destination = request->reply.source;
 	request->original.destination_port = request->reply.source_port;
 	request->mapping_id = pattern.flow->original.mapping_id;
@@ -405,29 +414,40 @@ __noinline int open_port_begin(struct __sk_buff *skb)
 
 /* A pattern lives as long as one of its flows does, and that of all destinations as long as one of a single address: whatever
  * goes by a pattern keeps it from being idle. Called for each flow that the sweep leaves alive (RFC 4787, REQ-6). */
-static __always_inline void pattern_keep(const struct flow *flow, __u64 last_seen)
+static __always_inline void pattern_keep(const struct flow *flow, __u32 slot, __u32 last_seen)
 {
-	__u32 slot = flow->parent;
-	struct flow *pattern = slot == SLOT_NONE ? NULL : bpf_map_lookup_elem(&flows, &slot);
+	__u32 parent = flow->parent;
+	struct flow *pattern = parent == SLOT_NONE ? NULL : flow_at(parent);
+	struct address source = {}, kept = {};
 
-	if (pattern && pattern->flags & FLOW_PATTERN && pattern->original.last_seen < last_seen &&
-	    address_equal(&pattern->original.tuple.source, &flow->original.tuple.source))
+	if (!pattern || !(flow_flags(pattern) & FLOW_PATTERN) || (__s32)(last_seen - pattern->original.last_seen) <= 0)
+		return;
+	flow_source(flow, slot, &source);
+	flow_source(pattern, parent, &kept);
+	if (address_equal(&source, &kept))
 		pattern->original.last_seen = last_seen;
 }
 
 /* The same for the endpoint that a hairpin leads to: what its container answers goes out by its port, too. */
-__noinline int endpoint_keep(const struct flow *flow, __u64 last_seen)
+__noinline int endpoint_keep(__u32 slot, __u32 last_seen)
 {
 	struct flow_reference pattern;
-	struct tuple tuple;
+	struct flow *flow = flow_at(slot);
+	struct tuple tuple = {};
+	struct address container;
 
 	if (!flow)
 		return 0;
-	tuple = flow->original.tuple;
+	flow_tuple(flow, slot, DIRECTION_REPLY, &tuple);
+	container = tuple.source;
+	flow_tuple(flow, slot, DIRECTION_ORIGINAL, &tuple);
 	tuple.source_port = 0;
 	address_set_any(&tuple.source, address_is_ipv4(&tuple.destination));
-	if (flow_find(&tuple, &pattern) && pattern.flow->flags & FLOW_PATTERN && pattern.flow->original.last_seen < last_seen &&
-	    address_equal(&pattern.flow->original.tuple.source, &flow->reply.tuple.source))
+	if (!flow_find(&tuple, &pattern) || !(flow_flags(pattern.flow) & FLOW_PATTERN) ||
+	    (__s32)(last_seen - pattern.flow->original.last_seen) <= 0)
+		return 0;
+	flow_source(pattern.flow, entry_slot(pattern.entry), &tuple.source);
+	if (address_equal(&tuple.source, &container))
 		pattern.flow->original.last_seen = last_seen;
 	return 0;
 }

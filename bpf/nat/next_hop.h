@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR MIT */
 /* Where a packet leaves: looked up in the kernel's routes and neighbours for the first packet of a direction and once a second
- * after, cached in the flow between. */
+ * after; between, the flow has its number (shared_hop.h). */
 #ifndef FASTNAT_NAT_NEXT_HOP_H
 #define FASTNAT_NAT_NEXT_HOP_H
 
@@ -14,7 +14,6 @@
 /* Units of 2^30 ns (about a second) after which a packet of a hop that passes the queue by goes by the neighbour table again.
  */
 #define NEIGHBOUR_INTERVAL 15
-#define NEIGHBOUR_MASK (0xff << NEXT_HOP_NEIGHBOUR_SHIFT)
 
 /* Without a neighbour the kernel does not tell the MTU. */
 #define MTU_UNKNOWN 0xffff
@@ -222,88 +221,88 @@ static __always_inline bool next_hop_read(const struct next_hop *from, struct ne
 	return READ_ONCE(from->sequence) == sequence;
 }
 
-/* One writer at a time; another one, or one whose flow has gone, leaves it be. The sequence is odd while it is written, also
- * across a reuse of the slot: flow_create does not take such a slot. */
-static __always_inline void next_hop_store(struct next_hop *to, const struct next_hop *from,
-					   const struct flow_reference *reference)
-{
-	__u32 sequence = READ_ONCE(to->sequence);
-
-	if (sequence & 1 || __sync_val_compare_and_swap(&to->sequence, sequence, sequence + 1) != sequence)
-		return;
-	if (flow_reference_holds(reference))
-		next_hop_copy(to, from);
-	__sync_lock_test_and_set(&to->sequence, sequence + 2);
-}
-
-/* Tries at a next hop that others are writing. */
-#define EXPIRY_TRIES 16
-
-/* Takes a half's next hop away, whether it is its own or its mapping's, if the flow still is in `state`. As long as the
- * sequence is odd, the slot is not used again: no other flow loses its. */
-static __always_inline void next_hop_expire(struct flow *flow, struct flow_half *half, struct flow_state state)
+/* Takes a half's next hop away, whether it is its own or its mapping's. A slot that is another flow's by now loses its own:
+ * that is asked for again. */
+static __always_inline void next_hop_expire(struct flow *flow, struct flow_half *half)
 {
 	/* packets go by a clock that is behind */
 	__u32 stale = (__u32)(bpf_ktime_get_ns() >> 20) - 2 * NEXT_HOP_LIFETIME;
-	struct next_hop *next_hop = &half->next_hop;
 
-#pragma clang loop unroll(disable)
-	for (int i = 0; i < EXPIRY_TRIES; i++) {
-		__u32 sequence = READ_ONCE(next_hop->sequence);
-
-		if (sequence & 1 || __sync_val_compare_and_swap(&next_hop->sequence, sequence, sequence + 1) != sequence)
-			continue;
-		if (flow_is_in(flow, state)) {
-			next_hop->flags &= ~NEXT_HOP_SHARED; /* what it has of its own is of date zero */
-			half->refreshed = stale;
-		}
-		__sync_lock_test_and_set(&next_hop->sequence, sequence + 2);
-		return;
-	}
+	half->refreshed = stale;
+	if (half == &flow->original)
+		flow_clear_flags(flow, FLOW_SHARES_HOP);
 }
 
 /* The next hop that holds for a half, and when it was last looked up. */
 struct hop {
-	struct next_hop *next_hop;
+	struct shared_hop *shared;
 	__u32 *refreshed;
 };
 
-/* A table that all flows of a mapping share stays in the CPU's cache, and there is always one of them that has just asked. */
-static __always_inline void hop_find(struct flow_half *half, struct hop *hop)
+/* Whether a direction goes by the next hop of its mapping's target. */
+static __always_inline bool flow_shares_hop(const struct flow *flow, enum direction direction)
 {
-	struct target_hop *target = NULL;
-	__u32 mapping_id = half->mapping_id;
-
-	if (READ_ONCE(half->next_hop.flags) & NEXT_HOP_SHARED)
-		target = bpf_map_lookup_elem(&target_hops, &mapping_id);
-	hop->next_hop = target ? &target->next_hop : &half->next_hop;
-	hop->refreshed = target ? &target->refreshed : &half->refreshed;
+	return direction == DIRECTION_ORIGINAL && flow_flags(flow) & FLOW_SHARES_HOP;
 }
 
-/* The MAC address that a half's packets have arrived with so far: noted, or what the other half's leave with. */
-static __always_inline const __u8 *flow_arrival(const struct flow_half *half, struct flow_half *other)
+/* A table that all flows of a mapping share stays in the CPU's cache, and there is always one of them that has just asked. */
+static __always_inline bool hop_find(struct flow *flow, enum direction direction, struct hop *hop)
+{
+	struct flow_half *half = flow_half(flow, direction);
+	__u32 mapping_id = half->mapping_id;
+
+	bool shares = flow_shares_hop(flow, direction);
+
+	hop->shared = shares ? bpf_map_lookup_elem(&target_hops, &mapping_id) : shared_hop_at(half->hop);
+	if (!hop->shared)
+		return false;
+	hop->refreshed = shares ? &hop->shared->refreshed : &half->refreshed;
+	return true;
+}
+
+/* The shared next hop whose source is the MAC address that a direction's packets arrive with, or NULL: noted, or what the other
+ * direction's leave with. */
+static __always_inline const struct shared_hop *flow_arrival(struct flow *flow, enum direction direction)
 {
 	struct hop hop;
 
-	if (READ_ONCE(half->next_hop.flags) & NEXT_HOP_SHARED)
-		return half->next_hop.source_mac;
-	hop_find(other, &hop);
-	return hop.next_hop->source_mac;
+	if (flow_shares_hop(flow, direction))
+		return shared_hop_at(flow->original.hop);
+	return hop_find(flow, !direction, &hop) ? hop.shared : NULL;
+}
+
+/* Gives the direction of the flow that was found a next hop, as of a time. One writer at a time; another one, or one whose flow
+ * has gone, leaves it be. */
+static __always_inline void flow_set_hop(const struct flow_reference *reference, __u32 number, __u32 refreshed)
+{
+	struct flow_half *half = flow_half(reference->flow, entry_direction(reference->entry));
+
+	if (__sync_fetch_and_or(&half->word, WORD_BUSY) & WORD_BUSY)
+		return;
+	if (flow_reference_holds(reference)) {
+		half->hop = number;
+		half->refreshed = refreshed;
+	}
+	__sync_fetch_and_and(&half->word, ~WORD_BUSY);
 }
 
 /* TC has seen that the frame is for this host; an uplink may get another MAC address while a flow lives. */
-static __always_inline void flow_note_arrival(struct flow_half *half, const struct packet *packet)
+static __always_inline void flow_note_arrival(const struct flow_reference *reference, const struct packet *packet, __u64 now)
 {
+	struct flow *flow = reference->flow;
 	const struct ethhdr *ethernet = packet->data;
+	const struct shared_hop *arrival;
 
-	if (READ_ONCE(half->next_hop.flags) & NEXT_HOP_SHARED && (void *)(ethernet + 1) <= packet->data_end &&
-	    !mac_equal(ethernet->h_dest, half->next_hop.source_mac))
-		__builtin_memcpy(half->next_hop.source_mac, ethernet->h_dest, ETH_ALEN);
+	if (!flow_shares_hop(flow, entry_direction(reference->entry)) || (void *)(ethernet + 1) > packet->data_end)
+		return;
+	arrival = shared_hop_at(flow->original.hop);
+	if (arrival && !mac_equal(ethernet->h_dest, arrival->next_hop.source_mac))
+		flow_set_hop(reference, arrival_find(ethernet->h_dest, now), flow->original.refreshed);
 }
 
 static __always_inline bool hop_is_fresh(const struct hop *hop, __u64 now)
 {
-	return READ_ONCE(hop->next_hop->ifindex) && READ_ONCE(hop->next_hop->flags) & NEXT_HOP_RESOLVED &&
+	return READ_ONCE(hop->shared->next_hop.ifindex) && READ_ONCE(hop->shared->next_hop.flags) & NEXT_HOP_RESOLVED &&
 	       note_is_fresh(READ_ONCE(*hop->refreshed), now);
 }
 
@@ -343,28 +342,28 @@ static __always_inline struct route_note *route_note_find(const struct packet *p
 		       : NULL;
 }
 
-static __always_inline void route_note_write(const struct packet *packet, const struct rewrite *rewrite, __u64 now)
+static __always_inline void route_note_write(const struct packet *packet, const struct rewrite *rewrite, __u32 hop, __u64 now)
 {
 	struct route_note *note = route_note_at(rewrite);
 
-	if (!note || !(rewrite->next_hop.flags & NEXT_HOP_RESOLVED))
+	if (!note || !hop)
 		return;
 	note->source = rewrite->source;
 	note->destination = rewrite->destination;
 	note->ifindex = packet_ifindex(packet);
 	note->noted = now >> 20;
-	next_hop_copy(&note->next_hop, &rewrite->next_hop);
+	note->hop = hop;
 }
 
 /* Whether packets of the flow may go by what another flow has been told. Of the others each packet is to come to the stage that
  * asks. */
 static __always_inline bool flow_is_plain(const struct flow *flow)
 {
-	return !(flow->flags & (FLOW_OF_HOST | FLOW_TRANSLATES | FLOW_PATTERN)) && !flow_is_cut(flow);
+	return !(flow_flags(flow) & (FLOW_OF_HOST | FLOW_TRANSLATES | FLOW_PATTERN)) && !flow_is_cut(flow);
 }
 
 /* Takes the way that another flow between these addresses has asked for, for as long as it is good for that one. */
-static __always_inline bool hop_recall(const struct hop *hop, const struct packet *packet, const struct rewrite *rewrite,
+static __always_inline bool hop_recall(struct hop *hop, const struct packet *packet, const struct rewrite *rewrite,
 				       const struct flow_reference *reference, __u64 now)
 {
 	struct route_note *note;
@@ -372,10 +371,12 @@ static __always_inline bool hop_recall(const struct hop *hop, const struct packe
 	if (packet->stage != STAGE_ATTACHED && packet->stage != STAGE_ROUTE) /* not worth the verifier's time */
 		return false;
 	note = route_note_find(packet, rewrite, now);
-	if (!note || !flow_is_plain(reference->flow))
+	if (!note || flow_shares_hop(reference->flow, entry_direction(reference->entry)) || !flow_is_plain(reference->flow))
 		return false;
-	next_hop_store(hop->next_hop, &note->next_hop, reference);
-	*hop->refreshed = note->noted;
+	hop->shared = shared_hop_at(note->hop);
+	if (!hop->shared)
+		return false;
+	flow_set_hop(reference, note->hop, note->noted);
 	return true;
 }
 
@@ -390,18 +391,52 @@ static __always_inline struct route *route_of(struct packet *packet, const struc
 /* Whether a packet that has just asked for its route is to go by the neighbour table. Through a queue that is every such
  * packet: none overtakes it there. Past the queue those behind it would, so it is the one that begins a flow, which has none
  * behind it as a rule, and another one four times a minute, or the kernel would take the neighbour for unused. */
-static __always_inline bool hop_wants_neighbour(const struct hop *hop, const struct next_hop *found, bool begun, __u64 now)
+static __always_inline bool hop_wants_neighbour(const struct shared_hop *shared, const struct next_hop *found, bool begun,
+						__u64 now)
 {
-	__u8 noted = READ_ONCE(hop->next_hop->flags) >> NEXT_HOP_NEIGHBOUR_SHIFT;
-
-	return !(found->flags & NEXT_HOP_PEER) || begun || (__u8)((now >> 30) - noted) >= NEIGHBOUR_INTERVAL;
+	return !(found->flags & NEXT_HOP_PEER) || begun ||
+	       (__u32)(now >> 30) - READ_ONCE(shared->neighbour) >= NEIGHBOUR_INTERVAL;
 }
 
-/* Notes when a packet went by the neighbour table: now, or what was noted before. */
-static __always_inline void hop_note_neighbour(const struct hop *hop, struct next_hop *found, bool by_neighbour, __u64 now)
+/* Writes the next hop of a mapping's target. One writer at a time; another one, or one whose flow has gone, leaves it be. */
+static __always_inline void target_hop_write(struct shared_hop *target, const struct next_hop *next_hop,
+					     const struct flow_reference *reference, __u64 now)
 {
-	found->flags |= by_neighbour ? (now >> 30 << NEXT_HOP_NEIGHBOUR_SHIFT) & NEIGHBOUR_MASK
-				     : READ_ONCE(hop->next_hop->flags) & NEIGHBOUR_MASK;
+	__u32 sequence = READ_ONCE(target->next_hop.sequence);
+
+	if (!shared_hop_claim(target, sequence))
+		return;
+	if (flow_reference_holds(reference)) {
+		next_hop_copy(&target->next_hop, next_hop);
+		target->refreshed = now >> 20;
+	}
+	shared_hop_release(target, sequence);
+}
+
+/* Keeps the way that a packet has asked for, for its mapping's flows or its own, and whoever asks next. Whether it is to go by
+ * the neighbour table. */
+static __always_inline bool hop_settle(const struct hop *hop, const struct packet *packet, const struct rewrite *rewrite,
+				       const struct flow_reference *reference, __u64 now)
+{
+	struct shared_hop *shared = hop->shared;
+	__u32 number = 0;
+
+	if (!shared || !(rewrite->next_hop.flags & NEXT_HOP_RESOLVED))
+		return true;
+	if (flow_shares_hop(reference->flow, entry_direction(reference->entry))) {
+		target_hop_write(shared, &rewrite->next_hop, reference, now);
+	} else {
+		number = shared_hop_intern(&rewrite->next_hop);
+		shared = shared_hop_at(number);
+		route_note_write(packet, rewrite, number, now);
+		if (!flow_is_cut(reference->flow)) /* its packets come here, every one */
+			flow_set_hop(reference, number, now >> 20);
+	}
+	if (!shared || !hop_wants_neighbour(shared, &rewrite->next_hop, packet->begun, now))
+		return !shared;
+	if (shared->next_hop.ifindex)
+		shared->neighbour = now >> 30;
+	return true;
 }
 
 /* Sends a complete frame: into the queue of the output, or past it to its other end, where the kernel lets only packets go that

@@ -76,6 +76,15 @@ static __always_inline int report_source_of_kernel(struct packet *packet, struct
 	return 0;
 }
 
+/* Where the other direction's packets of the flow arrive. */
+static __always_inline void flow_far_address(const struct flow_reference *reference, struct address *address)
+{
+	struct tuple tuple = {};
+
+	flow_tuple(reference->flow, entry_slot(reference->entry), !entry_direction(reference->entry), &tuple);
+	*address = tuple.destination;
+}
+
 /* Who the error is from: the address that the packet was sent to, if it is this host's. To others, a container's packet say,
  * the host is what it is to that neighbour; failing that, its address on the far side of the flow. */
 static __always_inline bool report_source(struct packet *packet, struct address *source)
@@ -87,7 +96,7 @@ static __always_inline bool report_source(struct packet *packet, struct address 
 	else if (!report_source_of_kernel(packet, source))
 		return true;
 	else if (flow_find(packet->tuple, &reference))
-		*source = flow_half(reference.flow, !entry_direction(reference.entry))->tuple.destination;
+		flow_far_address(&reference, source);
 	else
 		return false;
 	return address_is_ipv4(source) == packet->is_ipv4; /* a flow may have another family on its far side */

@@ -29,56 +29,65 @@ struct sweep_step {
 
 static __always_inline __u32 flow_timeout(const struct flow *flow, struct flow_state state, const struct timeouts *timeouts)
 {
-	if (protocol_is_icmp(flow->original.tuple.protocol))
+	if (protocol_is_icmp(flow_protocol(flow)))
 		return timeouts->icmp;
-	if (!protocol_has_handshake(flow->original.tuple.protocol))
+	if (!protocol_has_handshake(flow_protocol(flow)))
 		return timeouts->udp;
-	if (flow_is_closing(flow) || flow->flags & FLOW_PATTERN)
+	if (flow_is_closing(flow) || flow_flags(flow) & FLOW_PATTERN)
 		return timeouts->tcp_closing;
 	return state.phase == FLOW_OPEN ? timeouts->tcp_open : timeouts->tcp_half_open;
 }
 
-static __always_inline __u64 flow_last_seen(const struct flow *flow)
+/* Time since the last packet of either direction, in units of 2^20 ns. */
+static __always_inline __u32 flow_idle(const struct flow *flow, __u64 now)
 {
-	return flow->original.last_seen > flow->reply.last_seen ? flow->original.last_seen : flow->reply.last_seen;
+	__u32 original = units_since(flow->original.last_seen, now), reply = units_since(flow->reply.last_seen, now);
+
+	return original < reply ? original : reply;
 }
 
 static __always_inline bool flow_is_idle(const struct flow *flow, struct flow_state state, const struct sweep_step *step)
 {
-	__u64 last = flow_last_seen(flow);
+	__u64 idle = flow_idle(flow, step->now);
 
-	return step->now > last && step->now - last > flow_timeout(flow, state, &step->timeouts) * NS_PER_SECOND;
+	return idle << 20 > flow_timeout(flow, state, &step->timeouts) * NS_PER_SECOND;
 }
 
 /* The pattern of a connection that is established lives on however long that is silent. */
-static __always_inline void flow_keep_pattern(const struct flow *flow, struct flow_state state, const struct sweep_step *step)
+static __always_inline void flow_keep_pattern(const struct flow *flow, __u32 slot, struct flow_state state,
+					      const struct sweep_step *step)
 {
-	bool lasts = protocol_has_handshake(flow->original.tuple.protocol) && state.phase == FLOW_OPEN &&
-		     !flow_is_closing(flow) && !(flow->flags & FLOW_PATTERN);
+	bool lasts = protocol_has_handshake(flow_protocol(flow)) && state.phase == FLOW_OPEN && !flow_is_closing(flow) &&
+		     !(flow_flags(flow) & FLOW_PATTERN);
+	__u32 last_seen = (step->now >> 20) - (lasts ? 0 : flow_idle(flow, step->now));
 
-	pattern_keep(flow, lasts ? step->now : flow_last_seen(flow));
-	if (flow->flags & FLOW_TO_ENDPOINT)
-		endpoint_keep(flow, lasts ? step->now : flow_last_seen(flow));
+	pattern_keep(flow, slot, last_seen);
+	if (flow_flags(flow) & FLOW_TO_ENDPOINT)
+		endpoint_keep(slot, last_seen);
 }
 
-static __always_inline bool flush_is_about(const struct flush_request *request, const struct flow *flow)
+static __always_inline bool flush_is_about(const struct flush_request *request, const struct flow *flow, __u32 slot)
 {
-	if (request->by_source)
-		return address_equal(&flow->original.tuple.source, &request->source);
+	struct address source = {};
+
+	if (request->by_source) {
+		flow_source(flow, slot, &source);
+		return address_equal(&source, &request->source);
+	}
 	return request->all || flow->original.mapping_id == request->mapping_id;
 }
 
-static __always_inline bool flush_wants(const struct flush_request *request, const struct flow *flow)
+static __always_inline bool flush_wants(const struct flush_request *request, const struct flow *flow, __u32 slot)
 {
-	return flush_is_about(request, flow) &&
-	       (!request->drains || !protocol_has_handshake(flow->original.tuple.protocol) || flow->flags & FLOW_PATTERN);
+	return flush_is_about(request, flow, slot) &&
+	       (!request->drains || !protocol_has_handshake(flow_protocol(flow)) || flow_flags(flow) & FLOW_PATTERN);
 }
 
 /* A flow of this host's own connection need not be: without it, the stack itself answers both ends. An association cannot be
  * (net/sctp.h): it ends. */
 static __always_inline bool flow_can_be_cut(const struct flow *flow)
 {
-	return flow->original.tuple.protocol == IPPROTO_TCP && !(flow->flags & (FLOW_PATTERN | FLOW_OF_HOST));
+	return flow_protocol(flow) == IPPROTO_TCP && !(flow_flags(flow) & (FLOW_PATTERN | FLOW_OF_HOST));
 }
 
 /* With the next segment of either end, both are told by RSTs (net/reset.h) that their connection is gone: the next hops are out
@@ -88,21 +97,20 @@ static __always_inline bool flow_can_be_cut(const struct flow *flow)
 static __always_inline bool flow_cut(struct flow *flow, struct flow_state state)
 {
 	struct flow_gauges *gauges = map_only_element(&flow_gauges);
-	struct flow_state cut = {.phase = FLOW_CUT, .generation = state.generation};
 
 	if (state.phase == FLOW_CUT || !gauges || !flow_turn(flow, state, FLOW_CUT))
 		return false;
 	if (state.phase == FLOW_HALF_OPEN)
-		gauges_add(gauges, 0, -1);
-	next_hop_expire(flow, &flow->original, cut);
-	next_hop_expire(flow, &flow->reply, cut);
+		gauges_add(gauges, kind_is_wide(state.kind), 0, -1);
+	next_hop_expire(flow, &flow->original);
+	next_hop_expire(flow, &flow->reply);
 	return true;
 }
 
 /* Ends or cuts the flow that was found in `state`. It may have opened meanwhile: for a flush no reason to leave it. */
 static __always_inline bool sweep_end(struct sweep_step *step, struct flow *flow, __u32 slot, struct flow_state state)
 {
-	struct flow_state opened = {.phase = FLOW_OPEN, .generation = state.generation};
+	struct flow_state opened = {.phase = FLOW_OPEN, .kind = state.kind, .generation = state.generation};
 
 	if (step->request.cut && flow_can_be_cut(flow))
 		return flow_cut(flow, state) || flow_cut(flow, opened);
@@ -118,16 +126,16 @@ static int sweep_slot(__u32 index, struct sweep_step *step)
 
 	if (!(step->bits >> (index & 63) & 1))
 		return 0;
-	flow = bpf_map_lookup_elem(&flows, &slot);
+	flow = flow_at(slot);
 	if (!flow)
 		return 0;
 	state = flow_state(flow);
 	if (state.phase == FLOW_DEAD) /* being made: its maker sees that mappings have changed (flow_withdraw) */
 		return 0;
-	if (step->flushes ? flush_wants(&step->request, flow) : flow_is_idle(flow, state, step))
+	if (step->flushes ? flush_wants(&step->request, flow, slot) : flow_is_idle(flow, state, step))
 		step->request.ended += sweep_end(step, flow, slot, state);
 	else if (!step->flushes)
-		flow_keep_pattern(flow, state, step);
+		flow_keep_pattern(flow, slot, state, step);
 	return 0;
 }
 

@@ -12,7 +12,7 @@
  * other free to send for as long as it likes (half-closed, RFC 9293, 3.6). */
 static __always_inline bool flow_is_closing(const struct flow *flow)
 {
-	__u32 original = READ_ONCE(flow->original.seen), reply = READ_ONCE(flow->reply.seen);
+	__u32 original = READ_ONCE(flow->original.word), reply = READ_ONCE(flow->reply.word);
 
 	return (original | reply) & SEEN_RST || original & reply & SEEN_FIN || flow_is_cut(flow);
 }
@@ -21,7 +21,7 @@ static __always_inline bool flow_is_closing(const struct flow *flow)
  * addresses and ports can send that (RFC 5961, 1): its connection may live on. */
 static __always_inline bool flow_is_in_doubt(const struct flow *flow)
 {
-	__u32 original = READ_ONCE(flow->original.seen), reply = READ_ONCE(flow->reply.seen);
+	__u32 original = READ_ONCE(flow->original.word), reply = READ_ONCE(flow->reply.word);
 
 	return flow_state(flow).phase == FLOW_OPEN && original & SEEN_RST && !(reply & SEEN_RST) &&
 	       !(original & reply & SEEN_FIN);
@@ -55,17 +55,17 @@ static __always_inline __u32 packet_seen(const struct packet *packet)
 static __always_inline bool flow_may_open(const struct flow *flow, const struct packet *packet, enum direction direction)
 {
 	if (!protocol_has_handshake(packet->tuple->protocol))
-		return READ_ONCE((direction == DIRECTION_REPLY ? &flow->original : &flow->reply)->seen);
+		return READ_ONCE((direction == DIRECTION_REPLY ? &flow->original : &flow->reply)->word) & SEEN_ANY;
 	if ((packet->tcp_flags & (TCP_ACK | TCP_RST)) != TCP_ACK)
 		return false;
-	return READ_ONCE(flow->reply.seen) & SEEN_SYN && READ_ONCE(flow->original.seen) & SEEN_ACK;
+	return READ_ONCE(flow->reply.word) & SEEN_SYN && READ_ONCE(flow->original.word) & SEEN_ACK;
 }
 
 /* RFC 7857, 2.2: a RST has the flow wait for what else comes. Until then neither direction takes it for open. */
 static __always_inline void flow_doubt(struct flow *flow)
 {
-	__sync_fetch_and_and(&flow->original.seen, ~SEEN_OPEN);
-	__sync_fetch_and_and(&flow->reply.seen, ~SEEN_OPEN);
+	__sync_fetch_and_and(&flow->original.word, ~SEEN_OPEN);
+	__sync_fetch_and_and(&flow->reply.word, ~SEEN_OPEN);
 }
 
 /* Opens the flow, or has it open again after a RST. Of a RST and this at the same time either may win; in no order is the RST
@@ -79,11 +79,11 @@ static __always_inline void flow_try_open(const struct flow_reference *reference
 	if (!flow_reference_state(reference, &state))
 		return;
 	if (state.phase == FLOW_HALF_OPEN && flow_turn(flow, state, FLOW_OPEN) && gauges)
-		gauges_add(gauges, 0, -1);
-	__sync_fetch_and_or(&half->seen, SEEN_OPEN);
-	if ((READ_ONCE(flow->original.seen) | READ_ONCE(flow->reply.seen)) & SEEN_RST) {
-		__sync_fetch_and_and(&flow->original.seen, ~SEEN_RST);
-		__sync_fetch_and_and(&flow->reply.seen, ~SEEN_RST);
+		gauges_add(gauges, kind_is_wide(state.kind), 0, -1);
+	__sync_fetch_and_or(&half->word, SEEN_OPEN);
+	if ((READ_ONCE(flow->original.word) | READ_ONCE(flow->reply.word)) & SEEN_RST) {
+		__sync_fetch_and_and(&flow->original.word, ~SEEN_RST);
+		__sync_fetch_and_and(&flow->reply.word, ~SEEN_RST);
 	}
 }
 
@@ -91,7 +91,7 @@ static __always_inline void flow_try_open(const struct flow_reference *reference
  * command has. */
 static __always_inline bool flow_is_closed(const struct flow *flow)
 {
-	__u32 original = READ_ONCE(flow->original.seen), reply = READ_ONCE(flow->reply.seen);
+	__u32 original = READ_ONCE(flow->original.word), reply = READ_ONCE(flow->reply.word);
 
 	return original & reply & SEEN_FIN || reply & SEEN_RST || flow_is_cut(flow);
 }
@@ -99,10 +99,10 @@ static __always_inline bool flow_is_closed(const struct flow *flow)
 static __always_inline void flow_track(const struct flow_reference *reference, struct flow_half *half,
 				       const struct packet *packet, enum direction direction)
 {
-	__u32 seen = READ_ONCE(half->seen), now = packet_seen(packet);
+	__u32 seen = READ_ONCE(half->word), now = packet_seen(packet);
 
 	if ((seen & now) != now) {
-		__sync_fetch_and_or(&half->seen, now);
+		__sync_fetch_and_or(&half->word, now);
 		if (now & SEEN_RST)
 			flow_doubt(reference->flow);
 		if (now & (SEEN_FIN | SEEN_RST) && flow_is_closed(reference->flow) && flow_reference_holds(reference))
@@ -118,8 +118,8 @@ static __always_inline void flow_account(struct flow_half *half, const struct pa
 {
 	struct mapping_counters *counters = mapping_counters_of(half->mapping_id);
 
-	if (now - half->last_seen >= LAST_SEEN_GRANULARITY)
-		half->last_seen = now;
+	if (units_since(half->last_seen, now) >= LAST_SEEN_GRANULARITY)
+		half->last_seen = now >> 20;
 	half->packets++;
 	half->bytes += packet->ip_length;
 	if (counters) {

@@ -141,19 +141,31 @@ static __always_inline __u64 ends_hash(const struct address *end, __be16 port, c
 	return ends_hash_finish(alone, both, port, other_port);
 }
 
+/* The end with the higher port first. */
+static __always_inline __u64 tuple_hash_ipv4(__be32 source, __be16 source_port, __be32 destination, __be16 destination_port,
+					     __u8 protocol, const volatile __u64 *keys)
+{
+	if (bpf_ntohs(source_port) > bpf_ntohs(destination_port))
+		return ends_hash_ipv4(source, source_port, destination, destination_port, protocol, keys);
+	return ends_hash_ipv4(destination, destination_port, source, source_port, protocol, keys);
+}
+
+static __always_inline __u64 tuple_hash_ipv6(const struct address *source, __be16 source_port,
+					     const struct address *destination, __be16 destination_port, __u8 protocol,
+					     const volatile __u64 *keys)
+{
+	if (bpf_ntohs(source_port) > bpf_ntohs(destination_port))
+		return ends_hash(source, source_port, destination, destination_port, protocol, keys);
+	return ends_hash(destination, destination_port, source, source_port, protocol, keys);
+}
+
 static __always_inline __u64 tuple_hash(const struct tuple *tuple, const volatile __u64 *keys)
 {
-	bool is_ipv4 = address_is_ipv4(&tuple->source);
-
-	if (bpf_ntohs(tuple->source_port) > bpf_ntohs(tuple->destination_port))
-		return is_ipv4 ? ends_hash_ipv4(tuple->source.words[3], tuple->source_port, tuple->destination.words[3],
-						tuple->destination_port, tuple->protocol, keys)
-			       : ends_hash(&tuple->source, tuple->source_port, &tuple->destination, tuple->destination_port,
-					   tuple->protocol, keys);
-	return is_ipv4 ? ends_hash_ipv4(tuple->destination.words[3], tuple->destination_port, tuple->source.words[3],
-					tuple->source_port, tuple->protocol, keys)
-		       : ends_hash(&tuple->destination, tuple->destination_port, &tuple->source, tuple->source_port,
-				   tuple->protocol, keys);
+	if (address_is_ipv4(&tuple->source))
+		return tuple_hash_ipv4(tuple->source.words[3], tuple->source_port, tuple->destination.words[3],
+				       tuple->destination_port, tuple->protocol, keys);
+	return tuple_hash_ipv6(&tuple->source, tuple->source_port, &tuple->destination, tuple->destination_port,
+			       tuple->protocol, keys);
 }
 
 #endif

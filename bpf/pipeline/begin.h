@@ -64,8 +64,7 @@ static __always_inline enum verdict first_packet_forward(struct packet *packet, 
 	rewrite->destination = scratch->request.reply.source;
 	rewrite->source_port = scratch->request.reply.destination_port;
 	rewrite->destination_port = scratch->request.reply.source_port;
-	rewrite->address_delta = scratch->first.address_delta;
-	rewrite->port_delta = scratch->first.port_delta;
+	rewrite_set_deltas(rewrite, packet->tuple, false);
 	if (!packet_rewrite(packet, rewrite))
 		return packet_refuse(packet, REASON_CHECKSUM_UPDATE);
 	return packet->hook == HOOK_XDP ? redirect_frame(packet, &rewrite->next_hop)
@@ -151,16 +150,18 @@ static __always_inline bool outbound_leads(struct packet *packet, const struct m
 					   struct rewrite *rewrite, __u64 now)
 {
 	const struct route_note *way;
+	struct shared_hop *shared;
 
 	scratch->request.reply.destination = note->rule.address;
 	request_set_masquerade(&scratch->request, &note->rule);
 	rewrite->source = scratch->request.reply.destination;
 	rewrite->destination = scratch->request.reply.source;
 	way = route_note_find(packet, rewrite, now);
-	if (!way || packet_wire_length(packet) > way->next_hop.mtu)
+	shared = way ? shared_hop_at(way->hop) : NULL;
+	if (!shared || !next_hop_read(&shared->next_hop, &rewrite->next_hop) ||
+	    packet_wire_length(packet) > rewrite->next_hop.mtu)
 		return false;
-	next_hop_copy(&rewrite->next_hop, &way->next_hop);
-	next_hop_copy(&scratch->first.next_hop, &way->next_hop);
+	scratch->first.hop = way->hop;
 	scratch->first.refreshed = way->noted;
 	return true;
 }

@@ -7,48 +7,61 @@
 #include "../nat/cut.h"
 #include "../nat/icmp.h"
 
-/* Copies what this direction's packets become: the other half's tuple, reversed. */
-static __always_inline void rewrite_from_flow(struct rewrite *rewrite, const struct flow_half *half,
-					      const struct flow_half *other)
+/* The sum over two addresses, both of which may be IPv4: what IPv4 addresses have in common cancels out then. */
+static __always_inline __u64 addresses_sum(const struct address *source, const struct address *destination, bool are_ipv4)
 {
-	rewrite->source = other->tuple.destination;
-	rewrite->destination = other->tuple.source;
-	rewrite->source_port = other->tuple.destination_port;
-	rewrite->destination_port = other->tuple.source_port;
-	rewrite->address_delta = half->address_delta;
-	rewrite->port_delta = half->port_delta;
+	if (are_ipv4)
+		return (__u64)source->words[3] + destination->words[3];
+	return checksum_sum_address(source) + checksum_sum_address(destination);
 }
 
-/* The same for a packet of a known kind: an IPv4 one leaves the other half's cache lines alone. */
-static __always_inline void rewrite_of_packet(struct rewrite *rewrite, const struct packet *packet,
-					      const struct flow_half *half, const struct flow_half *other)
+/* What becomes of sums over the packet's addresses and ports. `is_ipv4`: before and after. */
+static __always_inline void rewrite_set_deltas(struct rewrite *rewrite, const struct tuple *tuple, bool is_ipv4)
 {
-	const struct ipv4_ends *ends = flow_half_becomes(half);
+	rewrite->address_delta = checksum_delta(addresses_sum(&tuple->source, &tuple->destination, is_ipv4),
+						addresses_sum(&rewrite->source, &rewrite->destination, is_ipv4));
+	rewrite->port_delta = checksum_delta((__u64)tuple->source_port + tuple->destination_port,
+					     (__u64)rewrite->source_port + rewrite->destination_port);
+}
 
-	if (!packet->is_ipv4 || packet->stage != STAGE_ATTACHED) {
-		rewrite_from_flow(rewrite, half, other);
-		return;
+/* What a packet of the flow becomes: the other direction's tuple, reversed. */
+static __always_inline bool rewrite_from_flow(struct rewrite *rewrite, const struct packet *packet,
+					      const struct flow_reference *reference)
+{
+	enum direction other = !entry_direction(reference->entry);
+	const struct ipv4_ends *ends = flow_ends(reference->flow, other);
+	const struct flow_addresses *addresses;
+
+	rewrite->source_port = ends->destination_port;
+	rewrite->destination_port = ends->source_port;
+	if (!flow_is_wide(reference->flow)) {
+		address_set_ipv4(&rewrite->source, ends->destination);
+		address_set_ipv4(&rewrite->destination, ends->source);
+		rewrite_set_deltas(rewrite, packet->tuple, true);
+		return true;
 	}
-	address_set_ipv4(&rewrite->source, ends->source);
-	address_set_ipv4(&rewrite->destination, ends->destination);
-	rewrite->source_port = ends->source_port;
-	rewrite->destination_port = ends->destination_port;
-	rewrite->address_delta = half->address_delta;
-	rewrite->port_delta = half->port_delta;
+	addresses = flow_addresses_at(entry_slot(reference->entry));
+	if (!addresses) /* never */
+		return false;
+	rewrite->source = flow_addresses_of(addresses, other)[1];
+	rewrite->destination = flow_addresses_of(addresses, other)[0];
+	rewrite_set_deltas(rewrite, packet->tuple, false);
+	return true;
 }
 
 /* XDP: only what needs no more than the flow. Everything out of the ordinary is TC's. */
-static __always_inline bool xdp_packet_is_ordinary(struct packet *packet, const struct hop *hop, const __u8 *arrival_mac)
+static __always_inline bool xdp_packet_is_ordinary(struct packet *packet, const struct next_hop *next_hop,
+						   const struct shared_hop *arrival)
 {
 	struct ethhdr *ethernet = packet->data;
 
 	if ((void *)(ethernet + 1) > packet->data_end)
 		return false;
 	/* Not passed by the device's own filter yet: to be ours, the frame goes where this flow's frames always went. */
-	if (!mac_equal(ethernet->h_dest, arrival_mac))
+	if (!arrival || !mac_equal(ethernet->h_dest, arrival->next_hop.source_mac))
 		return false;
-	return !(packet->tcp_flags & TCP_SYN) && hop->next_hop->flags & NEXT_HOP_XDP &&
-	       packet->ip_length <= hop->next_hop->mtu && !packet_ttl_is_used_up(packet) && !packet_checksum_is_partial(packet);
+	return !(packet->tcp_flags & TCP_SYN) && next_hop->flags & NEXT_HOP_XDP && packet->ip_length <= next_hop->mtu &&
+	       !packet_ttl_is_used_up(packet) && !packet_checksum_is_partial(packet);
 }
 
 static __always_inline enum verdict redirect_frame(struct packet *packet, const struct next_hop *next_hop)
@@ -63,17 +76,16 @@ static __always_inline enum verdict forward_xdp(struct packet *packet, const str
 {
 	enum direction direction = entry_direction(reference->entry);
 	struct flow_half *half = flow_half(reference->flow, direction);
-	struct flow_half *other = flow_half(reference->flow, !direction);
 	struct rewrite rewrite;
 	struct hop hop;
 
-	hop_find(half, &hop);
-	rewrite_of_packet(&rewrite, packet, half, other);
+	if (!hop_find(reference->flow, direction, &hop) || !rewrite_from_flow(&rewrite, packet, reference))
+		return VERDICT_PASS;
 	if (!hop_is_fresh(&hop, now) && !hop_recall(&hop, packet, &rewrite, reference, now))
 		return VERDICT_PASS;
-	if (!xdp_packet_is_ordinary(packet, &hop, flow_arrival(half, other)))
+	if (!xdp_packet_is_ordinary(packet, &hop.shared->next_hop, flow_arrival(reference->flow, direction)))
 		return VERDICT_PASS;
-	if (!next_hop_read(hop.next_hop, &rewrite.next_hop) || !flow_reference_holds(reference))
+	if (!next_hop_read(&hop.shared->next_hop, &rewrite.next_hop) || !flow_reference_holds(reference))
 		return VERDICT_PASS;
 	if (!packet_rewrite(packet, &rewrite))
 		return packet_refuse(packet, REASON_CHECKSUM_UPDATE);
@@ -90,8 +102,7 @@ static __always_inline enum verdict relabel(struct packet *packet, const struct 
 	struct flow_half *half = flow_half(reference->flow, direction);
 	struct rewrite rewrite;
 
-	rewrite_from_flow(&rewrite, half, flow_half(reference->flow, !direction));
-	if (!flow_reference_holds(reference))
+	if (!rewrite_from_flow(&rewrite, packet, reference) || !flow_reference_holds(reference))
 		return packet_refuse(packet, REASON_FLOW_RACE);
 	flow_track(reference, half, packet, direction);
 	flow_account(half, packet, now);
@@ -125,33 +136,28 @@ static __always_inline enum verdict forward_tc(struct packet *packet, const stru
 	bool cached, cut = false, by_neighbour = false;
 	struct hop hop;
 
-	hop_find(half, &hop);
-	rewrite_of_packet(&rewrite, packet, half, flow_half(reference->flow, !direction));
+	if (!hop_find(reference->flow, direction, &hop) || !rewrite_from_flow(&rewrite, packet, reference))
+		return packet_refuse(packet, REASON_FLOW_RACE);
 	cached = (hop_is_fresh(&hop, now) || hop_recall(&hop, packet, &rewrite, reference, now)) &&
-		 next_hop_read(hop.next_hop, &rewrite.next_hop);
+		 next_hop_read(&hop.shared->next_hop, &rewrite.next_hop);
 	if (!flow_reference_holds(reference))
 		return packet_refuse(packet, REASON_FLOW_RACE);
 	if (!cached) {
 		if (!packet_may_ask(packet))
 			return packet_continue(packet, STAGE_ROUTE);
-		if (reference->flow->flags & FLOW_OF_HOST)
+		if (flow_flags(reference->flow) & FLOW_OF_HOST)
 			return relabel(packet, reference, now);
 		if (flow_is_cut(reference->flow) && !(packet->tcp_flags & TCP_RST))
 			return packet_continue(packet, STAGE_RESET);
-		if (reference->flow->flags & FLOW_TRANSLATES)
+		if (flow_flags(reference->flow) & FLOW_TRANSLATES)
 			return packet_continue(packet, STAGE_TRANSLATE);
-		if (reference->flow->flags & FLOW_PATTERN) /* only a source of 0.0.0.0:0 or [::]:0 finds one */
+		if (flow_flags(reference->flow) & FLOW_PATTERN) /* only a source of 0.0.0.0:0 or [::]:0 finds one */
 			return packet_refuse(packet, REASON_MARTIAN_SOURCE);
 		route = route_of(packet, &rewrite);
 		if (!route)
 			return packet_refuse(packet, REASON_NO_ROUTE);
-		by_neighbour = hop_wants_neighbour(&hop, &route->next_hop, packet->begun, now);
-		hop_note_neighbour(&hop, &route->next_hop, by_neighbour, now);
 		next_hop_copy(&rewrite.next_hop, &route->next_hop);
-		next_hop_store(hop.next_hop, &route->next_hop, reference);
-		route_note_write(packet, &rewrite, now);
-		if (!flow_is_cut(reference->flow)) /* its packets come here, every one */
-			*hop.refreshed = now >> 20;
+		by_neighbour = hop_settle(&hop, packet, &rewrite, reference, now);
 	}
 	reason = tc_packet_refused(packet, &rewrite.next_hop);
 	if (reason == REASON_TOO_BIG && packet_may_be_cut(packet)) {
@@ -163,7 +169,7 @@ static __always_inline enum verdict forward_tc(struct packet *packet, const stru
 	}
 	flow_track(reference, half, packet, direction);
 	flow_account(half, packet, now);
-	flow_note_arrival(half, packet);
+	flow_note_arrival(reference, packet, now);
 	if (!packet_rewrite(packet, &rewrite))
 		return packet_refuse(packet, REASON_CHECKSUM_UPDATE);
 	if (cut)
@@ -192,8 +198,7 @@ static __always_inline enum verdict forward_translated(struct packet *packet, co
 	struct route *route;
 	enum reason reason;
 
-	rewrite_from_flow(&rewrite, half, flow_half(reference->flow, !direction));
-	if (!flow_reference_holds(reference))
+	if (!rewrite_from_flow(&rewrite, packet, reference) || !flow_reference_holds(reference))
 		return packet_refuse(packet, REASON_FLOW_RACE);
 	if (!packet_is_translatable(packet))
 		return packet_refuse(packet, REASON_UNTRANSLATABLE);

@@ -9,20 +9,22 @@
 /* Whether a flow of this host's addresses has lost its own: nothing would come back. The kernel's masquerade forgets such
  * flows, too. A container that has come to a published address is seen under that, whoever's it is: what answers is behind this
  * host. */
-static __always_inline bool flow_is_homeless(struct packet *packet, const struct flow *flow, enum direction direction)
+static __always_inline bool flow_is_homeless(struct packet *packet, const struct flow_reference *reference)
 {
 	struct scratch *scratch = map_only_element(&scratches);
 
-	if (!scratch || !(flow->flags & FLOW_HOST_PORT) || direction != DIRECTION_ORIGINAL ||
-	    address_equal(&flow->reply.tuple.destination, &flow->original.tuple.destination))
+	if (!scratch || !(flow_flags(reference->flow) & FLOW_HOST_PORT) ||
+	    entry_direction(reference->entry) != DIRECTION_ORIGINAL)
 		return false;
-	return address_is_gone(packet->context, scratch, &flow->reply.tuple.source, &flow->reply.tuple.destination);
+	flow_tuple(reference->flow, entry_slot(reference->entry), DIRECTION_REPLY, &scratch->candidate);
+	return !address_equal(&scratch->candidate.destination, &packet->tuple->destination) &&
+	       route_locality(packet->context, &scratch->candidate) == LOCALITY_ELSEWHERE;
 }
 
 /* Whether the address of a flow that has just begun was looked after then (masquerade_begin). */
 static __always_inline bool flow_was_seen_home(const struct flow *flow)
 {
-	return !(flow->flags & (FLOW_TRANSLATES | FLOW_OF_HOST));
+	return !(flow_flags(flow) & (FLOW_TRANSLATES | FLOW_OF_HOST));
 }
 
 /* Whether the flow is over for this packet: its connection is, and the packet begins the next; or its address is. Where only a
@@ -38,7 +40,7 @@ static __always_inline bool flow_is_over(struct packet *packet, const struct flo
 		return packet->stage != STAGE_ROUTE || !flow_is_in_doubt(reference->flow) ||
 		       !mapping_still_leads(packet->tuple, reference->flow->original.mapping_id);
 	return packet_may_ask(packet) && !(packet->begun && flow_was_seen_home(reference->flow)) &&
-	       flow_is_homeless(packet, reference->flow, direction);
+	       flow_is_homeless(packet, reference);
 }
 
 /* A request and a reply can have the same tuple where the identifier is ECHO_PORT. */
@@ -63,7 +65,7 @@ static __always_inline enum verdict forward_known(struct packet *packet, const s
 {
 	enum verdict verdict;
 
-	if (packet->side == SIDE_HOST && !(reference->flow->flags & FLOW_OF_HOST))
+	if (packet->side == SIDE_HOST && !(flow_flags(reference->flow) & FLOW_OF_HOST))
 		return VERDICT_PASS;
 	if (echo_is_astray(packet, reference))
 		return VERDICT_PASS;
@@ -81,12 +83,12 @@ static __always_inline enum verdict forward_known(struct packet *packet, const s
 	}
 	if (packet->stage == STAGE_ATTACHED && packet_options_length(packet)) /* STAGE_ROUTE looks at them */
 		return packet->hook == HOOK_XDP ? VERDICT_PASS : packet_continue(packet, STAGE_ROUTE);
-	if (packet->stage == STAGE_FRAGMENT && reference->flow->flags & FLOW_TRANSLATES) {
+	if (packet->stage == STAGE_FRAGMENT && flow_flags(reference->flow) & FLOW_TRANSLATES) {
 		if (packet->begun)
 			flow_reference_end(reference);
 		return packet_refuse(packet, REASON_UNTRANSLATABLE);
 	}
-	if (packet->stage == STAGE_FRAGMENT && !(reference->flow->flags & FLOW_OF_HOST)) {
+	if (packet->stage == STAGE_FRAGMENT && !(flow_flags(reference->flow) & FLOW_OF_HOST)) {
 		verdict = fragment_enter(packet);
 		if (verdict != VERDICT_CONTINUE)
 			return verdict;

@@ -25,7 +25,7 @@ struct LoadCommand: ParsableCommand {
     @Option(help: "How to attach at TC: auto (tcx where the kernel has it, else clsact), tcx, or clsact.")
     var attach: TCAttachment = .auto
 
-    @Option(help: "Flows at most, 1024 to 16777216. Default: 262144.")
+    @Option(help: "Flows at most, 1024 to 16777216; over IPv6 each counts twice. Default: 262144.")
     var maxFlows: Int?
 
     @Option(help: "Seconds after which a TCP connection that is not established ends. Default: 240.")

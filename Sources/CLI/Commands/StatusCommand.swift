@@ -17,7 +17,8 @@ struct StatusCommand: ParsableCommand {
         if json { return try printJSON(StatusRecord(status)) }
         print(programs(status))
         print("\nhost      \(hostAccess(status))")
-        print("flows     \(status.flows.flows) of \(status.flows.limit)")
+        let wide = status.flows.wide > 0 ? ", \(status.flows.wide) over IPv6, which take two places each" : ""
+        print("flows     \(status.flows.flows) of \(status.flows.limit)\(wide)")
         print("half-open \(status.flows.halfOpen) of \(status.flows.halfOpenLimit)")
         print("mappings  \(status.mappings)")
         if status.masquerades > 0 { print("networks  \(status.masquerades) masqueraded") }

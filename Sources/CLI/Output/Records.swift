@@ -170,6 +170,7 @@ struct StatusRecord: Encodable {
 
     struct Flows: Encodable {
         let used: Int
+        let usedOverIPv6: Int
         let limit: Int
         let halfOpen: Int
         let halfOpenLimit: Int
@@ -227,7 +228,8 @@ struct StatusRecord: Encodable {
         host = Host(status.hostAccess)
         let count = status.flows
         flows = Flows(
-            used: count.flows, limit: count.limit, halfOpen: count.halfOpen, halfOpenLimit: count.halfOpenLimit,
+            used: count.flows, usedOverIPv6: count.wide, limit: count.limit, halfOpen: count.halfOpen,
+            halfOpenLimit: count.halfOpenLimit,
             sweepSteps: count.sweepSteps, longestSweepStepNanoseconds: count.longestSweepStep)
         mappings = status.mappings
         masquerades = status.masquerades

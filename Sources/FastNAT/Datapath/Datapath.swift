@@ -37,7 +37,9 @@ public struct Datapath: ~Copyable {
             let gauges = try maps.gauges.value(0) ?? flow_gauges()
             let settings = try maps.currentSettings()
             return FlowCount(
-                flows: Int(gauges.counts.flows), limit: Int(settings.max_flows), halfOpen: Int(gauges.counts.half_open),
+                flows: gauges.counts.flowCount(but: gauges.wide, \.flows), wide: Int(gauges.wide.flows),
+                limit: Int(settings.max_flows),
+                halfOpen: gauges.counts.flowCount(but: gauges.wide, \.half_open),
                 halfOpenLimit: Int(settings.max_half_open), sweepSteps: gauges.sweep_steps,
                 longestSweepStep: gauges.longest_sweep_step)
         }
@@ -106,15 +108,24 @@ public enum FlowEnding: Sendable {
     case cut
 }
 
+extension flow_counts {
+    /// Flows, of which the wide ones are counted twice here. They are not read at one moment.
+    fileprivate func flowCount(but wide: flow_counts, _ count: KeyPath<flow_counts, UInt32>) -> Int {
+        max(0, Int(self[keyPath: count]) - Int(wide[keyPath: count]))
+    }
+}
+
 /// How full the table of flows is.
 public struct FlowCount: Sendable, Hashable {
     /// Flows that live now.
     public let flows: Int
-    /// How many there can be.
+    /// Those of them that have IPv6 addresses: each takes two places.
+    public let wide: Int
+    /// Places for flows.
     public let limit: Int
-    /// Those of them that are half-open: TCP before the handshake is complete, UDP before a reply.
+    /// Flows that are half-open: TCP before the handshake is complete, UDP before a reply.
     public let halfOpen: Int
-    /// How many half-open ones there can be; beyond it, new ones take the place of old ones.
+    /// Places for half-open flows; when they are taken, new ones take the place of old ones.
     public let halfOpenLimit: Int
     /// Steps that the sweep of idle flows has made.
     public let sweepSteps: UInt64

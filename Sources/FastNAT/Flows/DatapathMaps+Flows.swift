@@ -25,7 +25,7 @@ extension DatapathMaps {
         _ slot: Int, of records: borrowing MappedArray<flow>, now: UInt64, timeouts: Timeouts
     ) -> Flow? {
         let record = records[slot]
-        guard let flow = Flow(record, now: now, timeouts: timeouts),
+        guard let flow = Flow(record, next: records[slot | 1], now: now, timeouts: timeouts),
             records[slot].state.generation == record.state.generation
         else { return nil }
         return flow

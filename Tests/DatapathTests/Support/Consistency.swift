@@ -12,9 +12,12 @@ extension TestDatapath {
         let flows = try datapath.flows()
         let count = try datapath.flowCount()
         #expect(count.flows == flows.count, sourceLocation: sourceLocation)
-        let phases = try liveSlots().map { try maps.flows.value($0)?.state.phase }
-        #expect(phases.count == flows.count, sourceLocation: sourceLocation)
-        #expect(count.halfOpen == phases.count { $0 == FLOW_HALF_OPEN.rawValue }, sourceLocation: sourceLocation)
+        let records = try liveRecords().map(\.record)
+        #expect(records.count == flows.count, sourceLocation: sourceLocation)
+        let taken = records.reduce(0) { $0 + ($1.isWide ? 2 : 1) }
+        #expect(try liveSlots().count == taken, sourceLocation: sourceLocation)
+        let halfOpen = records.count { UInt32($0.state.phase) == FLOW_HALF_OPEN.rawValue }
+        #expect(count.halfOpen == halfOpen, sourceLocation: sourceLocation)
         if let originals { #expect(flows.count == originals, sourceLocation: sourceLocation) }
         let counted = try datapath.mappings().map(\.flows) + datapath.masquerades { "#\($0)" }.map(\.flows)
         let endpoints = flows.count { $0.state == .endpoint }
@@ -26,8 +29,9 @@ extension TestDatapath {
             spilled += Int(index[bucket].spilled)
             for entry in withUnsafeBytes(of: index[bucket].entries, { Array($0.bindMemory(to: UInt64.self)) })
             where entry != 0 {
-                let record = try #require(try maps.flows.value(UInt32(entry & 0xff_ffff)))
-                let tuple = entry >> 30 & 1 == 0 ? record.original.tuple : record.reply.tuple
+                let slot = UInt32(entry & 0xff_ffff)
+                let record = try #require(try maps.flows.value(slot))
+                let tuple = try tuple(slot, entry >> 30 & 1 == 0 ? .original : .reply)
                 tuples[withUnsafeBytes(of: tuple) { Data($0) }, default: 0] += 1
                 #expect(
                     entry >> 24 & 0x3f == UInt64(record.state.generation & 0x3f), sourceLocation: sourceLocation)
@@ -41,8 +45,7 @@ extension TestDatapath {
 
     /// Checks that the places that flows have are those that are taken.
     private func expectPlacesConsistent(_ sourceLocation: SourceLocation) throws {
-        let flows = try liveSlots().compactMap { try maps.flows.value($0) }
-            .filter { $0.flags & FLOW_PATTERN.rawValue == 0 }
+        let flows = try liveRecords().map(\.record).filter { $0.flags & FLOW_PATTERN.rawValue == 0 }
         let counted = flows.filter { $0.flags & FLOW_COUNTED.rawValue != 0 }.map { Int($0.original.mapping_id) }
         let counts = try MappedArray(maps.limitCounts)
         let taken = (0..<counts.count).flatMap { [Int](repeating: $0, count: Int(counts[$0])) }

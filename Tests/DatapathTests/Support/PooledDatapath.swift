@@ -61,9 +61,18 @@ final class PooledDatapath: @unchecked Sendable {
         for key in try datapath.maps.fragmentQueues.keys() { try datapath.maps.fragmentQueues.remove(key) }
         for reason in 0..<REASON_COUNT.rawValue { try datapath.maps.reasonCounters.setAll(reason, 0) }
         try PerCPUMap<UInt64>(object.map("report_limits"), name: "report_limits").setAll(0, 0)
+        try forgetRecords()
         let leftovers = try leftovers()
         if !leftovers.isEmpty { Issue.record("left over: \(leftovers)") }
         if leftovers.isEmpty { Self.free.withLock { $0.append(self) } }
+    }
+
+    /// Has no slot stay free of addresses because it was a record of late.
+    private func forgetRecords() throws {
+        let records = try MappedArray(datapath.maps.flows)
+        for slot in stride(from: 1, to: records.count, by: 2) where records[slot].state.generation != 0 {
+            try datapath.maps.flows.set(UInt32(slot), flow())
+        }
     }
 
     /// Takes away what has been found out of addresses and interfaces.
@@ -122,6 +131,9 @@ final class PooledDatapath: @unchecked Sendable {
             return true
         }
     }
+
+    /// The next hops that flows share.
+    func nextHops() throws -> Map<UInt32, shared_hop> { try Map(object.map("next_hops"), name: "next_hops") }
 
     private func routeNotes() throws -> PerCPUMap<route_note> {
         try PerCPUMap(object.map("route_notes"), name: "route_notes")

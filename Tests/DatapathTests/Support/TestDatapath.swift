@@ -17,7 +17,7 @@ final class TestDatapath: Sendable {
     /// The maps themselves.
     var maps: DatapathMaps { _read { yield pooled.datapath.maps } }
 
-    /// A datapath with these mappings, by default `Family.standardMappings` of both families, and room for so many flows. A
+    /// A datapath with these mappings, by default `Family.standardMappings` of both families, and places for so many flows. A
     /// test that changes the network asks for one of its own. Where programs do not see the state of checksums, as before Linux
     /// 6.2, helpers of the kernel move them.
     init(
@@ -98,6 +98,21 @@ final class TestDatapath: Sendable {
         return try pooled.spreadMasquerades {
             $0.noted = noted
             try change(&$0)
+        }
+    }
+
+    /// The next hops that flows share; not the addresses that packets arrive with, which stand among them.
+    func nextHops() throws -> [shared_hop] {
+        let map = try pooled.nextHops()
+        return try (0..<MAX_NEXT_HOPS.rawValue).compactMap { try map.value($0) }.filter { $0.next_hop.ifindex != 0 }
+    }
+
+    /// Puts this in the place of each of the next hops that flows share, and where there is none.
+    func setNextHops(to replacement: shared_hop) throws {
+        let map = try pooled.nextHops()
+        for number in 0..<MAX_NEXT_HOPS.rawValue {
+            let isArrival = try map.value(number).map { $0.refreshed != 0 && $0.next_hop.ifindex == 0 } ?? false
+            if !isArrival { try map.set(number, replacement) }
         }
     }
 
@@ -184,17 +199,30 @@ extension TestDatapath {
     func setNextHops(_ age: NextHopAge) throws {
         if age == .stale { try pooled.forgetRoutes() }
         let now = UInt32(truncatingIfNeeded: monotonicNow() >> 20)
-        for slot in try liveSlots() {
-            guard var flow = try maps.flows.value(slot) else { continue }
+        for (slot, record) in try liveRecords() {
+            var flow = record
             flow.original.refreshed = now &- age.rawValue
             flow.reply.refreshed = now &- age.rawValue
             try maps.flows.set(slot, flow)
-            guard UInt32(flow.original.next_hop.flags) & NEXT_HOP_SHARED.rawValue != 0,
-                var target = try maps.targetHops.value(flow.original.mapping_id)
-            else { continue }
+            let mapping = UInt32(flow.original.mapping_id)
+            guard flow.flags & FLOW_SHARES_HOP.rawValue != 0, var target = try maps.targetHops.value(mapping) else {
+                continue
+            }
             target.refreshed = now &- age.rawValue
-            try maps.targetHops.set(flow.original.mapping_id, target)
+            try maps.targetHops.set(mapping, target)
         }
+    }
+
+    /// The records of all flows, by slot.
+    func liveRecords() throws -> [(slot: UInt32, record: flow)] {
+        try liveSlots().compactMap { slot in try maps.flows.value(slot).map { (slot, $0) } }
+            .filter { UInt32($0.1.state.phase) != FLOW_DEAD.rawValue }
+    }
+
+    /// The tuple of a direction of the flow in a slot.
+    func tuple(_ slot: UInt32, _ direction: flow.Direction) throws -> tuple {
+        let record = try #require(try maps.flows.value(slot))
+        return record.tuple(direction, next: try #require(try maps.flows.value(slot | 1)))
     }
 
     /// The slots that are taken.

@@ -72,6 +72,8 @@ enum Family: String, CaseIterable, CustomTestStringConvertible {
     var stranger: Packet.Address { self == .ipv4 ? "203.0.113.9" : "2001:db8:aaaa::9" }
     /// Any local address, as a mapping's text has it.
     var any: Packet.Address { self == .ipv4 ? "0.0.0.0" : "::" }
+    /// Places of the table that a flow takes.
+    var places: Int { self == .ipv4 ? 1 : 2 }
     /// The IP header's length.
     var headerLength: Int { self == .ipv4 ? 20 : 40 }
 
