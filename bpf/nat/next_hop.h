@@ -418,12 +418,18 @@ static __always_inline void target_hop_write(struct shared_hop *target, const st
 static __always_inline bool hop_settle(const struct hop *hop, const struct packet *packet, const struct rewrite *rewrite,
 				       const struct flow_reference *reference, __u64 now)
 {
+	bool shares = flow_shares_hop(reference->flow, entry_direction(reference->entry));
 	struct shared_hop *shared = hop->shared;
 	__u32 number = 0;
 
-	if (!shared || !(rewrite->next_hop.flags & NEXT_HOP_RESOLVED))
+	if (!shared)
 		return true;
-	if (flow_shares_hop(reference->flow, entry_direction(reference->entry))) {
+	if (!(rewrite->next_hop.flags & NEXT_HOP_RESOLVED)) {
+		if (shares) /* or the next would, too, and be overtaken by those behind it */
+			shared->neighbour = now >> 30;
+		return true;
+	}
+	if (shares) {
 		target_hop_write(shared, &rewrite->next_hop, reference, now);
 	} else {
 		number = shared_hop_intern(&rewrite->next_hop);

@@ -95,7 +95,7 @@ static __always_inline bool shared_hop_replace(struct shared_hop *shared, __u32 
 	if (is_free) {
 		next_hop_copy(&shared->next_hop, next_hop);
 		shared->refreshed = shared_hop_time(now);
-		shared->neighbour = 0;
+		shared->neighbour = now >> 30; /* it has just been told by that table */
 	}
 	shared_hop_release(shared, sequence);
 	return is_free;
