@@ -55,10 +55,11 @@ import Testing
         try datapath.open(oneMore)
     }
 
-    @Test(arguments: Kind.all, [1_024, 4_096] as [UInt16])
-    func `in a full table, half-open flows give way to new ones`(kind: Kind, size: UInt16) throws {
-        let datapath = try TestDatapath(flows: Int(size) * kind.family.places)
-        try datapath.changeSettings { $0.max_half_open = UInt32(Int(size) * kind.family.places) }
+    @Test(arguments: Kind.all, [1_024, 4_096])
+    func `in a full table, half-open flows give way to new ones`(kind: Kind, places: Int) throws {
+        let datapath = try TestDatapath(flows: places)
+        try datapath.changeSettings { $0.max_half_open = $0.max_flows }
+        let size = UInt16(places / kind.family.places)
         let flood = (0..<size + 76).map {
             Conversation(kind.family, kind.transport, clientPort: 1_024 + $0).request(.syn).bytes
         }
