@@ -13,22 +13,19 @@
 /* CPUs begin to look this many words apart. */
 #define SLOT_CPU_STRIDE 61
 
-/* 0 to 63; `word` is not 0. */
+/* 0 to 63; `word` is not 0. Without a branch: the verifier would follow each of 64 ways. */
 static __always_inline __u32 bit_lowest(__u64 word)
 {
 	__u32 bit = 0;
 
-	if (!(word & 0xffffffff))
-		bit += 32, word >>= 32;
-	if (!(word & 0xffff))
-		bit += 16, word >>= 16;
-	if (!(word & 0xff))
-		bit += 8, word >>= 8;
-	if (!(word & 0xf))
-		bit += 4, word >>= 4;
-	if (!(word & 0x3))
-		bit += 2, word >>= 2;
-	return bit + !(word & 1);
+#pragma unroll
+	for (__u32 half = 32; half; half /= 2) {
+		__u32 skipped = (1 - is_nonzero(word & ((1ULL << half) - 1))) * half;
+
+		word >>= skipped;
+		bit += skipped;
+	}
+	return bit;
 }
 
 static __always_inline __u32 flow_slot_allocate_inlined(void)
@@ -90,18 +87,20 @@ static __always_inline void flow_slots_free(struct flow *flow, __u32 slot, __u32
 /* Bits of a word at which a pair of slots may begin. */
 #define PAIR_BITS 0x5555555555555555ULL
 /* Pairs and full words that one allocation looks at: a pair that is free may not be one to take. */
-#define PAIR_PROBES 64
+#define PAIR_PROBES 32
 /* For so many ticks, a second or more, a dead record's slot does not hold addresses: whoever has found the record just before
  * it died writes its counters (docs/decisions/0029-small-records.md). */
 #define RECORD_REST 1024
 
-/* The first pair of the word that is free, from a bit on; 64: none. A call, or the verifier would follow each. */
-__noinline __u32 word_free_pair(__u64 taken, __u32 bit)
+/* The first pair of the word that is free, from a bit on; 64: none. */
+static __always_inline __u32 word_free_pair(__u64 taken, __u32 bit)
 {
 	__u64 pairs = ~(taken | taken >> 1) & PAIR_BITS;
 	__u64 behind = pairs >> (bit & 63) << (bit & 63);
 
-	return pairs ? bit_lowest(behind ?: pairs) : SLOTS_PER_WORD;
+	if (!pairs)
+		return SLOTS_PER_WORD;
+	return bit_lowest(behind ?: pairs);
 }
 
 static __always_inline bool slot_may_hold_addresses(__u32 slot)
@@ -128,12 +127,15 @@ __noinline __u32 flow_slot_allocate_pair(void)
 {
 	__u32 *cursor = map_only_element(&slot_cursors);
 	__u32 stride = bpf_get_smp_processor_id() * SLOT_CPU_STRIDE;
-	__u32 place, words = 0;
-	__u64 tried = 0;
+	__u32 place, words;
+	__u64 tried;
 
 	if (!cursor)
 		return SLOT_NONE;
 	place = *cursor;
+	words = verifier_forget(0, place);
+	tried = verifier_forget(0, place);
+#pragma clang loop unroll(disable)
 	for (int i = 0; i < PAIR_PROBES; i++) {
 		__u32 number = (place / SLOTS_PER_WORD + stride) & layout.slot_word_mask;
 		__u64 *word = bpf_map_lookup_elem(&flow_slots, &number);
@@ -146,7 +148,7 @@ __noinline __u32 flow_slot_allocate_pair(void)
 			words = verifier_forget(words + 1, place);
 			place = words < SLOT_PROBES_IN_TURN ? (place & ~(SLOTS_PER_WORD - 1)) + SLOTS_PER_WORD
 							    : bpf_get_prandom_u32();
-			tried = 0;
+			tried = verifier_forget(0, place);
 			continue;
 		}
 		if (word_take_pair(word, number, bit % SLOTS_PER_WORD)) {
