@@ -45,11 +45,10 @@ enum flow_flag {
 /* An address of the flow is IPv6: all stand in the slot after its own. No protocol that is translated has this bit. */
 #define KIND_WIDE 0x40
 
-/* Where things stand in the words of a flow's directions. */
+/* Where things stand in the words of a flow's directions; bits 0 to 6 are enum flow_seen. */
 enum flow_word {
-	WORD_SEEN_MASK = 0x7f, /* enum flow_seen */
-	WORD_BUSY =
-		1 << 7, /* its next hop is being written, also across a reuse of the slot: flow_make does not take such a one */
+	/* Its next hop is being written, also across a reuse of the slot: flow_make does not take such a one. */
+	WORD_BUSY = 1 << 7,
 	/* Of the original direction. */
 	WORD_FLAGS_SHIFT = 8, /* enum flow_flag */
 	/* Of the reply. */

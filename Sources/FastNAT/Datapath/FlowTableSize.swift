@@ -16,7 +16,7 @@ struct FlowTableSize: Hashable {
     /// Words of the bitmap of slots.
     var slotWords: UInt32 { slots / UInt32(SLOTS_PER_WORD.rawValue) }
 
-    /// Two entries a flow, in buckets of seven with room for nearly twice as many: with two buckets to choose from, practically
+    /// Two entries a flow, in buckets of seven with room for nearly twice as many: with three buckets to choose from, practically
     /// none ever overflows.
     var buckets: UInt32 { slots * 2 * 2 / UInt32(BUCKET_WORDS.rawValue) }
 
