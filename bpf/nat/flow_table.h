@@ -39,13 +39,6 @@ static __always_inline bool flow_reference_state(const struct flow_reference *re
 	return state->phase != FLOW_DEAD && entry_has_generation(reference->entry, state->generation);
 }
 
-static __always_inline bool flow_is_in(const struct flow *flow, struct flow_state state)
-{
-	union flow_state_word expected = {.state = state};
-
-	return READ_ONCE(*(const __u32 *)&flow->state) == expected.word;
-}
-
 /* Turns the phase if the flow still is in `state`; false: it is not. */
 static __always_inline bool flow_turn(struct flow *flow, struct flow_state state, enum flow_phase phase)
 {

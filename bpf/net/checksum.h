@@ -37,12 +37,6 @@ static __always_inline __u16 checksum_delta(__u64 from, __u64 to)
 	return delta == 0xffff ? 0 : delta;
 }
 
-/* The sum that undoes `delta`. */
-static __always_inline __u16 checksum_negate(__u16 delta)
-{
-	return delta ? ~delta : 0;
-}
-
 /* RFC 1624, eqn. 3: HC' = ~(~HC + ~m + m'), where `delta` is the folded ~m + m'. */
 static __always_inline __u16 checksum_apply(__u16 checksum, __u16 delta)
 {
