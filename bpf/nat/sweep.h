@@ -53,6 +53,46 @@ static __always_inline bool flow_is_idle(const struct flow *flow, struct flow_st
 	return idle << 20 > flow_timeout(flow, state, &step->timeouts) * NS_PER_SECOND;
 }
 
+/* A pattern lives as long as one of its flows does, and that of all destinations as long as one of a single address: whatever
+ * goes by a pattern keeps it from being idle. Called for each flow that the sweep leaves alive (RFC 4787, REQ-6). */
+static __always_inline void pattern_keep(const struct flow *flow, __u32 slot, __u32 last_seen)
+{
+	__u32 parent = flow->parent;
+	struct flow *pattern = parent == SLOT_NONE ? NULL : flow_at(parent);
+	struct address source = {}, kept = {};
+
+	if (!pattern || !(flow_flags(pattern) & FLOW_PATTERN) || (__s32)(last_seen - pattern->original.last_seen) <= 0)
+		return;
+	flow_source(flow, slot, &source);
+	flow_source(pattern, parent, &kept);
+	if (address_equal(&source, &kept))
+		pattern->original.last_seen = last_seen;
+}
+
+/* The same for the endpoint that a hairpin leads to: what its container answers goes out by its port, too. */
+__noinline int endpoint_keep(__u32 slot, __u32 last_seen)
+{
+	struct flow_reference pattern;
+	struct flow *flow = flow_at(slot);
+	struct tuple tuple = {};
+	struct address container;
+
+	if (!flow)
+		return 0;
+	flow_tuple(flow, slot, DIRECTION_REPLY, &tuple);
+	container = tuple.source;
+	flow_tuple(flow, slot, DIRECTION_ORIGINAL, &tuple);
+	tuple.source_port = 0;
+	address_set_any(&tuple.source, address_is_ipv4(&tuple.destination));
+	if (!flow_find(&tuple, &pattern) || !(flow_flags(pattern.flow) & FLOW_PATTERN) ||
+	    (__s32)(last_seen - pattern.flow->original.last_seen) <= 0)
+		return 0;
+	flow_source(pattern.flow, entry_slot(pattern.entry), &tuple.source);
+	if (address_equal(&tuple.source, &container))
+		pattern.flow->original.last_seen = last_seen;
+	return 0;
+}
+
 /* The pattern of a connection that is established lives on however long that is silent. */
 static __always_inline void flow_keep_pattern(const struct flow *flow, __u32 slot, struct flow_state state,
 					      const struct sweep_step *step)
