@@ -68,11 +68,11 @@ enum next_hop_flag {
 struct next_hop {
 	__u32 ifindex; /* 0 before the first packet */
 	__u32 sequence;
-	__u8 destination_mac[6];
+	__u8 destination_mac[6]; /* as they stand in a frame, at a multiple of eight bytes */
 	__u8 source_mac[6];
 	__u16 mtu;   /* bytes, IP header and payload */
 	__u16 flags; /* enum next_hop_flag */
-};
+} __attribute__((aligned(8)));
 
 /* A next hop that flows share. Those of mappings' targets are for flows that go there under their client's own address. */
 struct shared_hop {
@@ -179,6 +179,8 @@ struct flow_gauges {
 };
 
 _Static_assert(sizeof(struct next_hop) == 24, "struct next_hop");
+_Static_assert(offsetof(struct next_hop, destination_mac) % 8 == 0, "macs_copy");
+_Static_assert(offsetof(struct next_hop, source_mac) == offsetof(struct next_hop, destination_mac) + 6, "macs_copy");
 _Static_assert(sizeof(struct route_note) == 64, "a note is one cache line");
 _Static_assert(sizeof(struct shared_hop) == 32, "struct shared_hop");
 _Static_assert(sizeof(struct flow_half) == 32, "struct flow_half");

@@ -106,7 +106,7 @@ static __always_inline bool tc_checksum_update(struct packet *packet, __u32 offs
 
 	if (error && !packet->is_ipv4) /* a kernel before BPF_F_IPV6 */
 		error = bpf_l4_csum_replace(packet->context, offset, 0, addresses, pseudo);
-	if (!error && ports)
+	if (!error && ports % 0xffff) /* zero, in one's complement, else */
 		error = bpf_l4_csum_replace(packet->context, offset, 0, ports, flags);
 	return !error;
 }
@@ -122,7 +122,7 @@ static __always_inline long tc_checksum_forget(struct __sk_buff *skb)
 
 /* The checksum of the socket buffer, where the device has one (CHECKSUM_COMPLETE), follows a change of one's complement sum
  * `delta` that no checksum in the packet makes up for. */
-static __always_inline void tc_checksum_follow(struct packet *packet, __u16 delta)
+static __always_inline void tc_checksum_follow(struct packet *packet, __u32 delta)
 {
 	bpf_csum_update(packet->context, delta);
 }

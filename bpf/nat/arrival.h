@@ -48,8 +48,7 @@ static __always_inline bool arrival_is_for_host(const struct packet *packet, con
 static __always_inline bool arrival_leads(struct packet *packet, const struct mapping *mapping, struct next_hop *next_hop,
 					  __u64 now)
 {
-	__u32 id = mapping->id;
-	struct shared_hop *target = bpf_map_lookup_elem(&target_hops, &id);
+	struct shared_hop *target = target_hop_at(mapping->id);
 	struct hop hop;
 
 	if (!target)

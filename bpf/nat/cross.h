@@ -262,21 +262,21 @@ static __always_inline enum verdict error_cross(struct packet *packet)
 	struct scratch *scratch = map_only_element(&scratches);
 	struct flow_reference reference;
 	struct rewrite rewrite = {};
-	struct tuple sent = {};
+	struct tuple *sent;
 	__u32 delta;
 
 	if (!scratch || !error_find_flow(packet, &scratch->quote, &reference))
 		return packet_refuse(packet, REASON_FLOW_RACE);
-	flow_tuple(reference.flow, entry_slot(reference.entry), !entry_direction(reference.entry), &sent);
-	delta = checksum_add(tuples_address_delta(&scratch->quote.tuple, &sent),
-			     tuples_port_delta(&scratch->quote.tuple, &sent));
-	if (!flow_reference_holds(&reference) || address_is_ipv4(&sent.source) == packet->is_ipv4)
+	sent = &scratch->candidate;
+	flow_tuple(reference.flow, entry_slot(reference.entry), !entry_direction(reference.entry), sent);
+	delta = tuples_address_delta(&scratch->quote.tuple, sent) + tuples_port_delta(&scratch->quote.tuple, sent);
+	if (!flow_reference_holds(&reference) || address_is_ipv4(&sent->source) == packet->is_ipv4)
 		return packet_refuse(packet, REASON_FLOW_RACE);
 	if (packet_ttl_is_used_up(packet))
 		return packet_refuse(packet, REASON_TTL_EXPIRED);
-	rewrite.source = sent.destination;
-	rewrite.destination = sent.source;
-	return crossing_send(packet, &rewrite, &sent, delta);
+	rewrite.source = sent->destination;
+	rewrite.destination = sent->source;
+	return crossing_send(packet, &rewrite, sent, delta);
 }
 
 #endif

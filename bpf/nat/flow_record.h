@@ -107,8 +107,7 @@ static __always_inline bool flow_has_tuple(const struct flow *flow, __u32 slot, 
 	    (ends->destination_port ^ tuple->destination_port))
 		return false;
 	if (!flow_is_wide(flow))
-		return !((ends->source ^ tuple->source.words[3]) | (ends->destination ^ tuple->destination.words[3])) &&
-		       address_is_ipv4(&tuple->source) && address_is_ipv4(&tuple->destination);
+		return tuple_has_ipv4(tuple, ends->source, ends->destination);
 	addresses = flow_addresses_at(slot);
 	return addresses && address_equal(&flow_addresses_of(addresses, direction)[0], &tuple->source) &&
 	       address_equal(&flow_addresses_of(addresses, direction)[1], &tuple->destination);

@@ -45,15 +45,15 @@ static __always_inline bool message_is_sound(struct packet *packet)
 }
 
 /* What becomes of a sum over the addresses, or the ports, of one tuple when they become the other's. */
-static __always_inline __u16 tuples_address_delta(const struct tuple *from, const struct tuple *to)
+static __always_inline __u32 tuples_address_delta(const struct tuple *from, const struct tuple *to)
 {
-	return checksum_delta(checksum_sum_address(&from->source) + checksum_sum_address(&from->destination),
-			      checksum_sum_address(&to->source) + checksum_sum_address(&to->destination));
+	return checksum_delta(checksum_sum_addresses(&from->source, &from->destination, false),
+			      checksum_sum_addresses(&to->source, &to->destination, false));
 }
 
-static __always_inline __u16 tuples_port_delta(const struct tuple *from, const struct tuple *to)
+static __always_inline __u32 tuples_port_delta(const struct tuple *from, const struct tuple *to)
 {
-	return checksum_delta((__u64)from->source_port + from->destination_port, (__u64)to->source_port + to->destination_port);
+	return ports_delta(from->source_port + from->destination_port, to->source_port + to->destination_port);
 }
 
 /* Where the error goes, and from whom. Whoever sends one on the containers' side has the address that they are known by on the
@@ -67,13 +67,12 @@ static __always_inline void error_rewrite(struct packet *packet, const struct tu
 	if (packet->side == SIDE_CONTAINER || address_equal(&tuple->source, &expected->source))
 		rewrite->source = sent->destination;
 	rewrite->destination = sent->source;
-	rewrite->address_delta =
-		checksum_delta(checksum_sum_address(&tuple->source) + checksum_sum_address(&tuple->destination),
-			       checksum_sum_address(&rewrite->source) + checksum_sum_address(&rewrite->destination));
+	rewrite->address_delta = checksum_delta(checksum_sum_addresses(&tuple->source, &tuple->destination, false),
+						checksum_sum_addresses(&rewrite->source, &rewrite->destination, false));
 }
 
 /* Writes what the error quotes and moves its checksum, by `delta` as well. Invalidates packet->data. */
-static __always_inline bool error_write(struct packet *packet, struct quote *quote, __u16 delta)
+static __always_inline bool error_write(struct packet *packet, struct quote *quote, __u32 delta)
 {
 	struct icmp_header *icmp = packet_transport(packet);
 
@@ -85,7 +84,7 @@ static __always_inline bool error_write(struct packet *packet, struct quote *quo
 
 /* Sends the error on; its quote is written already and changes the message's sum by `delta`. */
 static __always_inline enum verdict error_redirect(struct packet *packet, struct rewrite *rewrite, struct quote *quote,
-						   __u16 delta)
+						   __u32 delta)
 {
 	struct route *route;
 
@@ -98,7 +97,7 @@ static __always_inline enum verdict error_redirect(struct packet *packet, struct
 		return packet_refuse(packet, REASON_TOO_BIG);
 	next_hop_copy(&rewrite->next_hop, &route->next_hop);
 	if (!packet->is_ipv4) /* the pseudo header's addresses count, too */
-		delta = checksum_add(delta, rewrite->address_delta);
+		delta += rewrite->address_delta;
 	if (!rewrite_ethernet(packet, &rewrite->next_hop) || !rewrite_network(packet, rewrite) ||
 	    !error_write(packet, quote, delta))
 		return packet_refuse(packet, REASON_CHECKSUM_UPDATE);
@@ -112,7 +111,7 @@ static __always_inline enum verdict error_translate(struct packet *packet, const
 	enum direction direction = entry_direction(reference->entry);
 	struct rewrite rewrite;
 	struct tuple sent = {};
-	__u16 delta;
+	__u32 delta;
 
 	flow_tuple(reference->flow, entry_slot(reference->entry), !direction, &sent);
 	error_rewrite(packet, &quote->tuple, &sent, &rewrite);

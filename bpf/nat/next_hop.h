@@ -51,11 +51,9 @@ static __always_inline bool flow_shares_hop(const struct flow *flow, enum direct
 static __always_inline bool hop_find(struct flow *flow, enum direction direction, struct hop *hop)
 {
 	struct flow_half *half = flow_half(flow, direction);
-	__u32 mapping_id = half->mapping_id;
-
 	bool shares = flow_shares_hop(flow, direction);
 
-	hop->shared = shares ? bpf_map_lookup_elem(&target_hops, &mapping_id) : shared_hop_at(half->hop);
+	hop->shared = shares ? target_hop_at(half->mapping_id) : shared_hop_at(half->hop);
 	if (!hop->shared)
 		return false;
 	hop->refreshed = shares ? &hop->shared->refreshed : &half->refreshed;
@@ -95,7 +93,7 @@ static __always_inline void flow_note_arrival(const struct flow_reference *refer
 	const struct ethhdr *ethernet = packet->data;
 	const struct shared_hop *arrival;
 
-	if (!flow_shares_hop(flow, entry_direction(reference->entry)) || (void *)(ethernet + 1) > packet->data_end)
+	if (!flow_shares_hop(flow, entry_direction(reference->entry)) || packet_ends_before(packet, ethernet + 1))
 		return;
 	arrival = shared_hop_at(flow->original.hop);
 	if (arrival && !mac_equal(ethernet->h_dest, arrival->next_hop.source_mac))

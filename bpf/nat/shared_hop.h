@@ -25,8 +25,7 @@ struct {
 static __always_inline void next_hop_copy(struct next_hop *to, const struct next_hop *from)
 {
 	to->ifindex = from->ifindex;
-	__builtin_memcpy(to->destination_mac, from->destination_mac, ETH_ALEN);
-	__builtin_memcpy(to->source_mac, from->source_mac, ETH_ALEN);
+	macs_copy(to->destination_mac, from->destination_mac);
 	to->mtu = from->mtu;
 	to->flags = from->flags;
 }
@@ -135,6 +134,16 @@ __noinline int shared_hop_intern(const struct next_hop *next_hop)
 static __always_inline struct shared_hop *shared_hop_at(__u32 number)
 {
 	return bpf_map_lookup_elem(&next_hops, &number);
+}
+
+/* The next hop of a mapping's target. The barrier keeps this look-up from becoming one with another: where one instruction
+ * looks something up in either of two maps, the verifier has it call the kernel. */
+static __always_inline struct shared_hop *target_hop_at(__u32 mapping_id)
+{
+	struct shared_hop *hop = bpf_map_lookup_elem(&target_hops, &mapping_id);
+
+	asm volatile("" : "+r"(hop));
+	return hop;
 }
 
 /* The number of a MAC address that packets arrive with. */

@@ -7,17 +7,22 @@
 
 #define MAPPED_PREFIX bpf_htonl(0xffff)
 
+/* The second eight bytes of an IPv4 address; the first are zero. */
+static __always_inline __u64 mapped_word(__be32 ipv4)
+{
+#if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+	return (__u64)ipv4 << 32 | MAPPED_PREFIX;
+#else
+	return (__u64)MAPPED_PREFIX << 32 | ipv4;
+#endif
+}
+
 /* In stores of eight bytes, as they are compared: a processor makes a load wait that it would have to put together out of two
  * stores. */
 static __always_inline void address_set_ipv4(struct address *address, __be32 ipv4)
 {
-	__u64 first = 0, last;
+	__u64 first = 0, last = mapped_word(ipv4);
 
-#if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
-	last = (__u64)ipv4 << 32 | MAPPED_PREFIX;
-#else
-	last = (__u64)MAPPED_PREFIX << 32 | ipv4;
-#endif
 	__builtin_memcpy(address->words, &first, sizeof(first));
 	__builtin_memcpy(address->words + 2, &last, sizeof(last));
 }
@@ -87,6 +92,14 @@ static __always_inline bool tuple_equal(const struct tuple *left, const struct t
 	const __u64 *a = (const void *)left, *b = (const void *)right;
 
 	return !((a[0] ^ b[0]) | (a[1] ^ b[1]) | (a[2] ^ b[2]) | (a[3] ^ b[3]) | (a[4] ^ b[4]));
+}
+
+/* Whether the tuple's addresses are these. */
+static __always_inline bool tuple_has_ipv4(const struct tuple *tuple, __be32 source, __be32 destination)
+{
+	const __u64 *words = (const void *)tuple;
+
+	return !(words[0] | (words[1] ^ mapped_word(source)) | words[2] | (words[3] ^ mapped_word(destination)));
 }
 
 /* A keyed multiply-and-fold hash, word by word. It begins with a key. */

@@ -6,21 +6,23 @@
 
 #include "address.h"
 
-static __always_inline __u16 checksum_fold(__u64 sum)
+/* Not all the way: below 2^18. */
+static __always_inline __u32 checksum_fold_once(__u64 sum)
 {
 	sum = (sum & 0xffffffff) + (sum >> 32);
-	sum = (sum & 0xffff) + (sum >> 16);
-	sum = (sum & 0xffff) + (sum >> 16);
-	sum = (sum & 0xffff) + (sum >> 16);
-	return sum;
+	return (sum & 0xffff) + (sum >> 16);
 }
 
-/* One's complement sum of two: one carry is all there can be. */
-static __always_inline __u16 checksum_add(__u16 left, __u16 right)
+/* The rest of it, of a sum below 2^20. */
+static __always_inline __u16 checksum_fold_rest(__u32 sum)
 {
-	__u32 sum = (__u32)left + right;
-
+	sum = (sum & 0xffff) + (sum >> 16);
 	return sum + (sum >> 16);
+}
+
+static __always_inline __u16 checksum_fold(__u64 sum)
+{
+	return checksum_fold_rest(checksum_fold_once(sum));
 }
 
 static __always_inline __u64 checksum_sum_address(const struct address *address)
@@ -28,19 +30,34 @@ static __always_inline __u64 checksum_sum_address(const struct address *address)
 	return (__u64)address->words[0] + address->words[1] + address->words[2] + address->words[3];
 }
 
-/* The sum to add for fields whose sum was `from` and becomes `to`: 0 where nothing changes, of the two zeros that one's
- * complement has. */
-static __always_inline __u16 checksum_delta(__u64 from, __u64 to)
+/* Of two addresses. What IPv4 ones have in common comes to nothing: twice 0xffff. */
+static __always_inline __u64 checksum_sum_addresses(const struct address *source, const struct address *destination,
+						    bool are_ipv4)
 {
-	__u16 delta = checksum_fold(to + (__u16)~checksum_fold(from));
-
-	return delta == 0xffff ? 0 : delta;
+	if (are_ipv4)
+		return (__u64)source->words[3] + destination->words[3];
+	return checksum_sum_address(source) + checksum_sum_address(destination);
 }
 
-/* RFC 1624, eqn. 3: HC' = ~(~HC + ~m + m'), where `delta` is the folded ~m + m'. */
-static __always_inline __u16 checksum_apply(__u16 checksum, __u16 delta)
+/* A multiple of 65,535 above all sums of addresses: zero, in one's complement. */
+#define CHECKSUM_ZERO (0xffffULL << 32)
+
+/* The sum to add for fields whose sum was `from` and becomes `to`, below 2^18. */
+static __always_inline __u32 checksum_delta(__u64 from, __u64 to)
 {
-	return ~checksum_add(~checksum, delta);
+	return checksum_fold_once(to + CHECKSUM_ZERO - from);
+}
+
+/* The same of sums of two ports. */
+static __always_inline __u32 ports_delta(__u32 from, __u32 to)
+{
+	return to + 2 * 0xffff - from;
+}
+
+/* RFC 1624, eqn. 3: HC' = ~(~HC + ~m + m'), where `delta` is the sum of all ~m + m', below 2^19. */
+static __always_inline __u16 checksum_apply(__u16 checksum, __u32 delta)
+{
+	return ~checksum_fold_rest((__u16)~checksum + delta);
 }
 
 /* Whether the transport checksum field holds the sum of the pseudo header alone: a local sender left the rest to a device
@@ -48,7 +65,7 @@ static __always_inline __u16 checksum_apply(__u16 checksum, __u16 delta)
 static __always_inline bool checksum_is_partial(const struct packet *packet, __u16 checksum)
 {
 	__u32 length = packet->ip_length - (packet->transport_offset - ETH_HLEN);
-	__u64 sum = checksum_sum_address(&packet->tuple->source) + checksum_sum_address(&packet->tuple->destination) +
+	__u64 sum = checksum_sum_addresses(&packet->tuple->source, &packet->tuple->destination, packet->is_ipv4) +
 		    bpf_htons(packet->tuple->protocol) + bpf_htonl(length);
 
 	return checksum == checksum_fold(sum);

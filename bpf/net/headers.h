@@ -113,6 +113,14 @@ static __always_inline enum echo icmp_echo_kind(bool is_ipv4, __u8 type)
 	return type == (is_ipv4 ? ICMPV4_ECHO_REPLY : ICMPV6_ECHO_REPLY) ? ECHO_REPLY : ECHO_NONE;
 }
 
+/* Both MAC addresses of a frame, in the order that they have there. Linux lets programs store at any address of a packet, where
+ * the processor does. */
+static __always_inline void macs_copy(void *to, const void *from)
+{
+	*(__u64 *)to = *(const __u64 *)from;
+	((__u32 *)to)[2] = ((const __u32 *)from)[2];
+}
+
 /* Both are at even addresses. */
 static __always_inline bool mac_equal(const __u8 *left, const __u8 *right)
 {

@@ -124,7 +124,7 @@ static __always_inline bool quote_read(struct quote *quote, bool is_ipv4)
 	return (is_ipv4 ? quote_read_ipv4(quote) : quote_read_ipv6(quote)) && quote_read_ports(quote, is_ipv4);
 }
 
-static __always_inline void quote_write_network(struct quote *quote, const struct tuple *tuple, __u16 address_delta,
+static __always_inline void quote_write_network(struct quote *quote, const struct tuple *tuple, __u32 address_delta,
 						bool is_ipv4)
 {
 	if (is_ipv4) {
@@ -143,7 +143,7 @@ static __always_inline void quote_write_network(struct quote *quote, const struc
 
 /* Gives a quoted transport header, of which `available` bytes are there, the ports of `tuple`, and moves its checksum if that
  * is there, too. One that was wrong stays wrong. */
-static __always_inline void transport_restore(struct udphdr *udp, __u32 available, const struct tuple *tuple, __u16 delta)
+static __always_inline void transport_restore(struct udphdr *udp, __u32 available, const struct tuple *tuple, __u32 delta)
 {
 	struct tcphdr *tcp = (void *)udp;
 
@@ -158,13 +158,13 @@ static __always_inline void transport_restore(struct udphdr *udp, __u32 availabl
 }
 
 static __always_inline void quote_write_identifier(struct quote *quote, struct icmp_echo *message, const struct tuple *tuple,
-						   __u16 delta)
+						   __u32 delta)
 {
 	message->identifier = quote->echo == ECHO_REQUEST ? tuple->source_port : tuple->destination_port;
 	message->checksum = checksum_apply(message->checksum, delta);
 }
 
-static __always_inline void quote_write_transport(struct quote *quote, const struct tuple *tuple, __u16 delta)
+static __always_inline void quote_write_transport(struct quote *quote, const struct tuple *tuple, __u32 delta)
 {
 	struct udphdr *udp = quote_transport(quote);
 
@@ -176,14 +176,14 @@ static __always_inline void quote_write_transport(struct quote *quote, const str
 
 /* Makes the quoted packet one of `tuple`; the deltas are those of the flow's half that carries packets the other way: their
  * sums are the same. The sum to add to the checksum of the whole message. */
-static __always_inline __u16 quote_rewrite(struct quote *quote, const struct tuple *tuple, __u16 address_delta,
-					   __u16 port_delta, bool is_ipv4)
+static __always_inline __u32 quote_rewrite(struct quote *quote, const struct tuple *tuple, __u32 address_delta,
+					   __u32 port_delta, bool is_ipv4)
 {
 	__u32 before = bytes_sum(quote->bytes, QUOTE_BYTES, 0);
 	bool covers_addresses = tuple->protocol != IPPROTO_ICMP;
 
 	quote_write_network(quote, tuple, address_delta, is_ipv4);
-	quote_write_transport(quote, tuple, checksum_add(covers_addresses ? address_delta : 0, port_delta));
+	quote_write_transport(quote, tuple, (covers_addresses ? address_delta : 0) + port_delta);
 	return checksum_delta(before, bytes_sum(quote->bytes, QUOTE_BYTES, 0));
 }
 

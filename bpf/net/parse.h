@@ -155,7 +155,7 @@ static __always_inline enum parse_result packet_parse(struct packet *packet)
 
 	if ((void *)(ethernet + 1) > packet->data_end)
 		return PARSE_FOREIGN;
-	__builtin_memset(packet->tuple->zero, 0, sizeof(packet->tuple->zero));
+	tuple_set_ports(packet->tuple, 0, 0, 0);
 	if (ethernet->h_proto == bpf_htons(ETH_P_IP))
 		return parse_ipv4(packet);
 	if (ethernet->h_proto == bpf_htons(ETH_P_IPV6))

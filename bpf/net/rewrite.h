@@ -12,19 +12,26 @@ struct rewrite {
 	struct address destination;
 	__be16 source_port;
 	__be16 destination_port;
-	__u16 address_delta;
-	__u16 port_delta;
+	__u32 address_delta; /* checksum_delta */
+	__u32 port_delta;
 	struct next_hop next_hop;
 };
 
 /* A transport header begins at most 74 bytes into the frame. The barrier keeps the compiler from dropping the mask, which the
- * verifier needs to see. */
+ * verifier needs to see; as it is not volatile, the compiler may still do all this once. */
 static __always_inline void *packet_transport(struct packet *packet)
 {
 	__u32 offset = packet->transport_offset;
 
-	asm volatile("" : "+r"(offset));
+	asm("" : "+r"(offset));
 	return packet->data + (offset & 0x7f);
+}
+
+/* Whether the packet ends before `end`. In attached programs it stays where packet_parse has looked at all up to the end of an
+ * IPv4 header, and the verifier remembers that. */
+static __always_inline bool packet_ends_before(const struct packet *packet, const void *end)
+{
+	return packet->stage != STAGE_ATTACHED && end > packet->data_end;
 }
 
 static __always_inline bool packet_ttl_is_used_up(struct packet *packet)
@@ -32,7 +39,7 @@ static __always_inline bool packet_ttl_is_used_up(struct packet *packet)
 	if (packet->is_ipv4) {
 		struct iphdr *ip = packet->data + ETH_HLEN;
 
-		return (void *)(ip + 1) > packet->data_end || ip->ttl <= 1;
+		return packet_ends_before(packet, ip + 1) || ip->ttl <= 1;
 	}
 	struct ipv6hdr *ip = packet->data + ETH_HLEN;
 
@@ -43,10 +50,9 @@ static __always_inline bool rewrite_ethernet(struct packet *packet, const struct
 {
 	struct ethhdr *ethernet = packet->data;
 
-	if ((void *)(ethernet + 1) > packet->data_end)
+	if (packet_ends_before(packet, ethernet + 1))
 		return false;
-	__builtin_memcpy(ethernet->h_dest, next_hop->destination_mac, ETH_ALEN);
-	__builtin_memcpy(ethernet->h_source, next_hop->source_mac, ETH_ALEN);
+	macs_copy(ethernet, next_hop->destination_mac);
 	return true;
 }
 
@@ -55,12 +61,12 @@ static __always_inline bool rewrite_network(struct packet *packet, const struct 
 	if (packet->is_ipv4) {
 		struct iphdr *ip = packet->data + ETH_HLEN;
 
-		if ((void *)(ip + 1) > packet->data_end)
+		if (packet_ends_before(packet, ip + 1))
 			return false;
 		ip->ttl--;
 		ip->saddr = rewrite->source.words[3];
 		ip->daddr = rewrite->destination.words[3];
-		ip->check = checksum_apply(ip->check, checksum_add(rewrite->address_delta, ~bpf_htons(0x0100)));
+		ip->check = checksum_apply(ip->check, rewrite->address_delta + (__u16)~bpf_htons(0x0100));
 	} else {
 		struct ipv6hdr *ip = packet->data + ETH_HLEN;
 
@@ -99,21 +105,21 @@ static __always_inline bool rewrite_ports(struct packet *packet, const struct re
 }
 
 /* ICMPv4 has no pseudo header. */
-static __always_inline __u16 icmp_address_delta(const struct packet *packet, const struct rewrite *rewrite)
+static __always_inline __u32 icmp_address_delta(const struct packet *packet, const struct rewrite *rewrite)
 {
 	return packet->is_ipv4 ? 0 : rewrite->address_delta;
 }
 
 /* What becomes of a transport checksum by two one's complement sums: `addresses` belongs to the pseudo header, `ports` to what
  * is summed behind it. */
-static __always_inline __u16 checksum_move(struct packet *packet, __u16 checksum, enum checksum_state state, __u16 addresses,
-					   __u16 ports)
+static __always_inline __u16 checksum_move(struct packet *packet, __u16 checksum, enum checksum_state state, __u32 addresses,
+					   __u32 ports)
 {
 	if (state == CHECKSUM_PARTIAL) /* no complement */
-		return checksum_add(checksum, addresses);
+		return checksum_fold_rest(checksum + addresses);
 	if (state == CHECKSUM_COMPLETE && packet->is_ipv4) /* its header's own checksum has made up for the addresses already */
 		tc_checksum_follow(packet, ~addresses);
-	return checksum_apply(checksum, checksum_add(addresses, ports));
+	return checksum_apply(checksum, addresses + ports);
 }
 
 static __always_inline bool rewrite_checksum_here(struct packet *packet, const struct rewrite *rewrite,
@@ -175,21 +181,17 @@ static __always_inline bool rewrite_checksum(struct packet *packet, const struct
 /* At XDP, true when the transport checksum is for somebody behind us to complete: TC must take the packet. */
 static __always_inline bool packet_checksum_is_partial(struct packet *packet)
 {
-	void *transport = packet_transport(packet);
+	struct udphdr *udp = packet_transport(packet);
+	struct sctp_header *sctp = (void *)udp;
+	struct tcphdr *tcp = (void *)udp;
 
-	if (packet->tuple->protocol == IPPROTO_TCP) {
-		struct tcphdr *tcp = transport;
-
+	if ((void *)(udp + 1) > packet->data_end) /* the shortest of them: rewrite_ports need not look again */
+		return true;
+	if (packet->tuple->protocol == IPPROTO_TCP)
 		return (void *)(tcp + 1) > packet->data_end || checksum_is_partial(packet, tcp->check);
-	}
-	if (packet->tuple->protocol == IPPROTO_SCTP) {
-		struct sctp_header *sctp = transport;
-
+	if (packet->tuple->protocol == IPPROTO_SCTP)
 		return (void *)(sctp + 1) > packet->data_end || sctp_checksum_is_partial(sctp);
-	}
-	struct udphdr *udp = transport;
-
-	return (void *)(udp + 1) > packet->data_end || checksum_is_partial(packet, udp->check);
+	return checksum_is_partial(packet, udp->check);
 }
 
 /* A later fragment has no transport header; the first one's checksum makes up for its addresses, too. */

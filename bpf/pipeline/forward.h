@@ -7,21 +7,13 @@
 #include "../nat/cut.h"
 #include "../nat/icmp.h"
 
-/* The sum over two addresses, both of which may be IPv4: what IPv4 addresses have in common cancels out then. */
-static __always_inline __u64 addresses_sum(const struct address *source, const struct address *destination, bool are_ipv4)
-{
-	if (are_ipv4)
-		return (__u64)source->words[3] + destination->words[3];
-	return checksum_sum_address(source) + checksum_sum_address(destination);
-}
-
 /* What becomes of sums over the packet's addresses and ports. `is_ipv4`: before and after. */
 static __always_inline void rewrite_set_deltas(struct rewrite *rewrite, const struct tuple *tuple, bool is_ipv4)
 {
-	rewrite->address_delta = checksum_delta(addresses_sum(&tuple->source, &tuple->destination, is_ipv4),
-						addresses_sum(&rewrite->source, &rewrite->destination, is_ipv4));
-	rewrite->port_delta = checksum_delta((__u64)tuple->source_port + tuple->destination_port,
-					     (__u64)rewrite->source_port + rewrite->destination_port);
+	rewrite->address_delta = checksum_delta(checksum_sum_addresses(&tuple->source, &tuple->destination, is_ipv4),
+						checksum_sum_addresses(&rewrite->source, &rewrite->destination, is_ipv4));
+	rewrite->port_delta =
+		ports_delta(tuple->source_port + tuple->destination_port, rewrite->source_port + rewrite->destination_port);
 }
 
 /* What a packet of the flow becomes: the other direction's tuple, reversed. */
@@ -55,8 +47,6 @@ static __always_inline bool xdp_packet_is_ordinary(struct packet *packet, const 
 {
 	struct ethhdr *ethernet = packet->data;
 
-	if ((void *)(ethernet + 1) > packet->data_end)
-		return false;
 	/* Not passed by the device's own filter yet: to be ours, the frame goes where this flow's frames always went. */
 	if (!arrival || !mac_equal(ethernet->h_dest, arrival->next_hop.source_mac))
 		return false;

@@ -19,8 +19,8 @@ struct BulkWorkload: Workload {
         var wire = plan
         wire.isWire = true
         let asFromWire = [measurement("1 stream up, wire", 1, false)]
-        return [WorkloadGroup(plan: plan, measurements: offloaded, roundsDivisor: 2)]
-            + (options.quick ? [] : [WorkloadGroup(plan: wire, measurements: asFromWire, roundsDivisor: 2)])
+        return [WorkloadGroup(plan: plan, measurements: offloaded)]
+            + (options.quick ? [] : [WorkloadGroup(plan: wire, measurements: asFromWire)])
     }
 
     func concerns(_ path: PathKind) -> Bool { !path.looksUp }
@@ -36,7 +36,8 @@ struct BulkWorkload: Workload {
     }
 }
 
-/// Runs iperf3 to a service of a stage.
+/// Runs iperf3 to a service of a stage. Each end keeps to a CPU of its own where there are two: how well a path does would
+/// depend on where the scheduler happens to put them otherwise.
 final class BulkProbe: Probe {
     private let stage: Stage
     private let server: ChildProcess
@@ -50,18 +51,23 @@ final class BulkProbe: Probe {
         let target = stage.target(service)
         arguments =
             ["iperf3", "--client", target.address.description, "--port", "\(target.port)", "--json"]
-            + ["--parallel", "\(streams)"] + (isDownload ? ["--reverse"] : [])
+            + ["--parallel", "\(streams)"] + (isDownload ? ["--reverse"] : []) + Self.pinned(toCPU: 0)
         let container = stage.topology.container.namespace
         server = try lab { () throws(TestingError) in
-            let server = try container.spawn(["iperf3", "--server", "--port", "\(service.containerPort)"])
+            let server = try container.spawn(
+                ["iperf3", "--server", "--port", "\(service.containerPort)"] + Self.pinned(toCPU: 1))
             try container.waitUntil(listening: service.containerPort, .tcp, by: server)
             return server
         }
     }
 
+    private static func pinned(toCPU cpu: Int) -> [String] {
+        sysconf(Int32(_SC_NPROCESSORS_ONLN)) > 1 ? ["--affinity", "\(cpu)"] : []
+    }
+
     /// Throughput and bits of a CPU-second.
     func sample(seconds: Double) throws(BenchError) -> [Double] {
-        let result = try run(seconds: max(1, Int((seconds * 2).rounded())))
+        let result = try run(seconds: max(1, Int(seconds.rounded())))
         guard result.busySeconds > 0 else { throw .wrong("the kernel says that no CPU was busy") }
         return [result.bits / result.seconds / 1e9, result.bits / result.busySeconds / 1e9]
     }
