@@ -19,8 +19,8 @@ struct BulkWorkload: Workload {
         var wire = plan
         wire.isWire = true
         let asFromWire = [measurement("1 stream up, wire", 1, false)]
-        return [WorkloadGroup(plan: plan, measurements: offloaded)]
-            + (options.quick ? [] : [WorkloadGroup(plan: wire, measurements: asFromWire)])
+        return [WorkloadGroup(plan: plan, measurements: offloaded, roundsDivisor: 2)]
+            + (options.quick ? [] : [WorkloadGroup(plan: wire, measurements: asFromWire, roundsDivisor: 2)])
     }
 
     func concerns(_ path: PathKind) -> Bool { !path.looksUp }
@@ -67,7 +67,7 @@ final class BulkProbe: Probe {
 
     /// Throughput and bits of a CPU-second.
     func sample(seconds: Double) throws(BenchError) -> [Double] {
-        let result = try run(seconds: max(1, Int(seconds.rounded())))
+        let result = try run(seconds: max(1, Int((seconds * 2).rounded())))
         guard result.busySeconds > 0 else { throw .wrong("the kernel says that no CPU was busy") }
         return [result.bits / result.seconds / 1e9, result.bits / result.busySeconds / 1e9]
     }
