@@ -63,12 +63,12 @@ public struct Benchmark {
             contender.begin(measurement)
         }
         for _ in 0..<rounds { takeTurns(measurement, contenders, planned: workload) }
-        let found = series(of: measurement, contenders)
-        guard measurement.repeatsIfNoisy, found.contains(where: { $0.cells.contains(where: \.isNoisy) }) else {
-            return found
+        var found = series(of: measurement, contenders)
+        for _ in 0..<measurement.repetitions where measurement.isNoisy(found) {
+            for _ in 0..<rounds { takeTurns(measurement, contenders, planned: nil) }
+            found = series(of: measurement, contenders)
         }
-        for _ in 0..<rounds { takeTurns(measurement, contenders, planned: nil) }
-        return series(of: measurement, contenders)
+        return found
     }
 
     /// A round, in which each slice takes all paths in a new order, so that whatever else the machine does meets all of them
@@ -93,6 +93,13 @@ public struct Benchmark {
             }
             return Series(name: measurement.name, metric: metric.name, unit: metric.unit, cells: cells)
         }
+    }
+}
+
+extension Measurement {
+    /// Whether a path's rounds differed so much that more are worth their time.
+    fileprivate func isNoisy(_ found: [Series]) -> Bool {
+        zip(metrics, found).contains { metric, series in !metric.isTail && series.cells.contains(where: \.isNoisy) }
     }
 }
 

@@ -18,8 +18,19 @@ struct BenchTests {
     }
 
     private func expectNothingLeft(of token: String) throws {
-        try awaitCondition("nothing is left: \(leftovers(of: token))", timeout: .seconds(60)) {
-            leftovers(of: token).isEmpty
+        do {
+            try awaitCondition("nothing is left of \(token)", timeout: .seconds(60)) { leftovers(of: token).isEmpty }
+        } catch {
+            Issue.record("left over: \(leftovers(of: token)), and the lock is held by \(holders(of: token))")
+        }
+    }
+
+    /// Command lines of those who keep others from cleaning up after a token.
+    private func holders(of token: String) -> [String] {
+        let processes = (try? FileManager.default.contentsOfDirectory(atPath: "/proc")) ?? []
+        return processes.compactMap(Int32.init).filter { openLock(of: $0) == token }.map { process in
+            let line = FileManager.default.contents(atPath: "/proc/\(process)/cmdline") ?? Data()
+            return "\(process): \(String(decoding: line, as: UTF8.self).replacing("\0", with: " "))"
         }
     }
 

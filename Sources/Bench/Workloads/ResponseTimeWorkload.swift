@@ -13,8 +13,10 @@ struct ResponseTimeWorkload: Workload {
         let measurements = services.map { service in
             Measurement(
                 name: "direct, \(service.transport.rawValue.uppercased())",
-                metrics: ["p50", "p99", "p99.9"].map { Measurement.Metric(name: $0, unit: .microseconds) },
-                slices: 4, repeatsIfNoisy: true
+                metrics: ["p50", "p99", "p99.9"].map {
+                    Measurement.Metric(name: $0, unit: .microseconds, isTail: $0 == "p99.9")
+                },
+                slices: 4, repetitions: 1
             ) { stage throws(BenchError) in try ResponseTimeProbe(stage, service) }
         }
         return [WorkloadGroup(plan: Stage.Plan(layout: .direct, services: services), measurements: measurements)]

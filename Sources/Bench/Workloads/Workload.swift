@@ -40,8 +40,8 @@ struct Measurement {
     /// So many samples in the time of one: the more often paths take turns, the less it matters what else the machine does. For
     /// what starts and stops in no time.
     var slices = 1
-    /// Whether all paths get as many rounds again where one has a noisy figure: for what the scheduler has a hand in.
-    var repeatsIfNoisy = false
+    /// How often all paths get as many rounds again while one has a noisy figure: for what the scheduler has a hand in.
+    var repetitions = 0
     /// Prepares a path, and verifies that it does its work; `.unavailable` when it cannot.
     var begin: (Stage) throws(BenchError) -> any Probe
 
@@ -49,6 +49,8 @@ struct Measurement {
     struct Metric {
         var name: String
         var unit: FigureUnit
+        /// Of the few slowest: noisy by nature, so nothing is repeated for it.
+        var isTail = false
     }
 }
 
