@@ -326,7 +326,7 @@ struct scratch {
 	struct next_hop arrival;
 	__u32 arrival_hop;      /* its number, */
 	__u32 arrival_found;    /* and when that was found: CLOCK_MONOTONIC in units of 2^20 ns */
-	struct tuple candidate; /* source_port.h */
+	struct tuple candidate; /* looked at by a function and its callers: source_port.h, route.h, cross.h */
 	struct tuple unbound;   /* masquerade.h: the original tuple while a pattern is in its place */
 	__u32 next_port;        /* where the search for a free port goes on */
 	struct route route;
