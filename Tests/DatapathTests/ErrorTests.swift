@@ -151,9 +151,9 @@ import Testing
         let conversation = Conversation(kind)
         try datapath.open(conversation)
         let slot = try #require(try datapath.liveSlots().first)
-        let before = try #require(try datapath.maps.flows.value(slot))
+        let before = try #require(try datapath.maps.record(slot))
         for error in Self.kinds { try datapath.expectErrors(conversation, error) }
-        let after = try #require(try datapath.maps.flows.value(slot))
+        let after = try #require(try datapath.maps.record(slot))
         #expect(withUnsafeBytes(of: before) { Array($0) } == withUnsafeBytes(of: after) { Array($0) })
         try datapath.expectForwarded(conversation, conversation.request())
         try datapath.expectReturned(conversation, conversation.reply())

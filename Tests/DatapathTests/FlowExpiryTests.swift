@@ -72,7 +72,7 @@ import Testing
         let (slot, live) = try #require(try datapath.liveRecords().first)
         var record = live
         record.reply.word &-= UInt32((180 * 86_400 * 1_000_000_000) >> 30) << WORD_CREATED_SHIFT.rawValue
-        try datapath.maps.flows.set(slot, record)
+        try datapath.maps.setRecord(slot, record)
         let age = try #require(try datapath.datapath.flows().first?.age)
         #expect(abs(age - 180 * 86_400) < 600)
     }
@@ -186,7 +186,7 @@ extension TestDatapath {
             var flow = record
             flow.original.last_seen &-= units
             flow.reply.last_seen &-= units
-            try maps.flows.set(slot, flow)
+            try maps.setRecord(slot, flow)
         }
     }
 

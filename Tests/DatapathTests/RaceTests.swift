@@ -159,11 +159,11 @@ extension Conversation {
 extension TestDatapath {
     /// Marks every slot as one whose next hop is being written, or not.
     fileprivate func setBusy(_ isBusy: Bool) throws {
-        for slot in 0..<maps.flows.capacity {
-            guard var flow = try maps.flows.value(slot) else { continue }
+        for slot in 0..<maps.slotCount {
+            guard var flow = try maps.record(slot) else { continue }
             flow.reply.word = isBusy ? WORD_BUSY.rawValue : 0
             flow.parent = .max  // not one with addresses
-            try maps.flows.set(slot, flow)
+            try maps.setRecord(slot, flow)
         }
     }
 

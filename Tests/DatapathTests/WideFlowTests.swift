@@ -66,10 +66,10 @@ import Testing
 extension TestDatapath {
     /// Has flows that are dead have died so many ticks earlier.
     fileprivate func ageDeaths(by ticks: UInt32) throws {
-        for number in 0..<maps.flows.capacity {
-            var record = try #require(try maps.flows.value(number))
+        for number in 0..<maps.slotCount {
+            var record = try #require(try maps.record(number))
             record.original_ends.source &-= ticks
-            try maps.flows.set(number, record)
+            try maps.setRecord(number, record)
         }
     }
 }

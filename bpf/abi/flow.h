@@ -135,14 +135,25 @@ struct ipv4_ends {
 	__be16 destination_port;
 };
 
-/* What each direction writes, and between that what both read: each touches 64 bytes. */
+/* What each direction writes, and between that what both read. Flows stand in pairs, their parts in turn: what one direction
+ * writes is in no cache line with what the other reads, on another CPU. This is the first of a pair; the second begins one part
+ * further. */
 struct flow {
 	struct flow_half original;
+	__u64 other_original[4];        /* of the pair's other flow */
 	struct ipv4_ends original_ends; /* of a dead flow, its source is the tick it died in: no packet writes there */
 	struct ipv4_ends reply_ends;
 	struct flow_state state;
 	__u32 parent; /* slot of the pattern whose port it uses (nat/masquerade.h), or 2^32 - 1 */
+	__u64 other_shared[4];
 	struct flow_half reply;
+};
+
+#define FLOW_PART_BYTES 32
+
+/* The flows of an even slot and the one after it: each part of both is one cache line. */
+struct flow_pair {
+	__u64 parts[6][FLOW_PART_BYTES / 8];
 };
 
 /* No flow's parent. */
@@ -152,8 +163,10 @@ struct flow {
 struct flow_addresses {
 	struct address original_source;
 	struct address original_destination;
+	__u64 other_original[4];
 	__u32 zero[7];
 	__u32 mark; /* ADDRESSES_MARK, where a flow has its parent */
+	__u64 other_shared[4];
 	struct address reply_source;
 	struct address reply_destination;
 };
@@ -184,7 +197,11 @@ _Static_assert(offsetof(struct next_hop, source_mac) == offsetof(struct next_hop
 _Static_assert(sizeof(struct route_note) == 64, "a note is one cache line");
 _Static_assert(sizeof(struct shared_hop) == 32, "struct shared_hop");
 _Static_assert(sizeof(struct flow_half) == 32, "struct flow_half");
-_Static_assert(sizeof(struct flow) == 96, "a flow is one and a half cache lines");
+_Static_assert(sizeof(struct flow_pair) == 192, "two flows are three cache lines");
+_Static_assert(offsetof(struct flow, original_ends) == 2 * FLOW_PART_BYTES &&
+		       offsetof(struct flow, reply) == 4 * FLOW_PART_BYTES &&
+		       sizeof(struct flow) + FLOW_PART_BYTES == sizeof(struct flow_pair),
+	       "parts of two flows take turns");
 _Static_assert(sizeof(struct flow_addresses) == sizeof(struct flow), "one slot");
 _Static_assert(offsetof(struct flow, state) >= offsetof(struct flow_addresses, zero) &&
 		       offsetof(struct flow, reply) <= offsetof(struct flow_addresses, reply_source),

@@ -10,7 +10,10 @@
 
 static __always_inline struct flow *flow_at(__u32 slot)
 {
-	return bpf_map_lookup_elem(&flows, &slot);
+	__u32 number = slot / 2;
+	void *pair = bpf_map_lookup_elem(&flows, &number);
+
+	return pair ? pair + slot % 2 * FLOW_PART_BYTES : NULL;
 }
 
 /* By arithmetic: of a branch the verifier would follow both ways to the program's end. */

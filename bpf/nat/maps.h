@@ -19,13 +19,13 @@ struct {
 	__type(value, struct flow_bucket);
 } flow_index SEC(".maps");
 
-/* slot → flow. Written and freed by the datapath; read by the loader through mmap. */
+/* slot / 2 → flow, one of two (flow_at). Written and freed by the datapath; read by the loader through mmap. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(map_flags, BPF_F_MMAPABLE);
 	__uint(max_entries, 1);
 	__type(key, __u32);
-	__type(value, struct flow);
+	__type(value, struct flow_pair);
 } flows SEC(".maps");
 
 /* Which slots are taken, one bit each. Written by atomic or/and (flow_slots.h). */

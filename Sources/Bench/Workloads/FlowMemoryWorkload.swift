@@ -136,7 +136,7 @@ private final class FlowMemoryProbe: Probe {
         for name in ["flows", "flow_index", "flow_slots", "next_hops"] {
             let map = try bpf { () throws(BPFError) in try MapSize(pinnedAt: pins + name) }
             bytes += map.bytes
-            if name == "flows" { capacity = map.entries }
+            if name == "flows" { capacity = map.entries * 2 }  // in pairs
         }
         return bytes / capacity
     }

@@ -33,7 +33,7 @@ struct DatapathImage {
         var image = try open()
         if seesChecksumStates { try showChecksumStates(to: &image) }
         try image.setCapacity(of: "flow_index", size.buckets)
-        try image.setCapacity(of: "flows", size.slots)
+        try image.setCapacity(of: "flows", size.pairs)
         try image.setCapacity(of: "flow_slots", size.slotWords)
         try image.setCapacity(of: "source_counts", size.sourceBuckets)
         try image.setConstants(

@@ -4,7 +4,7 @@ internal import CDatapath
 /// Every map of the datapath that Swift uses, typed.
 struct DatapathMaps: ~Copyable {
     let index: Map<UInt32, flow_bucket>
-    let flows: Map<UInt32, flow>
+    let flows: Map<UInt32, flow_pair>
     let slots: Map<UInt32, UInt64>
     let gauges: Map<UInt32, flow_gauges>
     let settings: Map<UInt32, settings>
@@ -48,7 +48,7 @@ struct DatapathMaps: ~Copyable {
     init(_ open: (String) throws(BPFError) -> Descriptor) throws(BPFError) {
         // All into locals first: a value that cannot be copied must not be half made when an opening fails.
         let index = try Map<UInt32, flow_bucket>(try open("flow_index"), name: "flow_index")
-        let flows = try Map<UInt32, flow>(try open("flows"), name: "flows")
+        let flows = try Map<UInt32, flow_pair>(try open("flows"), name: "flows")
         let slots = try Map<UInt32, UInt64>(try open("flow_slots"), name: "flow_slots")
         let gauges = try Map<UInt32, flow_gauges>(try open("flow_gauges"), name: "flow_gauges")
         let settings = try Map<UInt32, CDatapath.settings>(try open("settings"), name: "settings")

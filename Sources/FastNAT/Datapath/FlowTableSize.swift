@@ -13,6 +13,9 @@ struct FlowTableSize: Hashable {
         self.slots = UInt32(flows.roundedUpToPowerOfTwo)
     }
 
+    /// Records stand in pairs (bpf/abi/flow.h).
+    var pairs: UInt32 { slots / 2 }
+
     /// Words of the bitmap of slots.
     var slotWords: UInt32 { slots / UInt32(SLOTS_PER_WORD.rawValue) }
 

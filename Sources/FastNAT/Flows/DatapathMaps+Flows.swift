@@ -22,11 +22,12 @@ extension DatapathMaps {
 
     /// A record changes while it is read; one whose generation changed meanwhile was two flows.
     private static func read(
-        _ slot: Int, of records: borrowing MappedArray<flow>, now: UInt64, timeouts: Timeouts
+        _ slot: Int, of records: borrowing MappedArray<flow_pair>, now: UInt64, timeouts: Timeouts
     ) -> Flow? {
-        let record = records[slot]
-        guard let flow = Flow(record, next: records[slot | 1], now: now, timeouts: timeouts),
-            records[slot].state.generation == record.state.generation
+        let pair = records[slot / 2]
+        let record = pair.record(slot)
+        guard let flow = Flow(record, next: pair.record(slot | 1), now: now, timeouts: timeouts),
+            records[slot / 2].record(slot).state.generation == record.state.generation
         else { return nil }
         return flow
     }

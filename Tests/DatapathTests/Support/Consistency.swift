@@ -30,7 +30,7 @@ extension TestDatapath {
             for entry in withUnsafeBytes(of: index[bucket].entries, { Array($0.bindMemory(to: UInt64.self)) })
             where entry != 0 {
                 let slot = UInt32(entry & 0xff_ffff)
-                let record = try #require(try maps.flows.value(slot))
+                let record = try #require(try maps.record(slot))
                 let tuple = try tuple(slot, entry >> 30 & 1 == 0 ? .original : .reply)
                 tuples[withUnsafeBytes(of: tuple) { Data($0) }, default: 0] += 1
                 #expect(

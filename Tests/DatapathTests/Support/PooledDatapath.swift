@@ -69,9 +69,9 @@ final class PooledDatapath: @unchecked Sendable {
 
     /// Has no slot stay free of addresses because it was a record of late.
     private func forgetRecords() throws {
-        let records = try MappedArray(datapath.maps.flows)
-        for slot in stride(from: 1, to: records.count, by: 2) where records[slot].state.generation != 0 {
-            try datapath.maps.flows.set(UInt32(slot), flow())
+        let pairs = try MappedArray(datapath.maps.flows)
+        for pair in 0..<pairs.count where pairs[pair].record(1).state.generation != 0 {
+            try datapath.maps.setRecord(UInt32(pair * 2 + 1), flow())
         }
     }
 

@@ -203,7 +203,7 @@ extension TestDatapath {
             var flow = record
             flow.original.refreshed = now &- age.rawValue
             flow.reply.refreshed = now &- age.rawValue
-            try maps.flows.set(slot, flow)
+            try maps.setRecord(slot, flow)
             let mapping = UInt32(flow.original.mapping_id)
             guard flow.flags & FLOW_SHARES_HOP.rawValue != 0, var target = try maps.targetHops.value(mapping) else {
                 continue
@@ -215,14 +215,14 @@ extension TestDatapath {
 
     /// The records of all flows, by slot.
     func liveRecords() throws -> [(slot: UInt32, record: flow)] {
-        try liveSlots().compactMap { slot in try maps.flows.value(slot).map { (slot, $0) } }
+        try liveSlots().compactMap { slot in try maps.record(slot).map { (slot, $0) } }
             .filter { UInt32($0.1.state.phase) != FLOW_DEAD.rawValue }
     }
 
     /// The tuple of a direction of the flow in a slot.
     func tuple(_ slot: UInt32, _ direction: flow.Direction) throws -> tuple {
-        let record = try #require(try maps.flows.value(slot))
-        return record.tuple(direction, next: try #require(try maps.flows.value(slot | 1)))
+        let record = try #require(try maps.record(slot))
+        return record.tuple(direction, next: try #require(try maps.record(slot | 1)))
     }
 
     /// The slots that are taken.
