@@ -178,8 +178,10 @@ int fastnat_reset(struct __sk_buff *skb)
 	return tc_run_stage(skb, STAGE_RESET);
 }
 
-static __always_inline int xdp_finish(struct packet *packet, enum verdict verdict)
+static __always_inline int xdp_go_on(struct packet *packet, struct xdp_md *frame, enum verdict verdict)
 {
+	if (verdict == VERDICT_CONTINUE)
+		bpf_tail_call(frame, &xdp_stages, packet->stage);
 	if (verdict == VERDICT_DROP)
 		reason_count(packet->reason);
 	return xdp_action(packet, verdict);
@@ -191,13 +193,9 @@ int fastnat_xdp(struct xdp_md *frame)
 {
 	struct tuple tuple;
 	struct packet packet = {.side = SIDE_UPLINK, .stage = STAGE_ATTACHED, .tuple = &tuple};
-	enum verdict verdict;
 
 	xdp_packet_init(&packet, frame);
-	verdict = pipeline(&packet);
-	if (verdict == VERDICT_CONTINUE)
-		bpf_tail_call(frame, &xdp_stages, 0);
-	return xdp_finish(&packet, verdict);
+	return xdp_go_on(&packet, frame, pipeline(&packet));
 }
 
 /* Goes on with packets of no known flow, where they may begin one. */
@@ -207,7 +205,7 @@ int fastnat_xdp_begin(struct xdp_md *frame)
 	struct packet packet = {.side = SIDE_UPLINK, .stage = STAGE_BEGIN};
 
 	xdp_packet_init(&packet, frame);
-	return xdp_finish(&packet, begin_at_once(&packet));
+	return xdp_go_on(&packet, frame, begin_at_once(&packet));
 }
 
 /* Run once by the loader: starts the sweep of idle flows. Nothing is attached. */

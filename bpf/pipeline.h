@@ -19,6 +19,8 @@ static __always_inline enum verdict forward_any(struct packet *packet)
 		packet->hash = tuple_hash(packet->tuple, layout.hash_keys);
 		if (packet->side == SIDE_CONTAINER)
 			outbound_prepare(packet);
+		if (packet->side == SIDE_UPLINK && first_packet_is_expected(packet))
+			return packet_continue(packet, STAGE_BEGIN);
 		found = flow_find_fast(packet->tuple, packet->hash, &reference);
 	} else {
 		found = flow_find(packet->tuple, &reference);

@@ -84,9 +84,11 @@ struct BenchTests {
         try cleanUp(after: token)
     }
 
-    /// What a process that was killed cannot do itself, one that starts does, unless a helper of the first is at it just then.
-    /// It is left alone until it has: an interrupt would end that, too.
+    /// What a process that was killed cannot do itself, one that starts does, unless somebody holds the lock just then: a helper
+    /// of the first that is at it, or one of its children that has yet to end. It is left alone until it has: an interrupt
+    /// would end that, too.
     private func cleanUp(after token: String) throws {
+        try awaitCondition("nobody holds the lock of \(token)", timeout: .seconds(60)) { holders(of: token).isEmpty }
         let next = try spawn("--quick", "--paths", "fastnat-tc", "--workloads", "pps")
         try awaitCondition("it is at work", timeout: .seconds(60)) { next.errors.contains("%") }
         try expectNothingLeft(of: token)

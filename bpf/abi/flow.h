@@ -174,7 +174,8 @@ struct flow_addresses {
 /* A bucket of the index. An entry, host byte order: bits 63-32 hash tag, 31 used, 30 direction, 29-24 generation, 23-0 slot. */
 struct flow_bucket {
 	__u64 entries[BUCKET_ENTRIES];
-	__u64 spilled; /* tuples whose first bucket this is, and whose entries stand in their second or third */
+	__u32 spilled;  /* tuples whose first bucket this is, and whose entries stand in their second or third */
+	__u32 expected; /* written to have the line fetched (flow_index_expect), and never read */
 };
 
 /* Written by the datapath in one atomic operation. */

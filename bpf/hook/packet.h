@@ -61,6 +61,8 @@ struct packet {
 	enum side side;
 	enum stage stage;   /* of the program that runs; with VERDICT_CONTINUE, of the one that goes on */
 	bool begun;         /* this packet has made its flow */
+	__u64 now;          /* CLOCK_MONOTONIC, ns: of packets on an uplink, in attached programs */
+	__u8 streak;        /* flows that the packets before have begun (struct clock) */
 	__u32 races;        /* how often it has lost its flow to another CPU that made the same */
 	enum reason reason; /* why the verdict is not VERDICT_REDIRECTED, when there is a countable one */
 	int action;

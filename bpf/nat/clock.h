@@ -9,6 +9,9 @@
 struct clock {
 	__u64 tick; /* jiffies */
 	__u64 now;  /* CLOCK_MONOTONIC at that, ns */
+	/* So many packets in a row have begun a flow on an uplink, up to STREAK_EXPECTED (pipeline/begin.h). Here, where each
+	 * packet looks. */
+	__u64 streak;
 };
 
 /* One element. */
@@ -20,9 +23,8 @@ struct {
 } clocks SEC(".maps");
 
 /* CLOCK_MONOTONIC, ns, of the last tick, or of the one before where another CPU has just begun one. */
-static __always_inline __u64 time_now(void)
+static __always_inline __u64 clock_now(struct clock *clock)
 {
-	struct clock *clock = map_only_element(&clocks);
 	__u64 tick = bpf_jiffies64(); /* no call: the verifier puts a load in its place */
 
 	if (!clock)
@@ -32,6 +34,11 @@ static __always_inline __u64 time_now(void)
 		clock->tick = tick;
 	}
 	return clock->now;
+}
+
+static __always_inline __u64 time_now(void)
+{
+	return clock_now(map_only_element(&clocks));
 }
 
 #endif

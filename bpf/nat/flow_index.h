@@ -96,13 +96,14 @@ static __always_inline struct flow_bucket *bucket_at(__u32 number)
 	return bpf_map_lookup_elem(&flow_index, &number);
 }
 
-/* Has the first bucket of a tuple fetched while its CPU does other things. */
+/* Has the first bucket of a tuple that is likely to be entered fetched while its CPU does other things. By a store: whatever
+ * comes after a load that waits is done only as far as the CPU can look ahead. */
 static __always_inline void flow_index_expect(__u64 hash)
 {
 	struct flow_bucket *bucket = bucket_at(bucket_first(hash));
 
 	if (bucket)
-		READ_ONCE(bucket->spilled);
+		WRITE_ONCE(bucket->expected, 0);
 }
 
 /* A word of the bucket, in bounds for any `place`. */
@@ -348,6 +349,15 @@ static __always_inline bool bucket_is_plain(struct flow_bucket *bucket, __u64 en
 	struct bucket_survey survey = bucket_survey(bucket, entry, entry);
 
 	return !survey.alike && survey.used < BUCKET_FILLING && !READ_ONCE(bucket->spilled);
+}
+
+/* Whether a tuple is in the index neither in its first bucket nor in another. False also where it would have to be looked for.
+ */
+static __always_inline bool flow_index_lacks(__u64 hash)
+{
+	struct flow_bucket *bucket = bucket_at(bucket_first(hash));
+
+	return bucket && bucket_is_plain(bucket, hash);
 }
 
 /* Whether the entry that was just entered is the only one of its kind. */

@@ -7,6 +7,7 @@
 #include "clock.h"
 
 #define READ_ONCE(x) (*(volatile typeof(x) *)&(x))
+#define WRITE_ONCE(x, value) (*(volatile typeof(x) *)&(x) = (value))
 
 static __always_inline struct flow *flow_at(__u32 slot)
 {

@@ -106,18 +106,28 @@ static __always_inline bool mapping_find_for(struct mapping_key *key, bool has_r
 	return has_ranges && mapping_find_range(key, match);
 }
 
+/* In stores as long as the loads that hash and compare it: see address_set_ipv4. */
+static __always_inline void mapping_key_set(struct mapping_key *key, const struct tuple *tuple)
+{
+#if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+	__u32 behind = tuple->destination_port | (__u32)tuple->protocol << 16;
+#else
+	__u32 behind = (__u32)tuple->destination_port << 16 | (__u32)tuple->protocol << 8;
+#endif
+
+	__builtin_memcpy(&key->address, &tuple->destination, sizeof(key->address));
+	__builtin_memcpy(&key->port, &behind, sizeof(behind));
+}
+
 /* A mapping with the packet's destination address beats one for any local address. */
 static __always_inline bool mapping_find(const struct tuple *tuple, struct mapping_match *match)
 {
 	struct settings *current = map_only_element(&settings);
-	struct mapping_key key = {
-		.address = tuple->destination,
-		.port = tuple->destination_port,
-		.protocol = tuple->protocol,
-	};
+	struct mapping_key key __attribute__((aligned(8)));
 
 	if (!current)
 		return false;
+	mapping_key_set(&key, tuple);
 	match->any_address = false;
 	if (current->has_addressed_mappings && mapping_find_for(&key, current->has_ranges, match))
 		return true;

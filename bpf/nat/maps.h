@@ -258,9 +258,10 @@ struct first_packet {
 	__u32 headers_length;
 	bool is_ipv4;
 	bool without_checksum;
-	__u16 zero;
-	__u32 seen; /* enum flow_seen */
-	__u32 hop;  /* of flows that share none of a mapping; as in struct flow_half, like the next */
+	bool is_expected; /* nobody has looked whether there is such a flow */
+	__u8 streak;      /* as in struct packet */
+	__u32 seen;       /* enum flow_seen */
+	__u32 hop;        /* of flows that share none of a mapping; as in struct flow_half, like the next */
 	__u32 refreshed;
 };
 
@@ -384,10 +385,12 @@ struct {
 	__type(value, __u32);
 } stages SEC(".maps");
 
-/* One element: the program that goes on with a packet at XDP. Written by the loader before anything is attached. */
+/* STAGE_BEGIN and STAGE_KNOWN → the program that goes on with a packet at XDP. Written by the loader before anything is
+ * attached.
+ */
 struct {
 	__uint(type, BPF_MAP_TYPE_PROG_ARRAY);
-	__uint(max_entries, 1);
+	__uint(max_entries, STAGE_COUNT);
 	__type(key, __u32);
 	__type(value, __u32);
 } xdp_stages SEC(".maps");

@@ -53,10 +53,10 @@ static __always_inline bool address_is_ipv4(const struct address *address)
 /* Any local address of the family of `address`, as mapping keys write it. */
 static __always_inline void address_set_any(struct address *any, bool is_ipv4)
 {
-	any->words[0] = 0;
-	any->words[1] = 0;
-	any->words[2] = is_ipv4 ? MAPPED_PREFIX : 0;
-	any->words[3] = 0;
+	__u64 first = 0, last = is_ipv4 ? mapped_word(0) : 0;
+
+	__builtin_memcpy(any->words, &first, sizeof(first));
+	__builtin_memcpy(any->words + 2, &last, sizeof(last));
 }
 
 /* What no host on a network has (RFC 1812, 5.3.7; RFC 4291, 2.5): unspecified, loopback, multicast, limited broadcast. A router

@@ -66,6 +66,8 @@ static __always_inline bool first_packet_note(struct packet *packet, __u64 forme
 	scratch->first.headers_length = packet->headers_length;
 	scratch->first.is_ipv4 = packet->is_ipv4;
 	scratch->first.without_checksum = packet->without_checksum;
+	scratch->first.is_expected = false;
+	scratch->first.streak = packet->streak;
 	scratch->first.seen = packet_seen(packet);
 	return true;
 }

@@ -7,11 +7,40 @@
 #include "admit.h"
 #include "forward.h"
 
-/* Leaves the packet, untouched so far, to those that ask; to the one that ends a former flow, where there is one. */
+/* After so many packets in a row that have begun a flow each, the next one on the uplink is taken for such a one. */
+#define STREAK_EXPECTED 2
+
+/* Where the packet is likely to begin a flow, it is not waited until its line of the index is there, only to find nothing: what
+ * else has to be known of the flow is found out meanwhile (begin_at_once). The first packet that was wrongly expected ends the
+ * streak. */
+static __always_inline bool first_packet_is_expected(struct packet *packet)
+{
+	struct clock *clock = map_only_element(&clocks);
+	struct scratch *scratch;
+
+	packet->now = clock_now(clock);
+	packet->streak = clock ? clock->streak : 0;
+	if (!clock || !packet->streak)
+		return false;
+	clock->streak = 0;
+	if (packet->streak < STREAK_EXPECTED || !packet_may_begin(packet))
+		return false;
+	flow_index_expect(packet->hash);
+	scratch = map_only_element(&scratches);
+	if (!scratch || !first_packet_note(packet, 0))
+		return false;
+	scratch->first.is_expected = true;
+	return true;
+}
+
+/* Leaves the packet, untouched so far, to those that ask; to the one that ends a former flow, where there is one; or to those
+ * that look for its flow first. */
 static __always_inline enum verdict begin_leave(struct packet *packet)
 {
 	const struct scratch *scratch = map_only_element(&scratches);
 
+	if (scratch && scratch->first.is_expected)
+		return packet_continue(packet, STAGE_KNOWN);
 	if (packet->hook == HOOK_XDP)
 		return VERDICT_PASS;
 	return packet_continue(packet, scratch && scratch->first.former ? STAGE_ROUTE : STAGE_ADMIT);
@@ -109,6 +138,23 @@ static __always_inline enum verdict begin_forward(struct packet *packet, const s
 	return verdict;
 }
 
+/* Whether there is no such flow, for certain. */
+static __always_inline bool first_packet_is_first(struct first_packet *first)
+{
+	if (!first->is_expected)
+		return true;
+	first->is_expected = !flow_index_lacks(first->hash);
+	return !first->is_expected;
+}
+
+static __always_inline void streak_go_on(const struct first_packet *first)
+{
+	struct clock *clock = map_only_element(&clocks);
+
+	if (clock)
+		clock->streak = first->streak < STREAK_EXPECTED ? first->streak + 1 : STREAK_EXPECTED;
+}
+
 /* STAGE_BEGIN */
 static __always_inline enum verdict begin_at_once(struct packet *packet)
 {
@@ -127,11 +173,14 @@ static __always_inline enum verdict begin_at_once(struct packet *packet)
 	if (!arrival_is_admitted(packet, &match, request, beginning.now))
 		return begin_leave(packet);
 	beginning.scratch->first.reply_hash = tuple_hash(&request->reply, layout.hash_keys);
+	if (!first_packet_is_first(&beginning.scratch->first))
+		return begin_leave(packet);
 	reason = begin_create(beginning.scratch, match.mapping->flags & MAPPING_LIMITED);
 	if (reason == REASON_NO_FREE_PORT || reason == REASON_FLOW_RACE) /* STAGE_ADMIT looks for another port, or the flow */
 		return begin_leave(packet);
 	if (reason != REASON_NONE)
 		return packet_refuse(packet, reason);
+	streak_go_on(&beginning.scratch->first);
 	return begin_forward(packet, &beginning, &rewrite);
 }
 

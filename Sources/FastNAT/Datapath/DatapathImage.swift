@@ -84,8 +84,10 @@ struct DatapathImage {
             try stages.set(stage, UInt32(program.number))
         }
         let stagesAtXDP = try Map<UInt32, UInt32>(object.map("xdp_stages"), name: "xdp_stages")
-        let program = try object.program(DatapathProgram.xdpBegin.rawValue)
-        try stagesAtXDP.set(0, UInt32(program.number))
+        for (stage, name) in [(STAGE_BEGIN, DatapathProgram.xdpBegin), (STAGE_KNOWN, .xdp)] {
+            let program = try object.program(name.rawValue)
+            try stagesAtXDP.set(stage.rawValue, UInt32(program.number))
+        }
     }
 
     private static func open() throws(BPFError) -> ObjectImage {

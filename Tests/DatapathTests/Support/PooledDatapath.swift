@@ -84,6 +84,7 @@ final class PooledDatapath: @unchecked Sendable {
         try forgetRoutes()
         try forgetMasquerades()
         for index in 0..<ARRIVALS.rawValue { try datapath.maps.arrivals.setAll(index, arrival()) }
+        try clocks().setAll(0, Clock())
     }
 
     /// Takes away what one flow has been told and others go by.
@@ -143,15 +144,33 @@ final class PooledDatapath: @unchecked Sendable {
         try PerCPUMap(object.map("masquerade_notes"), name: "masquerade_notes")
     }
 
-    /// Whether TC has the program of a stage: without, it passes what is to go on there.
+    /// Whether there is the program of a stage: without, what is to go on there is passed.
     func setStage(_ stage: stage, _ isThere: Bool) throws {
-        let stages = try Map<UInt32, UInt32>(object.map("stages"), name: "stages")
-        if isThere {
-            let program = try object.program(String(cString: fastnat_stage_program(stage.rawValue)))
+        let name = String(cString: fastnat_stage_program(stage.rawValue))
+        try setStage(stage, in: "stages", to: isThere ? name : nil)
+        if stage == STAGE_KNOWN {
+            try setStage(stage, in: "xdp_stages", to: isThere ? DatapathProgram.xdp.rawValue : nil)
+        }
+    }
+
+    private func setStage(_ stage: stage, in map: String, to name: String?) throws {
+        let stages = try Map<UInt32, UInt32>(object.map(map), name: map)
+        if let name {
+            let program = try object.program(name)
             try stages.set(stage.rawValue, UInt32(program.number))
         } else {
             try stages.remove(stage.rawValue)
         }
+    }
+
+    /// What every CPU has of the last tick, and of the packets before (bpf/nat/clock.h).
+    func clocks() throws -> PerCPUMap<Clock> { try PerCPUMap(object.map("clocks"), name: "clocks") }
+
+    /// `struct clock`.
+    struct Clock: BitwiseCopyable {
+        var tick: UInt64 = 0
+        var now: UInt64 = 0
+        var streak: UInt64 = 0
     }
 
     /// What is still taken, though no flow lives: nothing, unless something leaks.

@@ -68,12 +68,22 @@ final class TestDatapath: Sendable {
     }
 
     private func without(_ stage: stage, at hook: Hook, _ body: () throws -> Void) throws {
-        if hook == .xdp { return try body() }
-        try pooled.setStage(stage, false)
+        try without(hook == .xdp ? [] : [stage], body)
+    }
+
+    /// Runs `body` while what is to go on in one of these stages is passed.
+    func without(_ stages: [stage], _ body: () throws -> Void) throws {
+        for stage in stages { try pooled.setStage(stage, false) }
         let result = Result { try body() }
-        try pooled.setStage(stage, true)
+        for stage in stages { try pooled.setStage(stage, true) }
         try result.get()
     }
+
+    /// Has every CPU believe that so many packets in a row have begun a flow.
+    func setStreaks(_ streak: UInt64) throws { try pooled.clocks().setAll(0, PooledDatapath.Clock(streak: streak)) }
+
+    /// How many every CPU believes it was.
+    func streaks() throws -> [UInt64] { try pooled.clocks().values(0).map(\.streak) }
 
     /// Has every CPU find the way that has just been asked for, for packets that come in where those of a test run do.
     func spreadRoute(at hook: Hook, on side: Side) throws {
