@@ -11,8 +11,8 @@ struct RulesWorkload: Workload {
     private static let firstPort: UInt16 = 20_000
 
     func groups(_ options: BenchOptions) -> [WorkloadGroup] {
-        let counts = options.quick ? [1, 1_000] : [1, 10, 100, 1_000, 10_000]
-        return counts.map { datagrams($0, options) } + [1, counts.max() ?? 1].map(connections)
+        if options.quick { return [datagrams(1, options), datagrams(1_000, options), connections(1_000)] }
+        return [1, 10, 100, 1_000, 10_000].map { datagrams($0, options) } + [1, 10_000].map(connections)
     }
 
     private func label(_ count: Int) -> String { count == 1 ? "1 port" : "\(count) ports" }
