@@ -69,9 +69,10 @@ import Testing
             _ = try datapath.run([conversation.request(.syn).bytes], at: .tc)
         }
         let flows = try datapath.datapath.flows().count
+        try datapath.noteArrivals(kind.family, at: hook)
         for conversation in crowd {
             try datapath.setStreaks(2)
-            _ = try datapath.run([conversation.request(.syn).bytes], at: .tc)
+            _ = try datapath.run([conversation.request(.syn).bytes], at: hook)
         }
         #expect(try datapath.datapath.flows().count == flows)
         try datapath.expectConsistent(originals: flows)

@@ -7,7 +7,7 @@
 #define FASTNAT_STAGES(X) \
 	X(BEGIN, fastnat_begin)         /* packets of no known flow on an uplink: begins it where there is nothing to ask */ \
 	X(KNOWN, fastnat_uplink)        /* packets that STAGE_BEGIN was given before their flow was looked for */ \
-	X(OUTBOUND, fastnat_outbound)   /* the same from containers, where masquerades are */ \
+	X(OUTBOUND, fastnat_outbound)   /* as BEGIN, from containers, where masquerades are */ \
 	X(ADMIT, fastnat_admit)         /* packets of no known flow: begins it, where they may */ \
 	X(ROUTE, fastnat_route)         /* known flows, new ones among them, that need a route */ \
 	X(TRANSLATE, fastnat_translate) /* flows whose two sides are of different families, and ICMP errors about them */ \

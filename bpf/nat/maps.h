@@ -385,9 +385,7 @@ struct {
 	__type(value, __u32);
 } stages SEC(".maps");
 
-/* STAGE_BEGIN and STAGE_KNOWN → the program that goes on with a packet at XDP. Written by the loader before anything is
- * attached.
- */
+/* STAGE_BEGIN, STAGE_KNOWN → the program that goes on with a packet at XDP. Written by the loader before it attaches any. */
 struct {
 	__uint(type, BPF_MAP_TYPE_PROG_ARRAY);
 	__uint(max_entries, STAGE_COUNT);

@@ -138,7 +138,7 @@ static __always_inline enum verdict begin_forward(struct packet *packet, const s
 	return verdict;
 }
 
-/* Whether there is no such flow, for certain. */
+/* Whether there is no such flow, for certain. Then nobody has to look for it any more (begin_leave). */
 static __always_inline bool first_packet_is_first(struct first_packet *first)
 {
 	if (!first->is_expected)
