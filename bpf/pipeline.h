@@ -17,10 +17,8 @@ static __always_inline enum verdict forward_any(struct packet *packet)
 
 	if (packet->stage == STAGE_ATTACHED) {
 		packet->hash = tuple_hash(packet->tuple, layout.hash_keys);
-		if (packet->side == SIDE_CONTAINER)
-			outbound_prepare(packet);
-		if (packet->side == SIDE_UPLINK && first_packet_is_expected(packet))
-			return packet_continue(packet, STAGE_BEGIN);
+		if (packet->side < SIDES_THAT_BEGIN && first_packet_is_expected(packet))
+			return packet_continue(packet, stage_of_beginning(packet));
 		found = flow_find_fast(packet->tuple, packet->hash, &reference);
 	} else {
 		found = flow_find(packet->tuple, &reference);

@@ -13,7 +13,7 @@ import Testing
 
     @Test(arguments: transports)
     func `a flow begins at once where one like it has been`(kind: Kind) throws {
-        let (datapath, first) = try prepared(kind)
+        let (datapath, first) = try TestDatapath.masquerading(kind)
         for number: UInt16 in 1...3 {
             let outbound = first.later(number)
             let before = try datapath.listed()
@@ -41,7 +41,7 @@ import Testing
     func `a flow that begins at once goes on by the way of the one before, for as long as that is good`(kind: Kind)
         throws
     {
-        let (datapath, first) = try prepared(kind)
+        let (datapath, first) = try TestDatapath.masquerading(kind)
         let outbound = first.later()
         var noted: UInt32 = 0
         try datapath.spreadNotes { noted = $0.noted }
@@ -60,7 +60,7 @@ import Testing
 
     @Test(arguments: transports)
     func `a rule's address, ports, exemptions and limits hold`(kind: Kind) throws {
-        let (datapath, first) = try prepared(kind) {
+        let (datapath, first) = try TestDatapath.masquerading(kind) {
             try $0.masquerade(
                 kind.family, to: kind.family.otherHost, ports: 40_000...40_002, exempt: ["\(kind.family.stranger)"],
                 limits: ["limit-flows": "3"])
@@ -83,7 +83,7 @@ import Testing
 
     @Test(arguments: Kind.all, [53, 700] as [UInt16])
     func `a well-known source port is kept`(kind: Kind, port: UInt16) throws {
-        let (datapath, first) = try prepared(kind)
+        let (datapath, first) = try TestDatapath.masquerading(kind)
         let outbound = first.with { ($0.container.port, $0.external.port) = (port, port) }
         try datapath.withoutAdmission(at: .tc) { try datapath.expectForwarded(outbound, outbound.request(.syn)) }
         try datapath.expectConsistent(originals: 2)
@@ -99,7 +99,7 @@ import Testing
     func `what has been noted is the interface's, the addresses', and good for less than a second`(
         kind: Kind, difference: Difference
     ) throws {
-        let (datapath, first) = try prepared(kind)
+        let (datapath, first) = try TestDatapath.masquerading(kind)
         let uplink = datapath.network.uplink.index
         let (far, other) = (try address(kind.family.farClient), try address(kind.family.otherTarget))
         try datapath.spreadNotes {
@@ -134,7 +134,7 @@ import Testing
 
     @Test(arguments: Kind.all)
     func `another server, another container and a forgotten way are asked about`(kind: Kind) throws {
-        let (datapath, first) = try prepared(kind)
+        let (datapath, first) = try TestDatapath.masquerading(kind)
         let far = first.later().with {
             ($0.server.address, $0.serverMAC) = (kind.family.farClient, TestNetwork.gatewayMAC)
         }
@@ -166,7 +166,7 @@ import Testing
     func `whatever changes about rules holds at once`(kind: Kind, change: Change) throws {
         let family = kind.family
         let mapping = family.mapping("99/\(kind.transport)", to: "99")
-        let (datapath, first) = try prepared(kind, change == .unpublished ? [mapping] : [])
+        let (datapath, first) = try TestDatapath.masquerading(kind, change == .unpublished ? [mapping] : [])
         if [.exempted, .removed, .replaced].contains(change) { try datapath.removeMasquerades() }
         switch change {
         case .exempted: try datapath.masquerade(family, exempt: ["\(first.server.address)"])
@@ -196,7 +196,7 @@ import Testing
     @Test(arguments: Kind.all, Oddity.allCases)
     func `what is out of the ordinary is left to others, and makes no flow`(kind: Kind, oddity: Oddity) throws {
         if kind.family == .ipv6, oddity == .optioned { return }
-        let (datapath, first) = try prepared(kind)
+        let (datapath, first) = try TestDatapath.masquerading(kind)
         let packet = packet(first.later(), oddity)
         try datapath.withoutAdmission(at: .tc) { try datapath.expectPassed(packet, on: .container) }
         #expect(try datapath.states().count == 1)
@@ -215,7 +215,7 @@ import Testing
 
     @Test(arguments: Kind.all)
     func `a packet that its sender's device sums, or cuts, begins a flow at once`(kind: Kind) throws {
-        let (datapath, first) = try prepared(kind)
+        let (datapath, first) = try TestDatapath.masquerading(kind)
         let payload = [UInt8](repeating: 1, count: 3_000)
         try datapath.withoutAdmission(at: .tc) {
             let partial = first.later().request(.syn, payload: [1, 2, 3]).with { $0.transportChecksum = .partial }
@@ -233,7 +233,7 @@ import Testing
 
     @Test(arguments: Kind.all)
     func `a wrong checksum stays wrong, and a datagram without one stays so`(kind: Kind) throws {
-        let (datapath, first) = try prepared(kind)
+        let (datapath, first) = try TestDatapath.masquerading(kind)
         let request = first.later().request(.syn, payload: [1, 2, 3]).with { $0.transportChecksum = .offBy(5) }
         try datapath.withoutAdmission(at: .tc) {
             try datapath.expectForwarded(first.later(), request)
@@ -245,7 +245,7 @@ import Testing
 
     @Test(arguments: Family.allCases)
     func `segments that begin no connection begin no flow`(family: Family) throws {
-        let (datapath, first) = try prepared(Kind(family: family, transport: .tcp))
+        let (datapath, first) = try TestDatapath.masquerading(Kind(family: family, transport: .tcp))
         for flags: Packet.TCPFlags in [[], .ack, .rst, [.syn, .ack], [.syn, .rst], [.syn, .fin], .fin] {
             try datapath.expectPassed(first.later().request(flags), on: .container)
         }
@@ -271,27 +271,6 @@ import Testing
         case .optioned: request.with { $0.ipv4?.options = [1, 1, 1, 0] }
         case .fragment: long(outbound).fragments(of: 1_400, identification: 9)[0]
         case .tooLong: long(outbound)
-        }
-    }
-
-    /// A datapath with an open flow of its masquerade, and what has been found out of that known to every CPU.
-    private func prepared(
-        _ kind: Kind, _ mappings: [String] = [], _ masquerade: ((TestDatapath) throws -> Void)? = nil
-    ) throws -> (TestDatapath, Outbound) {
-        let datapath = try TestDatapath(mappings)
-        if let masquerade { try masquerade(datapath) } else { try datapath.masquerade(kind.family) }
-        let outbound = try datapath.open(Outbound(kind))
-        try datapath.spreadNotes()
-        return (datapath, outbound)
-    }
-}
-
-extension Outbound {
-    /// The same by a later port, also as the server sees it.
-    func later(_ number: UInt16 = 1) -> Outbound {
-        with {
-            $0.container.port += number
-            $0.external.port += number
         }
     }
 }

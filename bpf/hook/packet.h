@@ -19,10 +19,11 @@ enum hook {
 
 /* Which side of the host a program is attached to. */
 enum side {
-	SIDE_UPLINK,    /* packets from clients: may make flows */
-	SIDE_CONTAINER, /* packets from containers: may make flows too */
-	SIDE_HOST,      /* packets from sockets of this host, on their way out of an uplink */
-	SIDE_PORT,      /* packets from containers, where they enter a bridge */
+	SIDE_UPLINK,                  /* packets from clients: may make flows */
+	SIDE_CONTAINER,               /* packets from containers: may make flows too */
+	SIDE_HOST,                    /* packets from sockets of this host, on their way out of an uplink */
+	SIDE_PORT,                    /* packets from containers, where they enter a bridge */
+	SIDES_THAT_BEGIN = SIDE_HOST, /* those before may begin flows at once */
 };
 
 /* What becomes of a packet. Values of their own: each hook translates them (hook/). */
@@ -61,8 +62,8 @@ struct packet {
 	enum side side;
 	enum stage stage;   /* of the program that runs; with VERDICT_CONTINUE, of the one that goes on */
 	bool begun;         /* this packet has made its flow */
-	__u64 now;          /* CLOCK_MONOTONIC, ns: of packets on an uplink, in attached programs */
-	__u8 streak;        /* flows that the packets before have begun (struct clock) */
+	__u64 now;          /* CLOCK_MONOTONIC, ns: in attached programs, of packets that may begin a flow at once */
+	__u8 streak;        /* flows that the packets before have begun (struct clock): of the same packets */
 	__u32 races;        /* how often it has lost its flow to another CPU that made the same */
 	enum reason reason; /* why the verdict is not VERDICT_REDIRECTED, when there is a countable one */
 	int action;

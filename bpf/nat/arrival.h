@@ -75,8 +75,9 @@ static __always_inline bool arrival_is_admitted(const struct packet *packet, con
 	    !mapping_allows(match->mapping, &original->source) || address_is_link_local(&original->source) ||
 	    address_is_no_host(&original->source))
 		return false;
-	return packet->hook == HOOK_XDP ? !arrival_is_of_host(packet->context, original)
-					: !source_is_of_host(packet->context, original);
+	return source_is_noted(packet_ifindex(packet), original, now) ||
+	       !(packet->hook == HOOK_XDP ? arrival_is_of_host(packet->context, original)
+					  : source_is_of_host(packet->context, original));
 }
 
 #endif

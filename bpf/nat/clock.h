@@ -9,9 +9,9 @@
 struct clock {
 	__u64 tick; /* jiffies */
 	__u64 now;  /* CLOCK_MONOTONIC at that, ns */
-	/* So many packets in a row have begun a flow on an uplink, up to STREAK_EXPECTED (pipeline/begin.h). Here, where each
+	/* By side: so many packets in a row have begun a flow, up to STREAK_EXPECTED (pipeline/begin.h). Here, where each
 	 * packet looks. */
-	__u64 streak;
+	__u32 streaks[SIDES_THAT_BEGIN];
 };
 
 /* One element. */

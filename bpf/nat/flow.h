@@ -198,7 +198,7 @@ static __always_inline void flow_set_first_hop(struct flow *flow, const struct f
 static __always_inline void flow_count_first(struct flow *flow, const struct first_packet *first)
 {
 	flow->original.packets = 1;
-	flow->original.bytes = first->ip_length;
+	flow->original.bytes = first->shape.ip_length;
 }
 
 /* Lets others find the flow's state: from now on it can be ended. A pattern is open at once and does not give way to half-open
@@ -237,7 +237,7 @@ static __always_inline enum reason flow_make(struct __sk_buff *skb, bool plain, 
 	reason = REASON_FLOW_RACE;
 	flow = flow_at(slot);
 	if (flow && !flow_is_busy(flow)) {
-		flow_fill(flow, slot, &scratch->request, wide, plain, plain ? scratch->first.seen : 0,
+		flow_fill(flow, slot, &scratch->request, wide, plain, plain ? scratch->first.kind.seen : 0,
 			  plain ? scratch->first.now : time_now());
 		if (plain) {
 			flow_set_first_hop(flow, &scratch->first);
@@ -278,7 +278,7 @@ static __always_inline enum reason flow_create_with(struct __sk_buff *skb, bool 
 	counters->opened++; /* nothing but packets on this CPU makes flows, one at a time */
 	if (plain) {
 		counters->packets++;
-		counters->bytes += scratch->first.ip_length;
+		counters->bytes += scratch->first.shape.ip_length;
 	}
 	return REASON_NONE;
 }

@@ -106,8 +106,8 @@ static __always_inline bool mapping_find_for(struct mapping_key *key, bool has_r
 	return has_ranges && mapping_find_range(key, match);
 }
 
-/* In stores as long as the loads that hash and compare it: see address_set_ipv4. */
-static __always_inline void mapping_key_set(struct mapping_key *key, const struct tuple *tuple)
+/* What stands behind the address of a key, in one store: see address_set_ipv4. */
+static __always_inline void mapping_key_set_port(struct mapping_key *key, const struct tuple *tuple)
 {
 #if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
 	__u32 behind = tuple->destination_port | (__u32)tuple->protocol << 16;
@@ -115,22 +115,21 @@ static __always_inline void mapping_key_set(struct mapping_key *key, const struc
 	__u32 behind = (__u32)tuple->destination_port << 16 | (__u32)tuple->protocol << 8;
 #endif
 
-	__builtin_memcpy(&key->address, &tuple->destination, sizeof(key->address));
 	__builtin_memcpy(&key->port, &behind, sizeof(behind));
 }
 
 /* A mapping with the packet's destination address beats one for any local address. */
-static __always_inline bool mapping_find(const struct tuple *tuple, struct mapping_match *match)
+static __always_inline bool mapping_find(const struct settings *current, const struct tuple *tuple, struct mapping_match *match)
 {
-	struct settings *current = map_only_element(&settings);
 	struct mapping_key key __attribute__((aligned(8)));
 
-	if (!current)
-		return false;
-	mapping_key_set(&key, tuple);
+	mapping_key_set_port(&key, tuple);
 	match->any_address = false;
-	if (current->has_addressed_mappings && mapping_find_for(&key, current->has_ranges, match))
-		return true;
+	if (current->has_addressed_mappings) {
+		__builtin_memcpy(&key.address, &tuple->destination, sizeof(key.address));
+		if (mapping_find_for(&key, current->has_ranges, match))
+			return true;
+	}
 	match->any_address = true;
 	address_set_any(&key.address, address_is_ipv4(&tuple->destination));
 	return mapping_find_for(&key, current->has_ranges, match);
@@ -204,9 +203,9 @@ static __always_inline void request_set_mapping(struct flow_request *request, co
 	bool hides = side == SIDE_CONTAINER;
 
 	request->reply.source = match->mapping->target;
-	request->reply.source_port = mapping_target_port(match, request->original.destination_port);
 	request->reply.destination = hides ? request->original.destination : request->original.source;
-	request->reply.destination_port = request->original.source_port;
+	tuple_set_ports(&request->reply, request->original.protocol,
+			mapping_target_port(match, request->original.destination_port), request->original.source_port);
 	request->first_port = bpf_ntohs(request->original.source_port) < PORT_FIRST_UNPRIVILEGED ? 1 : PORT_FIRST_UNPRIVILEGED;
 	request->last_port = PORT_LAST;
 	request->mapping_id = match->mapping->id;
@@ -225,9 +224,10 @@ static __always_inline enum reason request_translate(struct __sk_buff *skb, stru
 /* Whether a new flow of `tuple` would come to the mapping of this number. */
 static __always_inline bool mapping_still_leads(const struct tuple *tuple, __u32 id)
 {
+	const struct settings *current = map_only_element(&settings);
 	struct mapping_match match;
 
-	return mapping_find(tuple, &match) && match.mapping->id == id;
+	return current && mapping_find(current, tuple, &match) && match.mapping->id == id;
 }
 
 /* Mappings have changed while a flow was made. The loader first changes a mapping, then counts, then ends the flows of what was
@@ -254,7 +254,7 @@ __noinline int mapping_begin(struct __sk_buff *skb, enum side side)
 	if (!scratch || !current)
 		return REASON_UNPUBLISHED;
 	version = READ_ONCE(current->mappings_version);
-	if (!mapping_find(&scratch->request.original, &match))
+	if (!mapping_find(current, &scratch->request.original, &match))
 		return REASON_UNPUBLISHED;
 	request_set_mapping(&scratch->request, &match, side);
 	reason = mapping_refuses(skb, &match, &scratch->request.original);

@@ -236,9 +236,9 @@ struct flow_request {
 	struct tuple original;
 	struct tuple reply;
 	__u8 arrival_mac[6]; /* that the first packet was sent to */
-	__u16 first_port;    /* host byte order, as last_port */
-	__u16 last_port;
 	__u16 zero;
+	__u16 first_port; /* host byte order, as last_port */
+	__u16 last_port;
 	__u32 mapping_id; /* of the mapping or masquerade */
 	__u32 flags;      /* enum flow_flag */
 	__u32 parent;     /* slot of the pattern whose port it uses, or SLOT_NONE */
@@ -246,22 +246,31 @@ struct flow_request {
 
 #define SLOT_NONE 0xffffffffU
 
+/* Parts of struct first_packet, each written in one store of eight bytes (pipeline/begin.h). */
+struct first_packet_shape {
+	__u32 ip_length; /* as in struct packet, like the others */
+	__u16 transport_offset;
+	__u16 headers_length;
+};
+
+struct first_packet_kind {
+	__u32 seen;   /* enum flow_seen */
+	bool is_ipv4; /* as in struct packet, like the next two */
+	bool without_checksum;
+	__u8 streak;
+	bool is_expected; /* nobody has looked whether there is such a flow */
+};
+
 /* What the program that has met a packet of no known flow has found out of it, for the one that begins the flow. The packet's
  * tuple is the request's original one. */
 struct first_packet {
-	__u64 hash;             /* of its tuple */
-	__u64 reply_hash;       /* of the request's reply */
-	__u64 former;           /* index entry of the flow of a connection that this one follows on the same tuple, or 0 */
-	__u64 now;              /* CLOCK_MONOTONIC, ns, when the flow is begun */
-	__u32 transport_offset; /* as in struct packet, like the next four */
-	__u32 ip_length;
-	__u32 headers_length;
-	bool is_ipv4;
-	bool without_checksum;
-	bool is_expected; /* nobody has looked whether there is such a flow */
-	__u8 streak;      /* as in struct packet */
-	__u32 seen;       /* enum flow_seen */
-	__u32 hop;        /* of flows that share none of a mapping; as in struct flow_half, like the next */
+	__u64 hash;       /* of its tuple */
+	__u64 reply_hash; /* of the request's reply */
+	__u64 former;     /* index entry of the flow of a connection that this one follows on the same tuple, or 0 */
+	__u64 now;        /* CLOCK_MONOTONIC, ns, when the flow is begun */
+	struct first_packet_shape shape;
+	struct first_packet_kind kind;
+	__u32 hop; /* of flows that share none of a mapping; as in struct flow_half, like the next */
 	__u32 refreshed;
 };
 
@@ -321,7 +330,6 @@ struct report_message {
 struct scratch {
 	struct flow_request request;
 	struct first_packet first;
-	bool has_begun; /* the packet before from a container has begun a flow on its way out (pipeline/begin.h) */
 	/* The MAC address that packets have arrived with last (nat/shared_hop.h): a next hop that is zero but for its source,
 	 */
 	struct next_hop arrival;

@@ -155,8 +155,8 @@ __noinline int masquerade_confirm(struct __sk_buff *skb, const struct masquerade
 static __always_inline void request_set_masquerade(struct flow_request *request, const struct masquerade *rule)
 {
 	request->reply.source = request->original.destination;
-	request->reply.source_port = request->original.destination_port;
-	request->reply.destination_port = request->original.source_port;
+	tuple_set_ports(&request->reply, request->original.protocol, request->original.destination_port,
+			request->original.source_port);
 	request_set_ports(request, rule);
 	request->mapping_id = rule->id;
 	request->flags = FLOW_HOST_PORT;

@@ -120,21 +120,30 @@ static __always_inline void address_note_write(struct address_note *note, const 
 	note->noted = time_now() >> 20;
 }
 
+/* Whether it has been noted of the packet's source that it is not this host's. */
+static __always_inline bool source_is_noted(__u32 ifindex, const struct tuple *tuple, __u64 now)
+{
+	const struct address_note *note = address_note_at(&client_addresses, &tuple->source, CLIENT_ADDRESSES);
+
+	return note && address_note_holds(note, &tuple->source, ifindex, now);
+}
+
 /* Whether the packet claims to come from this host itself, or from where there is no way back to: the kernel's answer is one
  * for both (route_locality). It drops the former as martian, the latter where it looks (rp_filter). Rules of routing may keep
  * the ways of one interface from packets of another, so a second one is asked before a packet is refused: as if the host itself
  * sent. A no is good for as long as a next hop is. `context` is of either hook. */
 static __always_inline bool source_is_of_host_by(void *context, __u32 ifindex, const struct tuple *tuple)
 {
-	struct address_note *note = address_note_at(&client_addresses, &tuple->source, CLIENT_ADDRESSES);
+	struct address_note *note;
 	struct bpf_fib_lookup fib;
 
-	if (note && address_note_holds(note, &tuple->source, ifindex, time_now()))
+	if (source_is_noted(ifindex, tuple, time_now()))
 		return false;
 	if (fib_find_from(context, ifindex, &fib, &tuple->destination, &tuple->source, 0) == BPF_FIB_LKUP_RET_NOT_FWDED &&
 	    fib_find_from(context, LOOPBACK_IFINDEX, &fib, &tuple->destination, &tuple->source, 0) ==
 		    BPF_FIB_LKUP_RET_NOT_FWDED)
 		return true;
+	note = address_note_at(&client_addresses, &tuple->source, CLIENT_ADDRESSES);
 	if (note)
 		address_note_write(note, &tuple->source, ifindex);
 	return false;

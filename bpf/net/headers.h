@@ -121,6 +121,22 @@ static __always_inline void macs_copy(void *to, const void *from)
 	((__u32 *)to)[2] = ((const __u32 *)from)[2];
 }
 
+/* Eight bytes in one store, out of however many parts the compiler has them. */
+static __always_inline void word_store(void *to, const void *from)
+{
+	__u64 word;
+
+	__builtin_memcpy(&word, from, sizeof(word));
+	asm volatile("" : "+r"(word));
+	*(__u64 *)to = word;
+}
+
+static __always_inline void mac_copy(void *to, const void *from)
+{
+	*(__u32 *)to = *(const __u32 *)from;
+	((__u16 *)to)[2] = ((const __u16 *)from)[2];
+}
+
 /* Both are at even addresses. */
 static __always_inline bool mac_equal(const __u8 *left, const __u8 *right)
 {

@@ -7,34 +7,33 @@
 #include "../nat/arrival.h"
 #include "../nat/host_socket.h"
 
-/* In this CPU's scratch, what is known of the flow that the packet may begin; or NULL. */
-static __always_inline struct flow_request *request_of(struct packet *packet)
+/* What is known of the flow that the packet may begin: its original tuple, its replies' protocol, and the MAC address. */
+static __always_inline bool request_set_packet(struct flow_request *request, const struct packet *packet)
 {
-	struct scratch *scratch = map_only_element(&scratches);
 	struct ethhdr *ethernet = packet->data;
 
-	if (!scratch || (void *)(ethernet + 1) > packet->data_end)
-		return NULL;
-	__builtin_memcpy(scratch->request.arrival_mac, ethernet->h_dest, ETH_ALEN);
-	scratch->request.original = *packet->tuple;
-	scratch->request.reply = *packet->tuple; /* for its protocol */
-	return &scratch->request;
+	if ((void *)(ethernet + 1) > packet->data_end)
+		return false;
+	mac_copy(request->arrival_mac, ethernet->h_dest);
+	request->original = *packet->tuple;
+	tuple_set_ports(&request->reply, packet->tuple->protocol, 0, 0);
+	return true;
 }
 
 /* For a packet of no known flow: begins one, where a mapping or masquerade says so. REASON_NONE, or what keeps the packet from
  * being forwarded. */
 static __always_inline enum reason begin(struct packet *packet)
 {
-	struct flow_request *request = request_of(packet);
+	struct scratch *scratch = map_only_element(&scratches);
 	enum reason reason;
 
-	if (!request)
+	if (!scratch || !request_set_packet(&scratch->request, packet))
 		return REASON_MALFORMED;
 	if (packet->side == SIDE_HOST)
 		return host_begin(packet->context);
 	reason = mapping_begin(packet->context, packet->side);
 	if (packet->side == SIDE_UPLINK && reason != REASON_UNPUBLISHED) /* limits, too, hold at XDP then */
-		arrival_note(((struct __sk_buff *)packet->context)->ifindex, request->arrival_mac);
+		arrival_note(((struct __sk_buff *)packet->context)->ifindex, scratch->request.arrival_mac);
 	if (packet->side == SIDE_UPLINK)
 		return reason == REASON_UNPUBLISHED ? open_port_begin(packet->context) : reason;
 	return reason == REASON_UNPUBLISHED || reason == REASON_NOT_LOCAL ? masquerade_begin(packet->context) : reason;
@@ -52,23 +51,31 @@ static __always_inline bool packet_may_begin(const struct packet *packet)
 }
 
 /* Keeps what has been found out of the packet for STAGE_BEGIN and STAGE_OUTBOUND, and the entry of the flow that it has come
- * after, or 0. */
-static __always_inline bool first_packet_note(struct packet *packet, __u64 former)
+ * after, or 0. In few stores: where the packet is expected, none is done with before the one that fetches its line of the index
+ * (flow_index_expect), and a CPU has room for some dozens. */
+static __always_inline bool first_packet_note(const struct packet *packet, __u64 former, bool is_expected)
 {
 	struct scratch *scratch = map_only_element(&scratches);
+	struct first_packet_shape shape = {
+		.ip_length = packet->ip_length,
+		.transport_offset = packet->transport_offset,
+		.headers_length = packet->headers_length,
+	};
+	struct first_packet_kind kind = {
+		.seen = packet_seen(packet),
+		.is_ipv4 = packet->is_ipv4,
+		.without_checksum = packet->without_checksum,
+		.streak = packet->streak,
+		.is_expected = is_expected,
+	};
 
-	if (!scratch || !request_of(packet))
+	if (!scratch || !request_set_packet(&scratch->request, packet))
 		return false;
 	scratch->first.hash = packet->hash;
 	scratch->first.former = former;
-	scratch->first.transport_offset = packet->transport_offset;
-	scratch->first.ip_length = packet->ip_length;
-	scratch->first.headers_length = packet->headers_length;
-	scratch->first.is_ipv4 = packet->is_ipv4;
-	scratch->first.without_checksum = packet->without_checksum;
-	scratch->first.is_expected = false;
-	scratch->first.streak = packet->streak;
-	scratch->first.seen = packet_seen(packet);
+	scratch->first.now = packet->now;
+	word_store(&scratch->first.shape, &shape);
+	word_store(&scratch->first.kind, &kind);
 	return true;
 }
 
@@ -98,7 +105,7 @@ static __always_inline enum verdict forward_unknown(struct packet *packet)
 	if (packet->side == SIDE_HOST && !host_packet_clashes(packet->tuple))
 		return VERDICT_PASS;
 	stage = stage_of_beginning(packet);
-	if (stage != STAGE_ADMIT && !first_packet_note(packet, 0))
+	if (stage != STAGE_ADMIT && !first_packet_note(packet, 0, false))
 		return VERDICT_PASS;
 	return packet_continue(packet, stage);
 }

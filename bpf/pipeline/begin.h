@@ -7,30 +7,48 @@
 #include "admit.h"
 #include "forward.h"
 
-/* After so many packets in a row that have begun a flow each, the next one on the uplink is taken for such a one. */
+/* After so many packets in a row that have begun a flow each, the next one on their side is taken for such a one. */
 #define STREAK_EXPECTED 2
 
-/* Where the packet is likely to begin a flow, it is not waited until its line of the index is there, only to find nothing: what
- * else has to be known of the flow is found out meanwhile (begin_at_once). The first packet that was wrongly expected ends the
- * streak. */
+/* Has the index's line of the flow's replies fetched, if the packet begins one. 0: it is not masqueraded, as far as is noted.
+ */
+__noinline int outbound_expect(const struct tuple *original, __u32 ifindex, __u64 now)
+{
+	struct settings *current = map_only_element(&settings);
+	const struct masquerade_note *note;
+	struct tuple reply;
+
+	if (!original || !current)
+		return 0;
+	note = masquerade_note_find(original, ifindex, READ_ONCE(current->mappings_version), now);
+	if (!note)
+		return 0;
+	reply.source = original->destination;
+	reply.destination = note->rule.address;
+	tuple_set_ports(&reply, original->protocol, original->destination_port, original->source_port);
+	flow_index_expect(tuple_hash(&reply, layout.hash_keys));
+	return 1;
+}
+
+/* Where the packet is likely to begin a flow, it is not waited until its lines of the index are there, only to find nothing:
+ * what else has to be known of the flow is found out meanwhile (begin_at_once, begin_outbound). The first packet that was
+ * wrongly expected ends the streak. */
 static __always_inline bool first_packet_is_expected(struct packet *packet)
 {
 	struct clock *clock = map_only_element(&clocks);
-	struct scratch *scratch;
+	bool expected;
 
 	packet->now = clock_now(clock);
-	packet->streak = clock ? clock->streak : 0;
-	if (!clock || !packet->streak)
+	packet->streak = clock ? clock->streaks[packet->side] : 0;
+	if (!clock || !(packet->streak || (packet->side == SIDE_CONTAINER && tcp_flags_begin(packet->tcp_flags))))
 		return false;
-	clock->streak = 0;
-	if (packet->streak < STREAK_EXPECTED || !packet_may_begin(packet))
+	clock->streaks[packet->side] = 0;
+	expected = packet->streak >= STREAK_EXPECTED && packet_may_begin(packet);
+	if (expected)
+		flow_index_expect(packet->hash);
+	if (packet->side == SIDE_CONTAINER && !outbound_expect(packet->tuple, packet_ifindex(packet), packet->now))
 		return false;
-	flow_index_expect(packet->hash);
-	scratch = map_only_element(&scratches);
-	if (!scratch || !first_packet_note(packet, 0))
-		return false;
-	scratch->first.is_expected = true;
-	return true;
+	return expected && first_packet_note(packet, 0, true);
 }
 
 /* Leaves the packet, untouched so far, to those that ask; to the one that ends a former flow, where there is one; or to those
@@ -39,8 +57,8 @@ static __always_inline enum verdict begin_leave(struct packet *packet)
 {
 	const struct scratch *scratch = map_only_element(&scratches);
 
-	if (scratch && scratch->first.is_expected)
-		return packet_continue(packet, STAGE_KNOWN);
+	if (scratch && scratch->first.kind.is_expected)
+		return packet_continue(packet, packet->side == SIDE_CONTAINER ? STAGE_KNOWN_OUTBOUND : STAGE_KNOWN);
 	if (packet->hook == HOOK_XDP)
 		return VERDICT_PASS;
 	return packet_continue(packet, scratch && scratch->first.former ? STAGE_ROUTE : STAGE_ADMIT);
@@ -58,23 +76,22 @@ struct beginning {
 static __always_inline void first_packet_recall(struct packet *packet, struct scratch *scratch)
 {
 	packet->tuple = &scratch->request.original;
-	packet->transport_offset = scratch->first.transport_offset;
-	packet->ip_length = scratch->first.ip_length;
-	packet->headers_length = scratch->first.headers_length;
-	packet->is_ipv4 = scratch->first.is_ipv4;
-	packet->without_checksum = scratch->first.without_checksum;
+	packet->transport_offset = scratch->first.shape.transport_offset;
+	packet->ip_length = scratch->first.shape.ip_length;
+	packet->headers_length = scratch->first.shape.headers_length;
+	packet->is_ipv4 = scratch->first.kind.is_ipv4;
+	packet->without_checksum = scratch->first.kind.without_checksum;
 }
 
 static __always_inline bool begin_enter(struct packet *packet, struct beginning *beginning)
 {
 	beginning->current = map_only_element(&settings);
 	beginning->scratch = map_only_element(&scratches);
-	beginning->now = time_now();
 	packet->reason = REASON_NONE;
 	if (!beginning->scratch || !beginning->current)
 		return false;
 	first_packet_recall(packet, beginning->scratch);
-	beginning->scratch->first.now = beginning->now;
+	beginning->now = beginning->scratch->first.now;
 	beginning->version = READ_ONCE(beginning->current->mappings_version);
 	return true;
 }
@@ -141,18 +158,18 @@ static __always_inline enum verdict begin_forward(struct packet *packet, const s
 /* Whether there is no such flow, for certain. Then nobody has to look for it any more (begin_leave). */
 static __always_inline bool first_packet_is_first(struct first_packet *first)
 {
-	if (!first->is_expected)
+	if (!first->kind.is_expected)
 		return true;
-	first->is_expected = !flow_index_lacks(first->hash);
-	return !first->is_expected;
+	first->kind.is_expected = !flow_index_lacks(first->hash);
+	return !first->kind.is_expected;
 }
 
-static __always_inline void streak_go_on(const struct first_packet *first)
+static __always_inline void streak_go_on(enum side side, const struct first_packet *first)
 {
 	struct clock *clock = map_only_element(&clocks);
 
 	if (clock)
-		clock->streak = first->streak < STREAK_EXPECTED ? first->streak + 1 : STREAK_EXPECTED;
+		clock->streaks[side] = first->kind.streak < STREAK_EXPECTED ? first->kind.streak + 1 : STREAK_EXPECTED;
 }
 
 /* STAGE_BEGIN */
@@ -164,8 +181,8 @@ static __always_inline enum verdict begin_at_once(struct packet *packet)
 	struct rewrite rewrite;
 	enum reason reason;
 
-	if (!begin_enter(packet, &beginning) || !first_packet_is_ordinary(packet) || !mapping_find(packet->tuple, &match) ||
-	    mapping_translates(match.mapping, packet->tuple) ||
+	if (!begin_enter(packet, &beginning) || !first_packet_is_ordinary(packet) ||
+	    !mapping_find(beginning.current, packet->tuple, &match) || mapping_translates(match.mapping, packet->tuple) ||
 	    !arrival_leads(packet, match.mapping, &rewrite.next_hop, beginning.now))
 		return begin_leave(packet);
 	request = &beginning.scratch->request;
@@ -180,7 +197,7 @@ static __always_inline enum verdict begin_at_once(struct packet *packet)
 		return begin_leave(packet);
 	if (reason != REASON_NONE)
 		return packet_refuse(packet, reason);
-	streak_go_on(&beginning.scratch->first);
+	streak_go_on(packet->side, &beginning.scratch->first);
 	return begin_forward(packet, &beginning, &rewrite);
 }
 
@@ -190,7 +207,7 @@ static __always_inline bool outbound_is_published(const struct settings *current
 {
 	struct mapping_match match;
 
-	return current->has_addressed_mappings && mapping_find(tuple, &match) && !match.any_address;
+	return current->has_addressed_mappings && mapping_find(current, tuple, &match) && !match.any_address;
 }
 
 /* The request of a flow that is masqueraded as `note` says, and the way of its packets where another one has been told that
@@ -215,39 +232,6 @@ static __always_inline bool outbound_leads(struct packet *packet, const struct m
 	return true;
 }
 
-/* Has the index's line of the flow's replies fetched, if the packet begins one, while that of the packet itself is waited for.
- * 0: it is not masqueraded, as far as is noted. */
-__noinline int outbound_expect(const struct tuple *original, __u32 ifindex)
-{
-	struct settings *current = map_only_element(&settings);
-	struct scratch *scratch = map_only_element(&scratches);
-	const struct masquerade_note *note;
-
-	if (!original || !current || !scratch)
-		return 0;
-	note = masquerade_note_find(original, ifindex, READ_ONCE(current->mappings_version), time_now());
-	if (!note)
-		return 0;
-	scratch->candidate.source = original->destination;
-	scratch->candidate.destination = note->rule.address;
-	scratch->candidate.source_port = original->destination_port;
-	scratch->candidate.destination_port = original->source_port;
-	scratch->candidate.protocol = original->protocol;
-	flow_index_expect(tuple_hash(&scratch->candidate, layout.hash_keys));
-	return 1;
-}
-
-/* Where the packet is likely to begin a flow: a connection, or whatever comes after one that has. */
-static __always_inline void outbound_prepare(const struct packet *packet)
-{
-	struct scratch *scratch = map_only_element(&scratches);
-
-	if (!scratch || !(scratch->has_begun || tcp_flags_begin(packet->tcp_flags)))
-		return;
-	scratch->has_begun = false;
-	outbound_expect(packet->tuple, packet_ifindex(packet));
-}
-
 /* STAGE_OUTBOUND */
 static __always_inline enum verdict begin_outbound(struct packet *packet)
 {
@@ -265,7 +249,7 @@ static __always_inline enum verdict begin_outbound(struct packet *packet)
 		return begin_leave(packet);
 	request = &beginning.scratch->request;
 	beginning.scratch->first.reply_hash = tuple_hash(&request->reply, layout.hash_keys);
-	if (host_socket_takes(packet->context, &request->reply))
+	if (host_socket_takes(packet->context, &request->reply) || !first_packet_is_first(&beginning.scratch->first))
 		return begin_leave(packet);
 	reason = begin_create(beginning.scratch, note->rule.flags & MASQUERADE_LIMITED);
 	if (reason == REASON_NO_FREE_PORT || reason == REASON_FLOW_RACE)
@@ -274,7 +258,7 @@ static __always_inline enum verdict begin_outbound(struct packet *packet)
 		return packet_report(packet, reason, 0);
 	if (reason != REASON_NONE)
 		return packet_refuse(packet, reason);
-	beginning.scratch->has_begun = true;
+	streak_go_on(packet->side, &beginning.scratch->first);
 	return begin_forward(packet, &beginning, &rewrite);
 }
 

@@ -209,7 +209,7 @@ static __always_inline enum verdict forward_translated(struct packet *packet, co
 
 static __always_inline enum verdict forward(struct packet *packet, const struct flow_reference *reference)
 {
-	__u64 now = packet->stage == STAGE_ATTACHED && packet->side == SIDE_UPLINK ? packet->now : time_now();
+	__u64 now = packet->stage == STAGE_ATTACHED && packet->side < SIDES_THAT_BEGIN ? packet->now : time_now();
 
 	if (packet->stage == STAGE_TRANSLATE)
 		return forward_translated(packet, reference, now);

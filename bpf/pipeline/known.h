@@ -56,7 +56,7 @@ static __always_inline enum verdict forward_reused(struct packet *packet, const 
 {
 	enum stage stage = stage_of_beginning(packet);
 
-	if (stage == STAGE_ADMIT || flow_is_in_doubt(reference->flow) || !first_packet_note(packet, reference->entry))
+	if (stage == STAGE_ADMIT || flow_is_in_doubt(reference->flow) || !first_packet_note(packet, reference->entry, false))
 		return packet->hook == HOOK_XDP ? VERDICT_PASS : packet_continue(packet, STAGE_ROUTE);
 	return packet_continue(packet, stage);
 }

@@ -178,6 +178,7 @@ static __noinline enum occupant port_occupant(struct bpf_sock_addr *ctx, const s
 /* Whether the attempt comes to a published port: --allow is about the network, the host can reach the container anyway. */
 static __noinline bool target_find(struct bpf_sock_addr *ctx, const struct attempt *attempt, struct endpoint *target)
 {
+	const struct settings *current = map_only_element(&settings);
 	bool is_loopback = address_is_loopback(&attempt->to.address);
 	struct mapping_match match;
 	struct tuple tuple = {};
@@ -186,7 +187,7 @@ static __noinline bool target_find(struct bpf_sock_addr *ctx, const struct attem
 	tuple.destination = attempt->to.address;
 	tuple.destination_port = attempt->to.port;
 	tuple.protocol = attempt->protocol;
-	if (!mapping_find(&tuple, &match))
+	if (!current || !mapping_find(current, &tuple, &match))
 		return false;
 	if (match.any_address && !is_loopback && !address_is_local(&attempt->to.address))
 		return false;

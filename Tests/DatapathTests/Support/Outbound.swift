@@ -147,3 +147,26 @@ extension TestDatapath {
         try datapath.removeMasquerades { _ in true }
     }
 }
+
+extension Outbound {
+    /// The same by a later port, also as the server sees it.
+    func later(_ number: UInt16 = 1) -> Outbound {
+        with {
+            $0.container.port += number
+            $0.external.port += number
+        }
+    }
+}
+
+extension TestDatapath {
+    /// A datapath with an open flow of its masquerade, and what has been found out of that known to every CPU.
+    static func masquerading(
+        _ kind: Kind, _ mappings: [String] = [], _ masquerade: ((TestDatapath) throws -> Void)? = nil
+    ) throws -> (TestDatapath, Outbound) {
+        let datapath = try TestDatapath(mappings)
+        if let masquerade { try masquerade(datapath) } else { try datapath.masquerade(kind.family) }
+        let outbound = try datapath.open(Outbound(kind))
+        try datapath.spreadNotes()
+        return (datapath, outbound)
+    }
+}

@@ -170,7 +170,8 @@ final class PooledDatapath: @unchecked Sendable {
     struct Clock: BitwiseCopyable {
         var tick: UInt64 = 0
         var now: UInt64 = 0
-        var streak: UInt64 = 0
+        var streakOnUplinks: UInt32 = 0
+        var streakOfContainers: UInt32 = 0
     }
 
     /// What is still taken, though no flow lives: nothing, unless something leaks.

@@ -79,11 +79,16 @@ final class TestDatapath: Sendable {
         try result.get()
     }
 
-    /// Has every CPU believe that so many packets in a row have begun a flow.
-    func setStreaks(_ streak: UInt64) throws { try pooled.clocks().setAll(0, PooledDatapath.Clock(streak: streak)) }
+    /// Has every CPU believe that so many packets in a row have begun a flow, on both sides.
+    func setStreaks(_ streak: UInt32) throws {
+        try pooled.clocks().setAll(
+            0, PooledDatapath.Clock(streakOnUplinks: streak, streakOfContainers: streak))
+    }
 
-    /// How many every CPU believes it was.
-    func streaks() throws -> [UInt64] { try pooled.clocks().values(0).map(\.streak) }
+    /// How many every CPU believes it was on this side.
+    func streaks(_ side: Side) throws -> [UInt32] {
+        try pooled.clocks().values(0).map(side == .uplink ? \.streakOnUplinks : \.streakOfContainers)
+    }
 
     /// Has every CPU find the way that has just been asked for, for packets that come in where those of a test run do.
     func spreadRoute(at hook: Hook, on side: Side) throws {
