@@ -4,9 +4,22 @@
 
 char LICENSE[] SEC("license") = "Dual MIT/GPL";
 
+/* Those that begin flows at once know all that they need; attached programs, to whom they give packets back, as well. */
+static __always_inline bool stage_takes_notes(enum stage stage)
+{
+	return stage >= STAGE_ADMIT;
+}
+
 static __always_inline int tc_finish(struct packet *packet, enum verdict verdict)
 {
+	struct __sk_buff *skb = packet->context;
+
 	if (verdict == VERDICT_CONTINUE) {
+		if (stage_takes_notes(packet->stage)) {
+			skb->cb[TC_NOTE_SIDE] = packet->side;
+			skb->cb[TC_NOTE_BEGUN] = packet->begun;
+			skb->cb[TC_NOTE_RACES] = packet->races;
+		}
 		bpf_tail_call(packet->context, &stages, packet->stage);
 		return TC_NEXT; /* the loader enters all stages before it attaches: never */
 	}
@@ -18,17 +31,10 @@ static __always_inline int tc_finish(struct packet *packet, enum verdict verdict
 static __always_inline int tc_run(struct packet *packet, struct __sk_buff *skb)
 {
 	struct tuple tuple;
-	enum verdict verdict;
 
 	packet->tuple = &tuple;
 	tc_packet_init(packet, skb);
-	verdict = pipeline(packet);
-	if (verdict == VERDICT_CONTINUE) {
-		skb->cb[TC_NOTE_SIDE] = packet->side;
-		skb->cb[TC_NOTE_BEGUN] = packet->begun;
-		skb->cb[TC_NOTE_RACES] = packet->races;
-	}
-	return tc_finish(packet, verdict);
+	return tc_finish(packet, pipeline(packet));
 }
 
 static __always_inline int tc_run_attached(struct __sk_buff *skb, enum side side)
@@ -99,8 +105,8 @@ int fastnat_begin(struct __sk_buff *skb)
 {
 	struct packet packet = {.side = SIDE_UPLINK, .stage = STAGE_BEGIN, .context = skb, .hook = HOOK_TC};
 
-	tc_packet_fetch(&packet);                          /* fastnat_uplink has pulled its headers */
-	return tc_finish(&packet, begin_at_once(&packet)); /* or to STAGE_ADMIT, with the notes of fastnat_uplink */
+	tc_packet_fetch(&packet); /* fastnat_uplink has pulled its headers */
+	return tc_finish(&packet, begin_at_once(&packet));
 }
 
 /* The same on their way out of a container. */

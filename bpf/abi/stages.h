@@ -9,15 +9,16 @@
 	X(KNOWN, fastnat_uplink)      /* packets that STAGE_BEGIN was given before their flow was looked for */ \
 	X(OUTBOUND, fastnat_outbound) /* as BEGIN, from containers, where masquerades are */ \
 	X(KNOWN_OUTBOUND, fastnat_container) /* as KNOWN, of STAGE_OUTBOUND */ \
-	X(ADMIT, fastnat_admit)              /* packets of no known flow: begins it, where they may */ \
-	X(ROUTE, fastnat_route)              /* known flows, new ones among them, that need a route */ \
-	X(TRANSLATE, fastnat_translate)      /* flows whose two sides are of different families, and ICMP errors about them */ \
-	X(ECHO, fastnat_echo)                /* ICMP echo requests and replies, of whatever flow or of none */ \
-	X(ICMP, fastnat_icmp)                /* ICMP errors about packets of flows */ \
-	X(REPORT, fastnat_report)            /* packets that are dropped, and their sender told */ \
-	X(FRAGMENT, fastnat_fragment)        /* fragments, and packets that must become some */ \
-	X(CUT, fastnat_cut)                  /* translated packets that leave in fragments */ \
-	X(RESET, fastnat_reset)              /* TCP flows that were cut: RSTs to both ends */
+	/* From here on they take notes of the packet (skb->cb): */ \
+	X(ADMIT, fastnat_admit)         /* packets of no known flow: begins it, where they may */ \
+	X(ROUTE, fastnat_route)         /* known flows, new ones among them, that need a route */ \
+	X(TRANSLATE, fastnat_translate) /* flows whose two sides are of different families, and ICMP errors about them */ \
+	X(ECHO, fastnat_echo)           /* ICMP echo requests and replies, of whatever flow or of none */ \
+	X(ICMP, fastnat_icmp)           /* ICMP errors about packets of flows */ \
+	X(REPORT, fastnat_report)       /* packets that are dropped, and their sender told */ \
+	X(FRAGMENT, fastnat_fragment)   /* fragments, and packets that must become some */ \
+	X(CUT, fastnat_cut)             /* translated packets that leave in fragments */ \
+	X(RESET, fastnat_reset)         /* TCP flows that were cut: RSTs to both ends */
 
 #define FASTNAT_STAGE_ENUM(identifier, program) STAGE_##identifier,
 

@@ -33,14 +33,14 @@ static __always_inline bool arrival_is_known(__u32 ifindex, const __u8 *mac, __u
 }
 
 /* Whether the packet is for this host, for certain. */
-static __always_inline bool arrival_is_for_host(const struct packet *packet, const struct flow_request *request,
-						bool any_address, __u64 now)
+static __always_inline bool arrival_is_for_host(const struct packet *packet, bool any_address, __u64 now)
 {
-	const struct address *address = &request->original.destination;
+	const struct address *address = &packet->tuple->destination;
 	struct address_note *note = address_note_at(&host_addresses, address, HOST_ADDRESSES);
+	const struct ethhdr *ethernet = packet->data;
 	__u32 ifindex = packet_ifindex(packet);
 
-	return arrival_is_known(ifindex, request->arrival_mac, now) &&
+	return !packet_ends_before(packet, ethernet + 1) && arrival_is_known(ifindex, ethernet->h_dest, now) &&
 	       (!any_address || (note && address_note_holds(note, address, ifindex, now)));
 }
 
@@ -66,12 +66,11 @@ __noinline int arrival_is_of_host(struct xdp_md *frame, const struct tuple *tupl
 }
 
 /* As mapping_refuses; false also where the answer is not at hand. */
-static __always_inline bool arrival_is_admitted(const struct packet *packet, const struct mapping_match *match,
-						const struct flow_request *request, __u64 now)
+static __always_inline bool arrival_is_admitted(const struct packet *packet, const struct mapping_match *match, __u64 now)
 {
-	const struct tuple *original = &request->original;
+	const struct tuple *original = packet->tuple;
 
-	if (address_is_no_host(&original->destination) || !arrival_is_for_host(packet, request, match->any_address, now) ||
+	if (address_is_no_host(&original->destination) || !arrival_is_for_host(packet, match->any_address, now) ||
 	    !mapping_allows(match->mapping, &original->source) || address_is_link_local(&original->source) ||
 	    address_is_no_host(&original->source))
 		return false;

@@ -7,16 +7,14 @@
 #include "../nat/arrival.h"
 #include "../nat/host_socket.h"
 
-/* What is known of the flow that the packet may begin: its original tuple, its replies' protocol, and the MAC address. */
-static __always_inline bool request_set_packet(struct flow_request *request, const struct packet *packet)
+/* The MAC address that the packet has arrived with. */
+static __always_inline bool request_set_arrival(struct flow_request *request, const struct packet *packet)
 {
 	struct ethhdr *ethernet = packet->data;
 
-	if ((void *)(ethernet + 1) > packet->data_end)
+	if (packet_ends_before(packet, ethernet + 1))
 		return false;
 	mac_copy(request->arrival_mac, ethernet->h_dest);
-	request->original = *packet->tuple;
-	tuple_set_ports(&request->reply, packet->tuple->protocol, 0, 0);
 	return true;
 }
 
@@ -27,8 +25,10 @@ static __always_inline enum reason begin(struct packet *packet)
 	struct scratch *scratch = map_only_element(&scratches);
 	enum reason reason;
 
-	if (!scratch || !request_set_packet(&scratch->request, packet))
+	if (!scratch || !request_set_arrival(&scratch->request, packet))
 		return REASON_MALFORMED;
+	scratch->request.original = *packet->tuple;
+	scratch->request.reply.protocol = packet->tuple->protocol;
 	if (packet->side == SIDE_HOST)
 		return host_begin(packet->context);
 	reason = mapping_begin(packet->context, packet->side);
@@ -53,9 +53,9 @@ static __always_inline bool packet_may_begin(const struct packet *packet)
 /* Keeps what has been found out of the packet for STAGE_BEGIN and STAGE_OUTBOUND, and the entry of the flow that it has come
  * after, or 0. In few stores: where the packet is expected, none is done with before the one that fetches its line of the index
  * (flow_index_expect), and a CPU has room for some dozens. */
-static __always_inline bool first_packet_note(const struct packet *packet, __u64 former, bool is_expected)
+static __always_inline void first_packet_note(const struct packet *packet, struct scratch *scratch, __u64 former,
+					      bool is_expected)
 {
-	struct scratch *scratch = map_only_element(&scratches);
 	struct first_packet_shape shape = {
 		.ip_length = packet->ip_length,
 		.transport_offset = packet->transport_offset,
@@ -69,14 +69,12 @@ static __always_inline bool first_packet_note(const struct packet *packet, __u64
 		.is_expected = is_expected,
 	};
 
-	if (!scratch || !request_set_packet(&scratch->request, packet))
-		return false;
+	scratch->request.original = *packet->tuple;
 	scratch->first.hash = packet->hash;
 	scratch->first.former = former;
 	scratch->first.now = packet->now;
 	word_store(&scratch->first.shape, &shape);
 	word_store(&scratch->first.kind, &kind);
-	return true;
 }
 
 static __always_inline bool masquerades_are_there(void)
@@ -98,15 +96,16 @@ static __always_inline enum stage stage_of_beginning(const struct packet *packet
 
 static __always_inline enum verdict forward_unknown(struct packet *packet)
 {
+	struct scratch *scratch = map_only_element(&scratches);
 	enum stage stage;
 
-	if (!packet_may_begin(packet))
+	if (!scratch || !packet_may_begin(packet))
 		return VERDICT_PASS;
 	if (packet->side == SIDE_HOST && !host_packet_clashes(packet->tuple))
 		return VERDICT_PASS;
 	stage = stage_of_beginning(packet);
-	if (stage != STAGE_ADMIT && !first_packet_note(packet, 0, false))
-		return VERDICT_PASS;
+	if (stage != STAGE_ADMIT)
+		first_packet_note(packet, scratch, 0, false);
 	return packet_continue(packet, stage);
 }
 

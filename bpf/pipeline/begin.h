@@ -35,12 +35,13 @@ __noinline int outbound_expect(const struct tuple *original, __u32 ifindex, __u6
  * wrongly expected ends the streak. */
 static __always_inline bool first_packet_is_expected(struct packet *packet)
 {
+	struct scratch *scratch = map_only_element(&scratches);
 	struct clock *clock = map_only_element(&clocks);
 	bool expected;
 
 	packet->now = clock_now(clock);
 	packet->streak = clock ? clock->streaks[packet->side] : 0;
-	if (!clock || !(packet->streak || (packet->side == SIDE_CONTAINER && tcp_flags_begin(packet->tcp_flags))))
+	if (!clock || !scratch || !(packet->streak || (packet->side == SIDE_CONTAINER && tcp_flags_begin(packet->tcp_flags))))
 		return false;
 	clock->streaks[packet->side] = 0;
 	expected = packet->streak >= STREAK_EXPECTED && packet_may_begin(packet);
@@ -48,7 +49,9 @@ static __always_inline bool first_packet_is_expected(struct packet *packet)
 		flow_index_expect(packet->hash);
 	if (packet->side == SIDE_CONTAINER && !outbound_expect(packet->tuple, packet_ifindex(packet), packet->now))
 		return false;
-	return expected && first_packet_note(packet, 0, true);
+	if (expected)
+		first_packet_note(packet, scratch, 0, true);
+	return expected;
 }
 
 /* Leaves the packet, untouched so far, to those that ask; to the one that ends a former flow, where there is one; or to those
@@ -181,17 +184,16 @@ static __always_inline enum verdict begin_at_once(struct packet *packet)
 	struct rewrite rewrite;
 	enum reason reason;
 
-	if (!begin_enter(packet, &beginning) || !first_packet_is_ordinary(packet) ||
-	    !mapping_find(beginning.current, packet->tuple, &match) || mapping_translates(match.mapping, packet->tuple) ||
-	    !arrival_leads(packet, match.mapping, &rewrite.next_hop, beginning.now))
+	if (!begin_enter(packet, &beginning) || !mapping_find(beginning.current, packet->tuple, &match) ||
+	    mapping_translates(match.mapping, packet->tuple) || !arrival_is_admitted(packet, &match, beginning.now) ||
+	    !first_packet_is_ordinary(packet) || !arrival_leads(packet, match.mapping, &rewrite.next_hop, beginning.now))
 		return begin_leave(packet);
 	request = &beginning.scratch->request;
 	request_set_mapping(request, &match, SIDE_UPLINK);
-	if (!arrival_is_admitted(packet, &match, request, beginning.now))
-		return begin_leave(packet);
 	beginning.scratch->first.reply_hash = tuple_hash(&request->reply, layout.hash_keys);
-	if (!first_packet_is_first(&beginning.scratch->first))
+	if (!first_packet_is_first(&beginning.scratch->first) || !request_set_arrival(request, packet))
 		return begin_leave(packet);
+	first_packet_recall(packet, beginning.scratch);
 	reason = begin_create(beginning.scratch, match.mapping->flags & MAPPING_LIMITED);
 	if (reason == REASON_NO_FREE_PORT || reason == REASON_FLOW_RACE) /* STAGE_ADMIT looks for another port, or the flow */
 		return begin_leave(packet);
@@ -249,8 +251,10 @@ static __always_inline enum verdict begin_outbound(struct packet *packet)
 		return begin_leave(packet);
 	request = &beginning.scratch->request;
 	beginning.scratch->first.reply_hash = tuple_hash(&request->reply, layout.hash_keys);
-	if (host_socket_takes(packet->context, &request->reply) || !first_packet_is_first(&beginning.scratch->first))
+	if (host_socket_takes(packet->context, &request->reply) || !first_packet_is_first(&beginning.scratch->first) ||
+	    !request_set_arrival(request, packet))
 		return begin_leave(packet);
+	first_packet_recall(packet, beginning.scratch);
 	reason = begin_create(beginning.scratch, note->rule.flags & MASQUERADE_LIMITED);
 	if (reason == REASON_NO_FREE_PORT || reason == REASON_FLOW_RACE)
 		return begin_leave(packet);

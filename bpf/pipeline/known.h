@@ -54,10 +54,12 @@ static __always_inline bool echo_is_astray(const struct packet *packet, const st
  * its flow ends this one; STAGE_ROUTE does where there is something to ask. */
 static __always_inline enum verdict forward_reused(struct packet *packet, const struct flow_reference *reference)
 {
+	struct scratch *scratch = map_only_element(&scratches);
 	enum stage stage = stage_of_beginning(packet);
 
-	if (stage == STAGE_ADMIT || flow_is_in_doubt(reference->flow) || !first_packet_note(packet, reference->entry, false))
+	if (!scratch || stage == STAGE_ADMIT || flow_is_in_doubt(reference->flow))
 		return packet->hook == HOOK_XDP ? VERDICT_PASS : packet_continue(packet, STAGE_ROUTE);
+	first_packet_note(packet, scratch, reference->entry, false);
 	return packet_continue(packet, stage);
 }
 
