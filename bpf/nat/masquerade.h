@@ -152,11 +152,17 @@ __noinline int masquerade_confirm(struct __sk_buff *skb, const struct masquerade
 	return 0;
 }
 
-static __always_inline void request_set_masquerade(struct flow_request *request, const struct masquerade *rule)
+/* What replies to the container are, but for whom they are sent to. */
+static __always_inline void request_set_server(struct flow_request *request)
 {
 	request->reply.source = request->original.destination;
 	tuple_set_ports(&request->reply, request->original.protocol, request->original.destination_port,
 			request->original.source_port);
+}
+
+/* What the rule says of the flow, but for its address. */
+static __always_inline void request_set_masquerade(struct flow_request *request, const struct masquerade *rule)
+{
 	request_set_ports(request, rule);
 	request->mapping_id = rule->id;
 	request->flags = FLOW_HOST_PORT;
@@ -357,6 +363,7 @@ __noinline int masquerade_begin(struct __sk_buff *skb)
 	}
 	if (masquerade_confirm(skb, rule, hairpins, version))
 		return REASON_NO_ADDRESS;
+	request_set_server(&scratch->request);
 	request_set_masquerade(&scratch->request, rule);
 	reason = masquerade_prepare(skb, &scratch->request, rule, hairpins);
 	if (reason == REASON_NONE)

@@ -212,57 +212,65 @@ static __always_inline bool outbound_is_published(const struct settings *current
 	return current->has_addressed_mappings && mapping_find(current, tuple, &match) && !match.any_address;
 }
 
-/* The request of a flow that is masqueraded as `note` says, and the way of its packets where another one has been told that
- * less than a second ago. */
-static __always_inline bool outbound_leads(struct packet *packet, const struct masquerade_note *note, struct scratch *scratch,
-					   struct rewrite *rewrite, __u64 now)
+/* The way of a flow that is masqueraded as `note` says, where another one has been told that less than a second ago; or NULL.
+ */
+static __always_inline const struct route_note *outbound_way(struct packet *packet, const struct masquerade_note *note,
+							     struct rewrite *rewrite, __u64 now)
 {
 	const struct route_note *way;
 	struct shared_hop *shared;
 
-	scratch->request.reply.destination = note->rule.address;
-	request_set_masquerade(&scratch->request, &note->rule);
-	rewrite->source = scratch->request.reply.destination;
-	rewrite->destination = scratch->request.reply.source;
+	rewrite->source = note->rule.address;
+	rewrite->destination = packet->tuple->destination;
 	way = route_note_find(packet, rewrite, now);
 	shared = way ? shared_hop_at(way->hop) : NULL;
-	if (!shared || !next_hop_read(&shared->next_hop, &rewrite->next_hop) ||
-	    packet_wire_length(packet) > rewrite->next_hop.mtu)
-		return false;
-	scratch->first.hop = way->hop;
-	scratch->first.refreshed = way->noted;
-	return true;
+	return shared && next_hop_read(&shared->next_hop, &rewrite->next_hop) &&
+			       packet_wire_length(packet) <= rewrite->next_hop.mtu
+		       ? way
+		       : NULL;
+}
+
+/* Whether the flow's replies, by their address and port, would be a socket's of this host. */
+static __always_inline bool outbound_clashes(struct packet *packet, const struct masquerade_note *note, struct scratch *scratch)
+{
+	request_set_server(&scratch->request);
+	scratch->request.reply.destination = note->rule.address;
+	scratch->first.reply_hash = tuple_hash(&scratch->request.reply, layout.hash_keys);
+	return host_socket_takes(packet->context, &scratch->request.reply);
 }
 
 /* STAGE_OUTBOUND */
 static __always_inline enum verdict begin_outbound(struct packet *packet)
 {
 	const struct masquerade_note *note;
+	const struct route_note *way;
 	struct beginning beginning;
-	struct flow_request *request;
+	struct scratch *scratch;
 	struct rewrite rewrite;
 	enum reason reason;
 
 	if (!begin_enter(packet, &beginning) || !first_packet_is_ordinary(packet))
 		return begin_leave(packet);
+	scratch = beginning.scratch;
 	note = masquerade_note_find(packet->tuple, packet_ifindex(packet), beginning.version, beginning.now);
-	if (!note || outbound_is_published(beginning.current, packet->tuple) ||
-	    !outbound_leads(packet, note, beginning.scratch, &rewrite, beginning.now))
+	if (!note || outbound_is_published(beginning.current, packet->tuple))
 		return begin_leave(packet);
-	request = &beginning.scratch->request;
-	beginning.scratch->first.reply_hash = tuple_hash(&request->reply, layout.hash_keys);
-	if (host_socket_takes(packet->context, &request->reply) || !first_packet_is_first(&beginning.scratch->first) ||
-	    !request_set_arrival(request, packet))
+	way = outbound_way(packet, note, &rewrite, beginning.now);
+	if (!way || outbound_clashes(packet, note, scratch) || !first_packet_is_first(&scratch->first) ||
+	    !request_set_arrival(&scratch->request, packet))
 		return begin_leave(packet);
-	first_packet_recall(packet, beginning.scratch);
-	reason = begin_create(beginning.scratch, note->rule.flags & MASQUERADE_LIMITED);
+	request_set_masquerade(&scratch->request, &note->rule);
+	scratch->first.hop = way->hop;
+	scratch->first.refreshed = way->noted;
+	first_packet_recall(packet, scratch);
+	reason = begin_create(scratch, note->rule.flags & MASQUERADE_LIMITED);
 	if (reason == REASON_NO_FREE_PORT || reason == REASON_FLOW_RACE)
 		return begin_leave(packet);
 	if (refusal_is_reported(packet, reason))
 		return packet_report(packet, reason, 0);
 	if (reason != REASON_NONE)
 		return packet_refuse(packet, reason);
-	streak_go_on(packet->side, &beginning.scratch->first);
+	streak_go_on(packet->side, &scratch->first);
 	return begin_forward(packet, &beginning, &rewrite);
 }
 
