@@ -21,11 +21,12 @@ enum mapping_flag {
 };
 
 struct mapping {
-	struct address target __attribute__((aligned(8))); /* where values of maps begin: copied in two stores */
-	__be16 port_end;                                   /* last published port; equal to the key's for a single port */
-	__be16 target_port;                                /* of the first published port */
-	__u32 id;                                          /* index into mapping_counters; the loader gives it out */
-	__u32 flags;                                       /* enum mapping_flag */
+	/* At a multiple of eight bytes, as values of maps begin: so programs copy it in two stores. */
+	struct address target __attribute__((aligned(8)));
+	__be16 port_end;    /* last published port; equal to the key's for a single port */
+	__be16 target_port; /* of the first published port */
+	__u32 id;           /* index into mapping_counters; the loader gives it out */
+	__u32 flags;        /* enum mapping_flag */
 	__u32 zero;
 	/* What the target sees as the client where it cannot see the client itself, which is of another family: this host's
 	 * address towards it, as the loader has seen it. */

@@ -241,8 +241,8 @@ static __always_inline enum reason flow_withdraw(const struct tuple *original)
 	return REASON_MAPPING_RACE;
 }
 
-/* Makes the flow that a packet to a published port begins; the request in this CPU's scratch has its original tuple, the
- * reply's protocol and the MAC address. REASON_NONE: it can be found now; REASON_UNPUBLISHED: there is no such port. */
+/* Makes the flow that a packet to a published port begins; the request in this CPU's scratch has its original tuple and the
+ * MAC address. REASON_NONE: it can be found now; REASON_UNPUBLISHED: there is no such port. */
 __noinline int mapping_begin(struct __sk_buff *skb, enum side side)
 {
 	struct settings *current = map_only_element(&settings);

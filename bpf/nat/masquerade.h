@@ -336,8 +336,8 @@ static __always_inline enum reason masquerade_prepare(struct __sk_buff *skb, str
 	return reason;
 }
 
-/* Makes the flow that a container begins; the request in this CPU's scratch has its original tuple, the reply's protocol and
- * the MAC address. REASON_NONE: it can be found now; REASON_UNPUBLISHED: its source is not masqueraded. */
+/* Makes the flow that a container begins; the request in this CPU's scratch has its original tuple and the MAC address.
+ * REASON_NONE: it can be found now; REASON_UNPUBLISHED: its source is not masqueraded. */
 __noinline int masquerade_begin(struct __sk_buff *skb)
 {
 	struct settings *current = map_only_element(&settings);

@@ -113,14 +113,6 @@ static __always_inline enum echo icmp_echo_kind(bool is_ipv4, __u8 type)
 	return type == (is_ipv4 ? ICMPV4_ECHO_REPLY : ICMPV6_ECHO_REPLY) ? ECHO_REPLY : ECHO_NONE;
 }
 
-/* Both MAC addresses of a frame, in the order that they have there. Linux lets programs store at any address of a packet, where
- * the processor does. */
-static __always_inline void macs_copy(void *to, const void *from)
-{
-	*(__u64 *)to = *(const __u64 *)from;
-	((__u32 *)to)[2] = ((const __u32 *)from)[2];
-}
-
 /* Eight bytes in one store, out of however many parts the compiler has them. */
 static __always_inline void word_store(void *to, const void *from)
 {
@@ -131,6 +123,15 @@ static __always_inline void word_store(void *to, const void *from)
 	*(__u64 *)to = word;
 }
 
+/* Both MAC addresses of a frame, in the order that they have there. Linux lets programs store at any address of a packet, where
+ * the processor does. */
+static __always_inline void macs_copy(void *to, const void *from)
+{
+	*(__u64 *)to = *(const __u64 *)from;
+	((__u32 *)to)[2] = ((const __u32 *)from)[2];
+}
+
+/* The same of one. */
 static __always_inline void mac_copy(void *to, const void *from)
 {
 	*(__u32 *)to = *(const __u32 *)from;

@@ -28,7 +28,6 @@ static __always_inline enum reason begin(struct packet *packet)
 	if (!scratch || !request_set_arrival(&scratch->request, packet))
 		return REASON_MALFORMED;
 	scratch->request.original = *packet->tuple;
-	scratch->request.reply.protocol = packet->tuple->protocol;
 	if (packet->side == SIDE_HOST)
 		return host_begin(packet->context);
 	reason = mapping_begin(packet->context, packet->side);
@@ -96,16 +95,20 @@ static __always_inline enum stage stage_of_beginning(const struct packet *packet
 
 static __always_inline enum verdict forward_unknown(struct packet *packet)
 {
-	struct scratch *scratch = map_only_element(&scratches);
+	struct scratch *scratch;
 	enum stage stage;
 
-	if (!scratch || !packet_may_begin(packet))
+	if (!packet_may_begin(packet))
 		return VERDICT_PASS;
 	if (packet->side == SIDE_HOST && !host_packet_clashes(packet->tuple))
 		return VERDICT_PASS;
 	stage = stage_of_beginning(packet);
-	if (stage != STAGE_ADMIT)
-		first_packet_note(packet, scratch, 0, false);
+	if (stage == STAGE_ADMIT)
+		return packet_continue(packet, stage);
+	scratch = map_only_element(&scratches);
+	if (!scratch)
+		return VERDICT_PASS;
+	first_packet_note(packet, scratch, 0, false);
 	return packet_continue(packet, stage);
 }
 

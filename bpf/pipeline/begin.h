@@ -35,15 +35,18 @@ __noinline int outbound_expect(const struct tuple *original, __u32 ifindex, __u6
  * wrongly expected ends the streak. */
 static __always_inline bool first_packet_is_expected(struct packet *packet)
 {
-	struct scratch *scratch = map_only_element(&scratches);
 	struct clock *clock = map_only_element(&clocks);
+	struct scratch *scratch;
 	bool expected;
 
 	packet->now = clock_now(clock);
 	packet->streak = clock ? clock->streaks[packet->side] : 0;
-	if (!clock || !scratch || !(packet->streak || (packet->side == SIDE_CONTAINER && tcp_flags_begin(packet->tcp_flags))))
+	if (!clock || !(packet->streak || (packet->side == SIDE_CONTAINER && tcp_flags_begin(packet->tcp_flags))))
 		return false;
 	clock->streaks[packet->side] = 0;
+	scratch = map_only_element(&scratches); /* not behind the store, nor for packets of known flows */
+	if (!scratch)
+		return false;
 	expected = packet->streak >= STREAK_EXPECTED && packet_may_begin(packet);
 	if (expected)
 		flow_index_expect(packet->hash);
