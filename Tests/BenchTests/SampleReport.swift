@@ -20,7 +20,8 @@ extension Report {
             machine: Machine(
                 processor: "A <Processor>", cpus: 2, memory: 8, kernel: "6.18.0", system: "Debian",
                 date: "2026-01-02T03:04:05Z",
-                fastnat: "0.1.0", tools: ["iptables": "v1.8.9"], offloads: ["tx-checksumming"], load: 0.1),
+                fastnat: "0.1.0", tools: ["iptables": "v1.8.9"], offloads: ["tx-checksumming"], load: 0.1,
+                readNanoseconds: 90, lineNanoseconds: nil),
             settings: Report.Settings(rounds: 3, sampleSeconds: 0.4, quick: false),
             paths: [PathKind.iptablesNFT, .dockerProxy, .fastnatXDP].map { .init(name: $0.rawValue, text: $0.text) },
             workloads: [

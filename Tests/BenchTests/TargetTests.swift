@@ -46,19 +46,16 @@ import Testing
         #expect(try #require(target.verdict(in: report)).text == "0.90 (b)")
     }
 
-    @Test("Other bounds: the better of two, another series, an absolute figure")
+    @Test("Other bounds: the better of two, an absolute figure, a lead")
     func bounds() throws {
         let cells: [(PathKind, [Double])] = [
             (.iptablesNFT, [1]), (.fastnatTC, [4]), (.fastnatXDP, [8]), (.fastnatAuto, [6]),
         ]
-        let others: [(PathKind, [Double])] = [(.fastnatAuto, [3]), (.redirectTC, [2])]
-        let report = report("bulk", .gigabitsPerSecond, [("a", cells + [(.redirectTC, [8])]), ("b", others)])
+        let report = report("bulk", .gigabitsPerSecond, [("a", cells)])
         func verdict(_ bound: Target.Bound) throws -> Verdict {
             try #require(Target(.bulk, "a", metric: "m", .fastnatAuto, bound).verdict(in: report))
         }
         #expect(try verdict(.best(0.95, [.fastnatTC, .fastnatXDP])).measured == 0.75)
-        // Auto went from 3 to 6 while what knows of no difference went from 2 to 8.
-        #expect(try verdict(.series(0.97, "b", per: .redirectTC)).measured == 0.5)
         #expect(try verdict(.value(7)).outcome == .missed)
         #expect(try verdict(.value(5)).text == "6.00 Gbit/s")
         #expect(try verdict(.lead(0.9, .bulk, "a", metric: "m")).measured == 1)
@@ -116,9 +113,6 @@ import Testing
             var figures = target.series.map { (target.workload, $0, target.metric) }
             var paths = [target.path]
             switch target.bound {
-            case .series(_, let name, let other):
-                figures.append((target.workload, name, target.metric))
-                paths.append(other)
             case .lead(_, let workload, let name, let metric): figures.append((workload, name, metric))
             case .times(_, let path): paths.append(path)
             case .best(_, let others): paths += others

@@ -23,6 +23,7 @@ public struct BenchmarkDocument {
 
             fastnat \(machine.fastnat), Linux \(machine.kernel), \(machine.system), \(machine.cpus) × \(machine.processor), \
             \(fixed(machine.memory, 0)) GiB, \(machine.date). \(tools). Load when it began: \(fixed(machine.load, 2)).
+            Distances: \(machine.distances ?? "not measured").
             Offloads of a veth: \(machine.offloads.joined(separator: ", ")).
             Medians of \(settings.rounds) rounds, \(fixed(settings.sampleSeconds, 2)) s a sample. \(ReportTables.legend)
 

@@ -140,6 +140,7 @@ public struct ReportPage {
             [
                 ("kernel", machine.kernel), ("system", machine.system),
                 ("processor", "\(machine.cpus) × \(machine.processor), \(fixed(machine.memory, 0)) GiB"),
+                ("distances", machine.distances ?? "not measured"),
                 ("load when it began", fixed(machine.load, 2)), ("fastnat", machine.fastnat),
                 ("offloads of a veth", machine.offloads.joined(separator: ", ")),
                 ("samples", "\(report.settings.rounds) rounds of \(fixed(report.settings.sampleSeconds, 2)) s"),

@@ -1,3 +1,4 @@
+internal import CBench
 internal import FoundationEssentials
 internal import Glibc
 internal import Lab
@@ -24,6 +25,10 @@ public struct Machine: Codable, Sendable, Hashable {
     public var offloads: [String]
     /// Mean load of the last minute when it began: what else was going on.
     public var load: Double
+    /// Nanoseconds of a read out of 256 MiB, of an address that the read before it says. What finds flows among many needs several.
+    public var readNanoseconds: Double?
+    /// Nanoseconds that a cache line takes from CPU 0 to CPU 1 and back.
+    public var lineNanoseconds: Double?
 
     /// Looks around.
     static func present(fastnat version: String) -> Machine {
@@ -38,7 +43,19 @@ public struct Machine: Codable, Sendable, Hashable {
             system: release.map { afterSeparator($0, "=").filter { $0 != "\"" } } ?? "unknown",
             date: Date.now.formatted(.iso8601), fastnat: version,
             tools: toolVersions(), offloads: offloads(),
-            load: textFile("/proc/loadavg")?.split(separator: " ").first.flatMap { Double($0) } ?? 0)
+            load: textFile("/proc/loadavg")?.split(separator: " ").first.flatMap { Double($0) } ?? 0,
+            readNanoseconds: measured(cbench_read_nanoseconds(256 << 20)),
+            lineNanoseconds: measured(cbench_line_nanoseconds(0, 1)))
+    }
+
+    private static func measured(_ nanoseconds: Double) -> Double? { nanoseconds < 0 ? nil : nanoseconds.rounded() }
+
+    /// How far away memory and the other CPU are, which ratios depend on; nil where neither is known.
+    var distances: String? {
+        let read = readNanoseconds.map { "a random read of 256 MiB takes \(fixed($0, 0)) ns" }
+        let line = lineNanoseconds.map { "a cache line from CPU to CPU and back \(fixed($0, 0)) ns" }
+        let known = [read, line].compactMap(\.self)
+        return known.isEmpty ? nil : known.joined(separator: ", ")
     }
 
     private static func afterSeparator(_ line: Substring, _ separator: Character) -> String {

@@ -74,10 +74,10 @@ public struct Series: Codable, Sendable, Hashable {
     }
 
     /// The same, with its spread: that of the ratios of each turn, because what else the machine does changes from turn to turn,
-    /// and meets all paths of one turn alike.
+    /// and meets all paths of one turn alike. nil for what is a ratio itself.
     func comparison(_ path: String, to reference: String = PathKind.reference.rawValue) -> Statistics? {
         let (value, base) = unit.isHigherBetter ? (path, reference) : (reference, path)
-        guard let value = cell(value), let base = cell(base) else { return nil }
+        guard unit != .ofOnePort, let value = cell(value), let base = cell(base) else { return nil }
         return value.quotients(by: base)
     }
 }
@@ -128,12 +128,14 @@ public enum FigureUnit: String, Codable, Sendable, Hashable {
     case bytes = "bytes"
     case flows = "flows"
     case percentOfCPU = "% of a CPU"
+    /// A part of what the same path does with one published port.
+    case ofOnePort = "of 1 port"
 
     /// Whether more is better.
     public var isHigherBetter: Bool {
         switch self {
         case .packetsPerSecond, .connectionsPerSecond, .flowsPerSecond, .gigabitsPerSecond, .gigabitsPerCPUSecond,
-            .flows:
+            .flows, .ofOnePort:
             true
         case .microseconds, .milliseconds, .nanoseconds, .bytes, .percentOfCPU: false
         }

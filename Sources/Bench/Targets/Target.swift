@@ -28,9 +28,6 @@ struct Target: Sendable {
         case times(Double, PathKind)
         /// The better of other paths.
         case best(Double, [PathKind])
-        /// The same path in another series, both divided by another path there, which knows nothing of what they differ in: they
-        /// are measured at different times.
-        case series(Double, String, per: PathKind)
         /// Nothing: the limit has the unit of the figure.
         case value(Double)
         /// How the same path compares with the reference in another workload; so does the figure itself.
@@ -38,9 +35,7 @@ struct Target: Sendable {
 
         var limit: Double {
             switch self {
-            case .times(let limit, _), .best(let limit, _), .series(let limit, _, _), .value(let limit),
-                .lead(let limit, _, _, _):
-                limit
+            case .times(let limit, _), .best(let limit, _), .value(let limit), .lead(let limit, _, _, _): limit
             }
         }
     }
@@ -84,10 +79,6 @@ struct Target: Sendable {
     /// What the limits reach: of those that look flows up, where they are measured, or else that redirect, the best; of several
     /// series the worst. nil: none says anything about this target.
     private func limit(_ unit: FigureUnit, in report: Report) -> Quotient? {
-        switch bound {
-        case .series: return nil
-        case .times, .best, .value, .lead: break
-        }
         let best = series.map { name -> (String, Quotient)? in
             for paths in path.limits {
                 let reached = paths.compactMap { quotient($0, name, in: report) }
@@ -111,7 +102,6 @@ struct Target: Sendable {
         return switch bound {
         case .times(_, let path): "\(sign) \(limit) × \(path.rawValue)"
         case .best(_, let paths): "\(sign) \(limit) × the better of \(paths.map(\.rawValue).joined(separator: ", "))"
-        case .series(_, let name, let other): "\(sign) \(limit) × \(name), as \(other.rawValue)"
         case .value(let limit): "\(sign) \(unit.format(limit)) \(unit.rawValue)"
         case .lead(_, let workload, let name, _): "\(sign) \(limit) × the lead in \(workload.rawValue), \(name)"
         }
@@ -147,12 +137,6 @@ extension Target {
         switch bound {
         case .value: return Quotient(value: value, isNoisy: own.isNoisy)
         case .times(_, let other): return over(figures.cell(other.rawValue))
-        case .series(_, let name, let other):
-            let there = report.series(workload, name, metric)
-            guard let here = over(figures.cell(other.rawValue)), let own = there?.cell(path.rawValue),
-                let measure = there?.cell(other.rawValue), let base = own.quotients(by: measure), base.median > 0
-            else { return nil }
-            return Quotient(value: here.value / base.median, isNoisy: here.isNoisy || base.isNoisy)
         case .best(_, let paths):
             let cells = paths.compactMap { figures.cell($0.rawValue) }.filter { $0.median != nil }
             guard cells.count == paths.count else { return nil }

@@ -19,8 +19,8 @@ struct BulkWorkload: Workload {
         var wire = plan
         wire.isWire = true
         let asFromWire = [measurement("1 stream up, wire", 1, false)]
-        return [WorkloadGroup(plan: plan, measurements: offloaded, roundsDivisor: 2)]
-            + (options.quick ? [] : [WorkloadGroup(plan: wire, measurements: asFromWire, roundsDivisor: 2)])
+        return [WorkloadGroup(plan: plan, measurements: offloaded)]
+            + (options.quick ? [] : [WorkloadGroup(plan: wire, measurements: asFromWire)])
     }
 
     func concerns(_ path: PathKind) -> Bool { !path.looksUp }
@@ -31,7 +31,7 @@ struct BulkWorkload: Workload {
             Measurement.Metric(name: "efficiency", unit: .gigabitsPerCPUSecond),
         ]
         // Several streams now and then keep to half of what they do else, whatever the path, for a sample.
-        return Measurement(name: name, metrics: metrics, repetitions: streams > 1 ? 2 : 0) { stage throws(BenchError) in
+        return Measurement(name: name, metrics: metrics, repetitions: streams > 1 ? 1 : 0) { stage throws(BenchError) in
             try BulkProbe(stage, Self.service, streams: streams, isDownload: isDownload)
         }
     }
@@ -43,6 +43,8 @@ final class BulkProbe: Probe {
     private let stage: Stage
     private let server: ChildProcess
     private let arguments: [String]
+    /// What it moves in a second, about.
+    private var bytesPerSecond = 0.0
 
     init(_ stage: Stage, _ service: Stage.Service, streams: Int, isDownload: Bool)
         throws(BenchError)
@@ -60,15 +62,21 @@ final class BulkProbe: Probe {
             try container.waitUntil(listening: service.containerPort, .tcp, by: server)
             return server
         }
+        let first = try run(bytes: Self.firstBytes)
+        bytesPerSecond = first.bits / 8 / first.seconds
     }
+
+    /// Moved once to see how fast a path is: a quarter of a second for a slow one.
+    private static let firstBytes: UInt64 = 150_000_000
 
     private static func pinned(toCPU cpu: Int) -> [String] {
         sysconf(Int32(_SC_NPROCESSORS_ONLN)) > 1 ? ["--affinity", "\(cpu)"] : []
     }
 
-    /// Throughput and bits of a CPU-second.
+    /// Throughput and bits of a CPU-second. Half a second of a usual sample: the kernel tells CPU time in hundredths. iperf3 itself
+    /// counts time in whole seconds, and paths would take turns half as often.
     func sample(seconds: Double) throws(BenchError) -> [Double] {
-        let result = try run(seconds: max(1, Int((seconds * 2).rounded())))
+        let result = try run(bytes: UInt64(seconds * 2.5 * bytesPerSecond))
         guard result.busySeconds > 0 else { throw .wrong("the kernel says that no CPU was busy") }
         return [result.bits / result.seconds / 1e9, result.bits / result.busySeconds / 1e9]
     }
@@ -79,10 +87,10 @@ final class BulkProbe: Probe {
         var busySeconds: Double
     }
 
-    private func run(seconds: Int) throws(BenchError) -> Outcome {
+    private func run(bytes: UInt64) throws(BenchError) -> Outcome {
         let meter = CPUMeter()
         let result = try lab { () throws(TestingError) in
-            try stage.topology.client.namespace.command(arguments + ["--time", "\(seconds)"], check: false)
+            try stage.topology.client.namespace.command(arguments + ["--bytes", "\(bytes)"], check: false)
         }
         let spent = meter.busySeconds()
         guard let summary = try? JSONDecoder().decode(Summary.self, from: Data(result.outputBytes)) else {

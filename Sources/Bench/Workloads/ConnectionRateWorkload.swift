@@ -10,13 +10,17 @@ struct ConnectionRateWorkload: Workload {
 
     let isAboutTables = true
 
+    /// Connections take a while to get going, so samples are not cut; but what is noisy gets more of them.
+    static let repetitions = 1
+
     func groups(_ options: BenchOptions) -> [WorkloadGroup] {
         (options.quick ? [.direct] : Topology.Layout.allCases).map { layout in
             WorkloadGroup(
                 plan: Stage.Plan(layout: layout, services: [Self.service]),
                 measurements: [
                     Measurement(
-                        name: layout.rawValue, metrics: [.init(name: "connections", unit: .connectionsPerSecond)]
+                        name: layout.rawValue, metrics: [.init(name: "connections", unit: .connectionsPerSecond)],
+                        repetitions: Self.repetitions
                     ) {
                         stage throws(BenchError) in
                         try ConnectionRateProbe(stage, Self.service)

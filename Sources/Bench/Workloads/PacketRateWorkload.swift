@@ -38,8 +38,8 @@ struct PacketRateWorkload: Workload {
         let groups = [
             WorkloadGroup(plan: plan(.direct), measurements: direct),
             WorkloadGroup(plan: plan(.bridge), measurements: bridge),
-            WorkloadGroup(plan: plan(.direct, flows: 100_000), measurements: many, roundsDivisor: 2),
-            WorkloadGroup(plan: plan(.direct, flows: 1_000_000), measurements: million, roundsDivisor: 2),
+            WorkloadGroup(plan: plan(.direct, flows: 100_000), measurements: many),
+            WorkloadGroup(plan: plan(.direct, flows: 1_000_000), measurements: million),
         ]
         return groups.filter { !$0.measurements.isEmpty }
     }
@@ -54,7 +54,7 @@ struct PacketRateWorkload: Workload {
 
     static func measurement(_ name: String, _ shape: PacketStream.Shape) -> Measurement {
         // Of many flows, each is to have several packets in a sample.
-        let slices = shape.flows > 64 ? 1 : 4
+        let slices = shape.flows > 64 ? 1 : 8
         return Measurement(name: name, metrics: [.init(name: "packets", unit: .packetsPerSecond)], slices: slices) {
             stage throws(BenchError) in
             try PacketRateProbe(stage, shape)

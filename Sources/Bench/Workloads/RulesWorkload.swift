@@ -11,8 +11,11 @@ struct RulesWorkload: Workload {
     private static let firstPort: UInt16 = 20_000
 
     func groups(_ options: BenchOptions) -> [WorkloadGroup] {
-        if options.quick { return [datagrams(1, options), datagrams(1_000, options), connections(1_000)] }
-        return [1, 10, 100, 1_000, 10_000].map { datagrams($0, options) } + [1, 10_000].map(connections)
+        if options.quick {
+            return [datagrams(1, options), datagrams(1_000, options), connections(1_000, options)]
+        }
+        return [1, 10, 100, 1_000, 10_000].map { datagrams($0, options) }
+            + [1, 10_000].map { connections($0, options) }
     }
 
     private func label(_ count: Int) -> String { count == 1 ? "1 port" : "\(count) ports" }
@@ -20,10 +23,11 @@ struct RulesWorkload: Workload {
     private func datagrams(_ count: Int, _ options: BenchOptions) -> WorkloadGroup {
         let (label, ports) = (label(count), services(count, .udp))
         let last = ports[count - 1]
+        let plan = NewFlowWorkload.plan(.direct, ports)
+        let packets = packets(label, last)
         return WorkloadGroup(
-            plan: NewFlowWorkload.plan(.direct, ports),
-            measurements: [
-                packets(label, last),
+            plan: plan,
+            measurements: [packets] + kept(packets, with: count, plan, options) + [
                 NewFlowWorkload.measurement(label, PacketStream.Shape(order: BENCH_ORDER_NEW, service: last)),
                 adding(label, "adding one, command") { stage throws(BenchError) in try CommandProbe(stage) },
                 adding(label, "adding one, in a program") { stage throws(BenchError) in try LibraryProbe(stage) },
@@ -38,7 +42,7 @@ struct RulesWorkload: Workload {
 
     private func packets(_ label: String, _ service: Stage.Service) -> Measurement {
         let shape = PacketStream.Shape(flows: 1024, service: service)
-        return Measurement(name: label, metrics: [.init(name: "packets", unit: .packetsPerSecond)], slices: 4) {
+        return Measurement(name: label, metrics: [.init(name: "packets", unit: .packetsPerSecond)], slices: 8) {
             stage throws(BenchError) in
             if stage.kind == .dockerProxy {
                 throw .unavailable("the proxy is a process for each port, a socket for each flow")
@@ -53,14 +57,56 @@ struct RulesWorkload: Workload {
         Measurement(name: label, metrics: [.init(name: name, unit: .milliseconds)], begin: begin)
     }
 
-    private func connections(_ count: Int) -> WorkloadGroup {
+    private func connections(_ count: Int, _ options: BenchOptions) -> WorkloadGroup {
         let services = services(count, .tcp)
+        let plan = Stage.Plan(layout: .direct, services: services)
         let measurement = Measurement(
-            name: label(count), metrics: [.init(name: "connections", unit: .connectionsPerSecond)]
+            name: label(count), metrics: [.init(name: "connections", unit: .connectionsPerSecond)],
+            repetitions: ConnectionRateWorkload.repetitions
         ) { stage throws(BenchError) in
             try ConnectionRateProbe(stage, services[count - 1])
         }
-        return WorkloadGroup(plan: Stage.Plan(layout: .direct, services: services), measurements: [measurement])
+        return WorkloadGroup(plan: plan, measurements: [measurement] + kept(measurement, with: count, plan, options))
+    }
+
+    /// What is left of a figure with so many ports, of what it is with one. Groups are measured minutes apart, in which the
+    /// machine changes more than this does: so a path with the last of the ports alone stands beside the one with all.
+    private func kept(_ measurement: Measurement, with count: Int, _ plan: Stage.Plan, _ options: BenchOptions)
+        -> [Measurement]
+    {
+        guard count > 1, let last = plan.services.last else { return [] }
+        var single = plan
+        single.services = [last]
+        var kept = measurement
+        kept.metrics = measurement.metrics.map { .init(name: "\($0.name) kept", unit: .ofOnePort) }
+        kept.begin = { [single] stage throws(BenchError) in
+            if !stage.kind.translates { throw .unavailable("nothing is published") }
+            let many = try measurement.begin(stage)
+            let stage = try Stage(stage.kind, single, binary: options.binary)
+            return KeptProbe(many, try measurement.begin(stage), on: stage)
+        }
+        return [kept]
+    }
+}
+
+/// Measures a path with many ports and the same with one in turn, and divides.
+private final class KeptProbe: Probe {
+    private let many: any Probe
+    private let one: any Probe
+    /// Of the one; goes with this object.
+    private let stage: Stage
+
+    init(_ many: any Probe, _ one: any Probe, on stage: Stage) {
+        self.many = many
+        self.one = one
+        self.stage = stage
+    }
+
+    func sample(seconds: Double) throws(BenchError) -> [Double] {
+        let isFirst = Bool.random()
+        let first = try (isFirst ? many : one).sample(seconds: seconds)
+        let second = try (isFirst ? one : many).sample(seconds: seconds)
+        return zip(isFirst ? first : second, isFirst ? second : first).map { $0 / $1 }
     }
 }
 

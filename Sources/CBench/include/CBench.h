@@ -59,4 +59,12 @@ void cbench_interrupt(pthread_t thread);
 /* Keeps the calling thread on one CPU. */
 int cbench_pin(unsigned int cpu);
 
+/* The time of a read whose address the read before it says, anywhere in so many bytes (a multiple of 64) on pages of the usual
+ * size; ns, the least of some tries; -1 where there is no memory for it. */
+double cbench_read_nanoseconds(size_t bytes);
+
+/* How long a cache line takes from one CPU to another and back: what it costs to write what another CPU has written. ns, the
+ * least of some tries; -1 where this process may not use both. */
+double cbench_line_nanoseconds(unsigned int cpu, unsigned int other_cpu);
+
 #endif
