@@ -70,7 +70,7 @@ final class ProgramDrive {
             setpriority(__priority_which_t(PRIO_PROCESS.rawValue), 0, -20)
             var (empty, full) = (UInt32.max, UInt32.max)
             try programs.drive(programs.program(isXDP ? "bench_empty_xdp" : "bench_empty_tc"), atXDP: isXDP)
-            for _ in 0..<3 { empty = min(empty, try run() ?? .max) }
+            for _ in 0..<10 { empty = min(empty, try run() ?? .max) }
             try programs.drive(timed, atXDP: isXDP)
             try refresh()
             let begin = ContinuousClock.now

@@ -73,10 +73,10 @@ final class BulkProbe: Probe {
         sysconf(Int32(_SC_NPROCESSORS_ONLN)) > 1 ? ["--affinity", "\(cpu)"] : []
     }
 
-    /// Throughput and bits of a CPU-second. Half a second of a usual sample: the kernel tells CPU time in hundredths. iperf3 itself
+    /// Throughput and bits of a CPU-second. Twice as long as others: the kernel tells CPU time in hundredths. iperf3 itself
     /// counts time in whole seconds, and paths would take turns half as often.
     func sample(seconds: Double) throws(BenchError) -> [Double] {
-        let result = try run(bytes: UInt64(seconds * 2.5 * bytesPerSecond))
+        let result = try run(bytes: UInt64(seconds * 2 * bytesPerSecond))
         guard result.busySeconds > 0 else { throw .wrong("the kernel says that no CPU was busy") }
         return [result.bits / result.seconds / 1e9, result.bits / result.busySeconds / 1e9]
     }

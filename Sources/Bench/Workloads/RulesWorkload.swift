@@ -9,6 +9,8 @@ struct RulesWorkload: Workload {
         "with so many published ports: packets and new flows to the last of them, connections, and the time to add one more"
 
     private static let firstPort: UInt16 = 20_000
+    /// The number of ports that new flows are judged with (`Target`).
+    private static let judged = 1_000
 
     func groups(_ options: BenchOptions) -> [WorkloadGroup] {
         if options.quick {
@@ -25,13 +27,26 @@ struct RulesWorkload: Workload {
         let last = ports[count - 1]
         let plan = NewFlowWorkload.plan(.direct, ports)
         let packets = packets(label, last)
+        let newFlows = NewFlowWorkload.measurement(label, PacketStream.Shape(order: BENCH_ORDER_NEW, service: last))
         return WorkloadGroup(
             plan: plan,
-            measurements: [packets] + kept(packets, with: count, plan, options) + [
-                NewFlowWorkload.measurement(label, PacketStream.Shape(order: BENCH_ORDER_NEW, service: last)),
+            measurements: [publishing(packets, count)] + kept(packets, with: count, plan, options) + [
+                publishing(newFlows, count),
                 adding(label, "adding one, command") { stage throws(BenchError) in try CommandProbe(stage) },
                 adding(label, "adding one, in a program") { stage throws(BenchError) in try LibraryProbe(stage) },
-            ], roundsDivisor: 2)
+            ], roundsDivisor: count == Self.judged ? 1 : 2)
+    }
+
+    /// What publishes nothing does the same with any number of ports: it is measured where others are compared with it.
+    private func publishing(_ measurement: Measurement, _ count: Int) -> Measurement {
+        if count == 1 || count == Self.judged { return measurement }
+        var measurement = measurement
+        let begin = measurement.begin
+        measurement.begin = { stage throws(BenchError) in
+            if !stage.kind.translates { throw .unavailable("nothing is published") }
+            return try begin(stage)
+        }
+        return measurement
     }
 
     private func services(_ count: Int, _ transport: Lab.TransportProtocol) -> [Stage.Service] {
@@ -42,7 +57,7 @@ struct RulesWorkload: Workload {
 
     private func packets(_ label: String, _ service: Stage.Service) -> Measurement {
         let shape = PacketStream.Shape(flows: 1024, service: service)
-        return Measurement(name: label, metrics: [.init(name: "packets", unit: .packetsPerSecond)], slices: 8) {
+        return Measurement(name: label, metrics: [.init(name: "packets", unit: .packetsPerSecond)], slices: 4) {
             stage throws(BenchError) in
             if stage.kind == .dockerProxy {
                 throw .unavailable("the proxy is a process for each port, a socket for each flow")
