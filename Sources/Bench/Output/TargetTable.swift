@@ -1,24 +1,32 @@
 /// Targets, what was measured, and whether that is enough.
 struct TargetTable {
-    private let verdicts: [Verdict]
+    /// A line for each target.
+    let rows: [[String]]
+    let headings: [String]
 
-    init(_ verdicts: [Verdict]) { self.verdicts = verdicts }
+    /// The targets of a report; of several runs, also how many of them held each.
+    init(_ report: Report) {
+        let runs = report.runs
+        headings = ["figure", "path", "target", "measured", "limit", ""] + (runs == nil ? [] : ["runs"])
+        rows = report.verdicts.enumerated().map { index, verdict in
+            let measured = (verdict.isNoisy ? "~" : "") + verdict.text
+            let cells = [
+                verdict.figure, verdict.path, verdict.target, measured, verdict.limitText, verdict.outcome.rawValue,
+            ]
+            guard let runs else { return cells }
+            let held = runs.count { index < $0.outcomes.count && $0.outcomes[index] == .held }
+            return cells + ["held in \(held) of \(runs.count)"]
+        }
+    }
 
-    /// What the last two columns mean.
+    /// What the limit and the outcome mean.
     static let legend =
         "limit: the same of programs at the same hook that only look flows up, or where that is not measured, only redirect; "
         + "beyond the limit: they miss the target, too."
 
-    static let headings = ["figure", "path", "target", "measured", "limit", ""]
-
-    static func cells(_ verdict: Verdict) -> [String] {
-        let measured = (verdict.isNoisy ? "~" : "") + verdict.text
-        return [verdict.figure, verdict.path, verdict.target, measured, verdict.limitText, verdict.outcome.rawValue]
-    }
-
     func text() -> String {
-        let rows = [Self.headings] + verdicts.map(Self.cells)
-        let widths = Self.headings.indices.map { column in rows.map { $0[column].count }.max() ?? 0 }
+        let rows = [headings] + rows
+        let widths = headings.indices.map { column in rows.map { $0[column].count }.max() ?? 0 }
         let lines = rows.map { row in
             zip(row, widths).map { $0 + String(repeating: " ", count: $1 - $0.count) }.joined(separator: "  ")
         }
@@ -26,14 +34,14 @@ struct TargetTable {
     }
 
     func markdown() -> String {
-        let rows = verdicts.map { verdict in
-            var cells = Self.cells(verdict)
+        let lines = rows.map { row in
+            var cells = row
             cells[1] = "`\(cells[1])`"
-            if verdict.outcome == .missed { cells[5] = "**\(cells[5])**" }
+            if cells[5] == Verdict.Outcome.missed.rawValue { cells[5] = "**\(cells[5])**" }
             return "| \(cells.joined(separator: " | ")) |"
         }
-        let heading = ["| \(Self.headings.joined(separator: " | ")) |", "|---|---|---|---|---|---|"]
-        return (heading + rows).joined(separator: "\n")
+        let heading = ["| \(headings.joined(separator: " | ")) |", "|" + headings.map { _ in "---|" }.joined()]
+        return (heading + lines).joined(separator: "\n")
     }
 }
 

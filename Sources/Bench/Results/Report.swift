@@ -17,6 +17,8 @@ public struct Report: Codable, Sendable, Hashable {
     public var targets: [Verdict]?
     /// Seconds it took.
     public var seconds: Double
+    /// Of several runs that are shown as one (`init(pooling:)`): each of them.
+    public var runs: [Run]?
 
     /// How it was measured.
     public struct Settings: Codable, Sendable, Hashable {

@@ -30,8 +30,7 @@ struct BulkWorkload: Workload {
             Measurement.Metric(name: "throughput", unit: .gigabitsPerSecond),
             Measurement.Metric(name: "efficiency", unit: .gigabitsPerCPUSecond),
         ]
-        // Several streams now and then keep to half of what they do else, whatever the path, for a sample.
-        return Measurement(name: name, metrics: metrics, repetitions: streams > 1 ? 1 : 0) { stage throws(BenchError) in
+        return Measurement(name: name, metrics: metrics) { stage throws(BenchError) in
             try BulkProbe(stage, Self.service, streams: streams, isDownload: isDownload)
         }
     }

@@ -73,7 +73,7 @@ private final class FixedLoadProbe: Probe {
         }
     }
 
-    /// The kernel's figures have a resolution of 10 ms, so a sample is at least a second.
+    /// The kernel's figures have a resolution of 10 ms, so a sample is at least half a second.
     func sample(seconds: Double) throws(BenchError) -> [Double] {
         try requireIdleness()
         try stream.programs.reset()
@@ -82,7 +82,7 @@ private final class FixedLoadProbe: Probe {
         let outcome = try stage.topology.client.namespace.inside { () throws(BenchError) in
             var outcome = cbench_outcome()
             let result = cbench_datagrams(
-                source.word, target.address.word, target.port, ProcessorWorkload.load, UInt64(max(1, seconds) * 1e9),
+                source.word, target.address.word, target.port, ProcessorWorkload.load, UInt64(max(0.5, seconds) * 1e9),
                 &outcome)
             if result != 0 { throw .wrong("sending to \(target): \(errnoText())") }
             return outcome

@@ -81,7 +81,8 @@ struct RulesWorkload: Workload {
         ) { stage throws(BenchError) in
             try ConnectionRateProbe(stage, services[count - 1])
         }
-        return WorkloadGroup(plan: plan, measurements: [measurement] + kept(measurement, with: count, plan, options))
+        // First: the other of the two has no former connections that wait, either.
+        return WorkloadGroup(plan: plan, measurements: kept(measurement, with: count, plan, options) + [measurement])
     }
 
     /// What is left of a figure with so many ports, of what it is with one. Groups are measured minutes apart, in which the

@@ -30,8 +30,8 @@ struct BenchCommand: ParsableCommand {
     @Option(help: "Write a page with charts to this file.")
     var html: String?
 
-    @Option(help: "Measure nothing: show what --json wrote to this file.")
-    var from: String?
+    @Option(help: "Measure nothing: show what --json wrote to this file; given several times, those runs as one.")
+    var from: [String] = []
 
     @Option(help: "Compare ratios with what --json wrote to this file; a loss of more than 10 % is exit status 76.")
     var compare: String?
@@ -58,7 +58,10 @@ struct BenchCommand: ParsableCommand {
     }
 
     private func obtain() throws(BenchError) -> Report {
-        if let from { return try Report(readingFrom: from) }
+        if !from.isEmpty {
+            let runs = try from.map { path throws(BenchError) in try Report(readingFrom: path) }
+            return try Report(pooling: runs)
+        }
         return try Benchmark.run(
             BenchOptions(
                 paths: paths.values, workloads: workloads.values, rounds: rounds, quick: quick, binary: ownBinary(),
