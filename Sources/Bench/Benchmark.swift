@@ -82,6 +82,9 @@ public struct Benchmark {
                 contender.sample(seconds: options.sampleSeconds / Double(measurement.slices))
             }
         }
+        if measurement.takesBest {
+            for contender in contenders { contender.keepBest(of: measurement.slices, measurement.metrics) }
+        }
     }
 
     private func series(of measurement: Measurement, _ contenders: [Contender]) -> [Series] {
@@ -146,5 +149,17 @@ private final class Contender {
             samples = []
             self.probe = nil
         }
+    }
+
+    /// Of the last `count` samples the best, for each metric.
+    func keepBest(of count: Int, _ metrics: [Measurement.Metric]) {
+        guard samples.count >= count else { return }
+        let last = samples.suffix(count)
+        samples.removeLast(count)
+        samples.append(
+            metrics.enumerated().map { index, metric in
+                let values = last.map { $0[index] }
+                return (metric.unit.isHigherBetter ? values.max() : values.min()) ?? 0
+            })
     }
 }

@@ -10,8 +10,8 @@ struct ConnectionRateWorkload: Workload {
 
     let isAboutTables = true
 
-    /// Connections take a while to get going, so samples are not cut; but what is noisy gets more of them.
-    static let repetitions = 1
+    /// Of a sample: connections take a while to get going.
+    static let slices = 4
 
     func groups(_ options: BenchOptions) -> [WorkloadGroup] {
         (options.quick ? [.direct] : Topology.Layout.allCases).map { layout in
@@ -20,7 +20,7 @@ struct ConnectionRateWorkload: Workload {
                 measurements: [
                     Measurement(
                         name: layout.rawValue, metrics: [.init(name: "connections", unit: .connectionsPerSecond)],
-                        repetitions: Self.repetitions
+                        slices: Self.slices, takesBest: true
                     ) {
                         stage throws(BenchError) in
                         try ConnectionRateProbe(stage, Self.service)

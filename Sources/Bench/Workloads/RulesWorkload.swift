@@ -57,7 +57,9 @@ struct RulesWorkload: Workload {
 
     private func packets(_ label: String, _ service: Stage.Service) -> Measurement {
         let shape = PacketStream.Shape(flows: 1024, service: service)
-        return Measurement(name: label, metrics: [.init(name: "packets", unit: .packetsPerSecond)], slices: 4) {
+        return Measurement(
+            name: label, metrics: [.init(name: "packets", unit: .packetsPerSecond)], slices: 4, takesBest: true
+        ) {
             stage throws(BenchError) in
             if stage.kind == .dockerProxy {
                 throw .unavailable("the proxy is a process for each port, a socket for each flow")
@@ -77,12 +79,13 @@ struct RulesWorkload: Workload {
         let plan = Stage.Plan(layout: .direct, services: services)
         let measurement = Measurement(
             name: label(count), metrics: [.init(name: "connections", unit: .connectionsPerSecond)],
-            repetitions: ConnectionRateWorkload.repetitions
+            slices: ConnectionRateWorkload.slices, takesBest: true
         ) { stage throws(BenchError) in
             try ConnectionRateProbe(stage, services[count - 1])
         }
         // First: the other of the two has no former connections that wait, either.
-        return WorkloadGroup(plan: plan, measurements: kept(measurement, with: count, plan, options) + [measurement])
+        return WorkloadGroup(
+            plan: plan, measurements: kept(measurement, with: count, plan, options) + [measurement])
     }
 
     /// What is left of a figure with so many ports, of what it is with one. Groups are measured minutes apart, in which the
@@ -94,6 +97,8 @@ struct RulesWorkload: Workload {
         var single = plan
         single.services = [last]
         var kept = measurement
+        kept.slices = 1
+        kept.takesBest = false
         kept.metrics = measurement.metrics.map { .init(name: "\($0.name) kept", unit: .ofOnePort) }
         kept.begin = { [single] stage throws(BenchError) in
             if !stage.kind.translates { throw .unavailable("nothing is published") }
@@ -105,12 +110,15 @@ struct RulesWorkload: Workload {
     }
 }
 
-/// Measures a path with many ports and the same with one in turn, and divides.
+/// Measures a path with many ports and the same with one in turn, and divides the best turn of the one by the best of the other:
+/// what else the machine does only takes from both, and for longer than a turn.
 private final class KeptProbe: Probe {
     private let many: any Probe
     private let one: any Probe
     /// Of the one; goes with this object.
     private let stage: Stage
+    /// In a sample, of each.
+    private static let turns = 8
 
     init(_ many: any Probe, _ one: any Probe, on stage: Stage) {
         self.many = many
@@ -119,10 +127,13 @@ private final class KeptProbe: Probe {
     }
 
     func sample(seconds: Double) throws(BenchError) -> [Double] {
-        let isFirst = Bool.random()
-        let first = try (isFirst ? many : one).sample(seconds: seconds)
-        let second = try (isFirst ? one : many).sample(seconds: seconds)
-        return zip(isFirst ? first : second, isFirst ? second : first).map { $0 / $1 }
+        var (best, bestOfOne) = (0.0, 0.0)
+        for _ in 0..<Self.turns {
+            best = max(best, try many.sample(seconds: seconds / Double(Self.turns)).reduce(0, max))
+            bestOfOne = max(bestOfOne, try one.sample(seconds: seconds / Double(Self.turns)).reduce(0, max))
+        }
+        if bestOfOne == 0 { throw .wrong("nothing arrived with one port") }
+        return [best / bestOfOne]
     }
 }
 

@@ -40,6 +40,9 @@ struct Measurement {
     /// So many samples in the time of one: the more often paths take turns, the less it matters what else the machine does. For
     /// what starts and stops in no time.
     var slices = 1
+    /// Of the slices of a round the best counts, and not each: for what comes to the same in any short time, and what else the
+    /// machine does only takes from.
+    var takesBest = false
     /// How often all paths get as many rounds again while one has a noisy figure: for what the scheduler has a hand in.
     var repetitions = 0
     /// Prepares a path, and verifies that it does its work; `.unavailable` when it cannot.
