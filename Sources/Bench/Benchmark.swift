@@ -83,7 +83,7 @@ public struct Benchmark {
             }
         }
         if measurement.takesBest {
-            for contender in contenders { contender.keepBest(of: measurement.slices, measurement.metrics) }
+            for contender in contenders { contender.replaceLast(measurement.slices, by: measurement.best) }
         }
     }
 
@@ -151,15 +151,11 @@ private final class Contender {
         }
     }
 
-    /// Of the last `count` samples the best, for each metric.
-    func keepBest(of count: Int, _ metrics: [Measurement.Metric]) {
+    /// Makes one sample of the last `count`, where there are any.
+    func replaceLast(_ count: Int, by merge: ([[Double]]) -> [Double]) {
         guard samples.count >= count else { return }
-        let last = samples.suffix(count)
+        let last = Array(samples.suffix(count))
         samples.removeLast(count)
-        samples.append(
-            metrics.enumerated().map { index, metric in
-                let values = last.map { $0[index] }
-                return (metric.unit.isHigherBetter ? values.max() : values.min()) ?? 0
-            })
+        samples.append(merge(last))
     }
 }

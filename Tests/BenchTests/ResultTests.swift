@@ -107,4 +107,15 @@ import Testing
         let noisy = Comparison(of: .sample(fastnat: 1, spread: [0.5, 1, 1.5]), with: .sample())
         #expect(noisy.losses.isEmpty && noisy.compared == 1)
     }
+
+    @Test("The best of some turns is the best of each figure, whichever way is better")
+    func bestTurn() {
+        let metrics = [
+            Measurement.Metric(name: "throughput", unit: .gigabitsPerSecond),
+            Measurement.Metric(name: "p50", unit: .microseconds),
+        ]
+        let measurement = Measurement(name: "", metrics: metrics) { _ throws(BenchError) in throw .notPermitted }
+        #expect(measurement.best(of: [[3, 7], [4, 9], [2, 8]]) == [4, 7])
+        #expect(measurement.best(of: [[3, 7]]) == [3, 7])
+    }
 }

@@ -71,6 +71,8 @@ struct BenchTests {
             for cell in series.cells { #expect((cell.median ?? 0) > 0, "\(series.name): \(cell)") }
         }
         #expect(result.output.contains("fastnat-xdp"))
+        #expect(try #require(report.machine.readNanoseconds) > 0)
+        if report.machine.cpus > 1 { #expect(try #require(report.machine.lineNanoseconds) > 0) }
         try expectNothingLeft(of: token)
     }
 
@@ -142,5 +144,8 @@ struct BenchTests {
         let lost = try spawn("--from", present, "--compare", past).wait()
         #expect(lost.status == 76 && lost.errors.contains("pps, s (m)"), "\(lost)")
         #expect(try spawn("--from", past, "--compare", present).wait().succeeded)
+        let both = "\(folder)/both.json"
+        #expect(try spawn("--from", past, "--from", present, "--json", both).wait().succeeded)
+        #expect(try Report(readingFrom: both).workloads[0].series[0].cell("fastnat-tc")?.samples == [4, 3])
     }
 }

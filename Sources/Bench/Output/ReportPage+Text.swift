@@ -4,6 +4,8 @@ extension ReportPage {
         "Topology: client, host and container are network namespaces joined by veth pairs; with \"bridge\", the container hangs on a "
             + "bridge of the host as Docker has it. Each path has namespaces of its own; they live side by side, and rounds take turns "
             + "between them in a new order each time.",
+        "Packets of up to 64 flows and those to many ports, connections, response times and bulk are measured in several short turns a "
+            + "round, of which the best counts, for all paths alike: what else a shared processor does comes in bursts, and only takes.",
         "Before a path is measured, packets go through it one flow after the other and are looked at where they arrive: TTL, addresses, "
             + "ports, IPv4 and UDP checksums. While it is measured, TTL, addresses and ports still are. Answers over TCP and UDP are "
             + "compared with what was sent.",

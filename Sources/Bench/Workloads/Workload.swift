@@ -57,6 +57,16 @@ struct Measurement {
     }
 }
 
+extension Measurement {
+    /// Of several samples the best, for each metric by itself.
+    func best(of samples: [[Double]]) -> [Double] {
+        metrics.enumerated().map { index, metric in
+            let values = samples.map { $0[index] }
+            return (metric.unit.isHigherBetter ? values.max() : values.min()) ?? 0
+        }
+    }
+}
+
 /// A path that is ready to be measured; goes back to what it was with this object.
 protocol Probe: AnyObject {
     /// Measures for so many seconds, or once.
