@@ -75,8 +75,8 @@ public struct Series: Codable, Sendable, Hashable {
         comparison(path, to: reference)?.median
     }
 
-    /// The same, with its spread: that of the ratios of each turn, because what else the machine does changes from turn to turn,
-    /// and meets all paths of one turn alike. nil for what is a ratio itself.
+    /// The same, with its spread: that of the ratios of each round, because what else the machine does changes from one to the next,
+    /// and meets all paths of one round alike. nil for what is a ratio itself.
     func comparison(_ path: String, to reference: String = PathKind.reference.rawValue) -> Statistics? {
         let (value, base) = unit.isHigherBetter ? (path, reference) : (reference, path)
         guard unit != .ofOnePort, let value = cell(value), let base = cell(base) else { return nil }

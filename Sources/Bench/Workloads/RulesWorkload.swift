@@ -59,8 +59,7 @@ struct RulesWorkload: Workload {
         let shape = PacketStream.Shape(flows: 1024, service: service)
         return Measurement(
             name: label, metrics: [.init(name: "packets", unit: .packetsPerSecond)], slices: 4, takesBest: true
-        ) {
-            stage throws(BenchError) in
+        ) { stage throws(BenchError) in
             if stage.kind == .dockerProxy {
                 throw .unavailable("the proxy is a process for each port, a socket for each flow")
             }
