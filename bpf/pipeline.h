@@ -9,6 +9,7 @@
 #include "net/reset.h"
 #include "pipeline/begin.h"
 #include "pipeline/known.h"
+#include "pipeline/lane.h"
 
 static __always_inline enum verdict forward_any(struct packet *packet)
 {
@@ -115,7 +116,11 @@ static __always_inline enum verdict forward_foreign(struct packet *packet)
 
 static __always_inline enum verdict pipeline(struct packet *packet)
 {
+	enum verdict verdict;
+
 	packet->reason = REASON_NONE;
+	if (lane(packet, &verdict))
+		return verdict;
 	switch (pipeline_parse(packet)) {
 	case PARSE_MALFORMED:
 		return packet_refuse(packet, REASON_MALFORMED);

@@ -61,6 +61,7 @@ struct packet {
 	enum hook hook;
 	enum side side;
 	enum stage stage;   /* of the program that runs; with VERDICT_CONTINUE, of the one that goes on */
+	bool in_lane;       /* the flow is known to be IPv4's, and so is the packet (pipeline/lane.h) */
 	bool begun;         /* this packet has made its flow */
 	__u64 now;          /* CLOCK_MONOTONIC, ns: in attached programs, of packets that may begin a flow at once */
 	__u8 streak;        /* flows that the packets before have begun (struct clock): of the same packets */

@@ -96,7 +96,7 @@ static __always_inline void flow_note_arrival(const struct flow_reference *refer
 	if (!flow_shares_hop(flow, entry_direction(reference->entry)) || packet_ends_before(packet, ethernet + 1))
 		return;
 	arrival = shared_hop_at(flow->original.hop);
-	if (arrival && !mac_equal(ethernet->h_dest, arrival->next_hop.source_mac))
+	if (arrival && !mac_equal_wide(ethernet->h_dest, arrival->next_hop.source_mac))
 		flow_set_hop(reference, arrival_find(ethernet->h_dest, now), flow->original.refreshed);
 }
 

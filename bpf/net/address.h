@@ -130,7 +130,7 @@ static __always_inline __u64 hash_product(__u32 left, __u32 right, __u64 key)
  * `both` are sums of products. */
 static __always_inline __u64 ends_hash_finish(__u64 alone, __u64 both, __be16 port, __be16 other_port)
 {
-	if (bpf_ntohs(port) < PORT_FIRST_EPHEMERAL || bpf_ntohs(other_port) >= PORT_FIRST_EPHEMERAL)
+	if (!(port & ~other_port & bpf_htons(PORT_FIRST_EPHEMERAL)))
 		alone = both * 0x9e3779b97f4a7c15ULL;
 	return (hash_finish(both ^ both >> 32) & 0xffffffff00000000ULL) | hash_finish(alone ^ alone >> 32) >> 32;
 }

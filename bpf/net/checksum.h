@@ -68,7 +68,9 @@ static __always_inline bool checksum_is_partial(const struct packet *packet, __u
 	__u64 sum = checksum_sum_addresses(&packet->tuple->source, &packet->tuple->destination, packet->is_ipv4) +
 		    bpf_htons(packet->tuple->protocol) + bpf_htonl(length);
 
-	return checksum == checksum_fold(sum);
+	__u32 rest = checksum_fold_once(sum) - checksum; /* folding what is left takes away 0xffff, or nothing */
+
+	return !rest || rest == 0xffff;
 }
 
 #endif

@@ -26,7 +26,7 @@ static __always_inline bool rewrite_from_flow(struct rewrite *rewrite, const str
 
 	rewrite->source_port = ends->destination_port;
 	rewrite->destination_port = ends->source_port;
-	if (!flow_is_wide(reference->flow)) {
+	if (packet->in_lane || !flow_is_wide(reference->flow)) {
 		address_set_ipv4(&rewrite->source, ends->destination);
 		address_set_ipv4(&rewrite->destination, ends->source);
 		rewrite_set_deltas(rewrite, packet->tuple, true);
@@ -48,7 +48,7 @@ static __always_inline bool xdp_packet_is_ordinary(struct packet *packet, const 
 	struct ethhdr *ethernet = packet->data;
 
 	/* Not passed by the device's own filter yet: to be ours, the frame goes where this flow's frames always went. */
-	if (!arrival || !mac_equal(ethernet->h_dest, arrival->next_hop.source_mac))
+	if (!arrival || !mac_equal_wide(ethernet->h_dest, arrival->next_hop.source_mac))
 		return false;
 	return !(packet->tcp_flags & TCP_SYN) && next_hop->flags & NEXT_HOP_XDP && packet->ip_length <= next_hop->mtu &&
 	       !packet_ttl_is_used_up(packet) && !packet_checksum_is_partial(packet);

@@ -1,0 +1,119 @@
+import FastNATTesting
+import Testing
+
+@testable import FastNAT
+
+/// The fast lane (`bpf/pipeline/lane.h`) does with a packet what the pipeline does, or leaves it to that. While a new flow is
+/// expected, the lane is closed: so one test run shows what the pipeline does, another one what both do.
+@Suite struct LaneTests {
+    /// Where a packet of an open flow comes in.
+    struct Entry: Sendable, CustomTestStringConvertible {
+        let hook: Hook
+        let side: Side
+        let transport: Transport
+        var testDescription: String { "\(transport) at \(hook), \(side)" }
+
+        static let all: [Entry] = [Transport.tcp, .udp].flatMap { transport in
+            [(Hook.tc, Side.uplink), (.tc, .container), (.xdp, .uplink)].map {
+                Entry(hook: $0.0, side: $0.1, transport: transport)
+            }
+        }
+    }
+
+    private func opened(_ entry: Entry) throws -> (datapath: TestDatapath, frame: [UInt8]) {
+        let datapath = try TestDatapath()
+        let conversation = Conversation(.ipv4, entry.transport)
+        try datapath.open(conversation)
+        try datapath.setNextHops(.fresh)
+        let packet =
+            entry.side == .uplink ? conversation.request(payload: [1, 2, 3]) : conversation.reply(payload: [1, 2, 3])
+        return (datapath, packet.bytes)
+    }
+
+    /// A report to the sender has an identification of its own, and so a checksum.
+    private func comparable(_ packet: [UInt8], of frame: [UInt8]) -> [UInt8] {
+        var packet = packet
+        guard packet.count > 26, packet[23] == 1, frame[23] != 1 else { return packet }
+        for place in [18, 19, 24, 25] { packet[place] = 0 }
+        return packet
+    }
+
+    /// What becomes of a frame, and what its flow counts, with the lane closed, and open.
+    private func expectAlike(
+        _ datapath: TestDatapath, _ frame: [UInt8], _ entry: Entry, _ comment: String,
+        sourceLocation: SourceLocation = #_sourceLocation
+    ) throws -> Outcome {
+        var outcomes: [Outcome] = []
+        var packets: [UInt64] = []
+        for streak: UInt32 in [1, 0] {
+            let before = try datapath.datapath.flows().map { $0.original.packets + $0.reply.packets }.reduce(0, +)
+            try datapath.setNextHops(.fresh)
+            try datapath.setStreaks(streak)
+            outcomes.append(try datapath.outcome(of: frame, at: entry.hook, on: entry.side))
+            let after = try datapath.datapath.flows().map { $0.original.packets + $0.reply.packets }.reduce(0, +)
+            packets.append(after - before)
+        }
+        #expect(outcomes[0].verdict == outcomes[1].verdict, "\(comment)", sourceLocation: sourceLocation)
+        let contents = outcomes.map { outcome in comparable(outcome.packet, of: frame) }
+        #expect(contents[0] == contents[1], "\(comment)", sourceLocation: sourceLocation)
+        #expect(outcomes[0].counted == outcomes[1].counted, "\(comment)", sourceLocation: sourceLocation)
+        #expect(packets[0] == packets[1], "\(comment)", sourceLocation: sourceLocation)
+        return outcomes[1]
+    }
+
+    @Test(arguments: Entry.all)
+    func `each byte of the headers, whatever it is`(entry: Entry) throws {
+        var random = Generator(seed: 23)
+        let (datapath, frame) = try opened(entry)
+        #expect(try expectAlike(datapath, frame, entry, "as it was").verdict == .redirected)
+        let ports = 34..<38
+        var forwarded = 0
+        for place in 12..<(entry.transport == .tcp ? 54 : 42) where !ports.contains(place) {
+            for value in [0, 1, 0x7f, 0x80, 0xff, UInt8.random(in: 0...255, using: &random)] {
+                // What begins or ends the connection makes the second run another one than the first.
+                if entry.transport == .tcp && place == 47 && value & 0x07 != 0 { continue }
+                // Addresses of other flows, which the first run would begin.
+                if (26..<34).contains(place) && frame[place] != value { continue }
+                var other = frame
+                other[place] = value
+                let outcome = try expectAlike(datapath, other, entry, "byte \(place) is \(value)")
+                if outcome.verdict == .redirected { forwarded += 1 }
+            }
+        }
+        #expect(forwarded > 30)
+    }
+
+    @Test(arguments: Entry.all)
+    func `lengths of the frame and of its headers`(entry: Entry) throws {
+        let (datapath, frame) = try opened(entry)
+        for length in 34...frame.count {
+            _ = try expectAlike(datapath, Array(frame.prefix(length)), entry, "\(length) bytes")
+        }
+        for longer in [1, 3, 20, 100] {
+            let padded = frame + [UInt8](repeating: 0, count: longer)
+            #expect(try expectAlike(datapath, padded, entry, "\(longer) more").verdict == .redirected)
+        }
+        for length in 0...(frame.count - 14 + 2) {
+            var other = frame
+            (other[16], other[17]) = (UInt8(length >> 8), UInt8(length & 0xff))
+            _ = try expectAlike(datapath, other, entry, "total length \(length)")
+        }
+    }
+
+    @Test(
+        arguments: Entry.all.filter { $0.transport == .tcp },
+        [0x10, 0x18, 0x30, 0x11, 0x14, 0x02, 0x12, 0x00] as [UInt8])
+    func `what TCP says of its connection`(entry: Entry, flags: UInt8) throws {
+        var states: [[FlowState]] = []
+        var outcomes: [Outcome.Verdict] = []
+        for streak: UInt32 in [1, 0] {
+            var (datapath, frame) = try opened(entry)
+            frame[47] = flags
+            try datapath.setStreaks(streak)
+            outcomes.append(try datapath.outcome(of: frame, at: entry.hook, on: entry.side).verdict)
+            states.append(try datapath.states())
+        }
+        #expect(outcomes[0] == outcomes[1])
+        #expect(states[0] == states[1])
+    }
+}

@@ -1,0 +1,148 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR MIT */
+/* The fast lane of attached programs, for most packets there are: IPv4 without options, TCP without SYN or UDP, of a flow that
+ * its first bucket leads to. All others are left, untouched, to the pipeline, which would do the same with these; but there
+ * parser and look-up know more kinds, and what they find stands in memory. */
+#ifndef FASTNAT_PIPELINE_LANE_H
+#define FASTNAT_PIPELINE_LANE_H
+
+#include "forward.h"
+
+#define LANE_TRANSPORT_OFFSET (ETH_HLEN + sizeof(struct iphdr))
+
+/* Numbers of several fields at once, at any multiple of two bytes. */
+static __always_inline __u64 word_at(const void *place)
+{
+	return READ_ONCE(*(const __u64 *)place);
+}
+
+static __always_inline __u32 half_word_at(const void *place)
+{
+	return READ_ONCE(*(const __u32 *)place);
+}
+
+/* As parse_ipv4, of packets that the lane takes. */
+static __always_inline bool lane_parse_network(struct packet *packet)
+{
+	const struct ethhdr *ethernet = packet->data;
+	const struct iphdr *ip = packet->data + ETH_HLEN;
+
+	if (ethernet->h_proto != bpf_htons(ETH_P_IP) || *(const __u8 *)ip != 0x45 ||
+	    ip->frag_off & bpf_htons(IPV4_MORE_FRAGMENTS | IPV4_FRAGMENT_OFFSET))
+		return false;
+	packet->is_ipv4 = true;
+	packet->transport_offset = LANE_TRANSPORT_OFFSET;
+	packet->ip_length = bpf_ntohs(ip->tot_len);
+	address_set_ipv4(&packet->tuple->source, ip->saddr);
+	address_set_ipv4(&packet->tuple->destination, ip->daddr);
+	return packet->hook == HOOK_TC ? ETH_HLEN + packet->ip_length <= ((struct __sk_buff *)packet->context)->len
+				       : ETH_HLEN + packet->ip_length <= packet->data_end - packet->data;
+}
+
+/* As parse_transport. */
+static __always_inline bool lane_parse_transport(struct packet *packet, __u8 protocol)
+{
+	const struct udphdr *udp = packet->data + LANE_TRANSPORT_OFFSET;
+	const struct tcphdr *tcp = (const void *)udp;
+	__u32 available = packet->ip_length - sizeof(struct iphdr), length;
+
+	tuple_set_ports(packet->tuple, protocol, udp->source, udp->dest);
+	if (packet->ip_length < sizeof(struct iphdr))
+		return false;
+	if (protocol == IPPROTO_UDP) {
+		length = bpf_ntohs(udp->len);
+		packet->headers_length = sizeof(struct iphdr) + sizeof(*udp);
+		packet->tcp_flags = 0;
+		packet->without_checksum = !udp->check;
+		return length >= sizeof(*udp) && length <= available;
+	}
+	length = (((const __u8 *)tcp)[TCP_FLAGS_OFFSET - 1] >> 4) * 4;
+	packet->headers_length = sizeof(struct iphdr) + length;
+	packet->tcp_flags = ((const __u8 *)tcp)[TCP_FLAGS_OFFSET];
+	packet->without_checksum = false;
+	return length >= sizeof(*tcp) && length <= available && !(packet->tcp_flags & TCP_SYN);
+}
+
+static __always_inline bool lane_find(const struct packet *packet, struct flow_reference *reference)
+{
+	const struct tuple *tuple = packet->tuple;
+	const struct iphdr *ip = packet->data + ETH_HLEN;
+	const struct udphdr *transport = packet->data + LANE_TRANSPORT_OFFSET;
+	__u64 hash = tuple_hash_ipv4(tuple->source.words[3], tuple->source_port, tuple->destination.words[3],
+				     tuple->destination_port, tuple->protocol, layout.hash_keys);
+	struct flow_bucket *bucket = bucket_at(bucket_first(hash));
+	const struct ipv4_ends *ends;
+
+	if (!bucket)
+		return false;
+	hash |= ENTRY_USED;
+#pragma clang loop unroll(disable)
+	for (__u32 i = 0; i < BUCKET_ENTRIES; i++) {
+		reference->position = &bucket->entries[i];
+		reference->entry = READ_ONCE(bucket->entries[i]);
+		if (!((reference->entry ^ hash) >> 31))
+			goto found;
+	}
+	return false;
+found:
+	reference->flow = entry_flow(reference->entry);
+	if (!reference->flow)
+		return false;
+	ends = flow_ends(reference->flow, entry_direction(reference->entry));
+	return word_at(&ends->source) == word_at(&ip->saddr) &&
+	       half_word_at(&ends->source_port) == half_word_at(&transport->source) &&
+	       READ_ONCE(reference->flow->state.kind) == tuple->protocol;
+}
+
+/* Not while the next packet is taken for one that begins a flow (first_packet_is_expected). */
+static __always_inline bool lane_is_open(struct packet *packet)
+{
+	struct clock *clock;
+
+	if (packet->side >= SIDES_THAT_BEGIN)
+		return true;
+	clock = map_only_element(&clocks);
+	packet->now = clock_now(clock);
+	return clock && !clock->streaks[packet->side];
+}
+
+static __always_inline bool lane_run(struct packet *packet, __u8 protocol, enum verdict *verdict)
+{
+	struct flow_reference reference;
+
+	if (!lane_is_open(packet) || !lane_parse_network(packet) || !lane_parse_transport(packet, protocol) ||
+	    !lane_find(packet, &reference))
+		return false;
+	*verdict = forward(packet, &reference);
+	return true;
+}
+
+/* With a tuple of its own, whose address no function gets that is not inlined: so it is kept in registers. */
+static __always_inline bool lane_run_apart(struct packet *packet, __u8 protocol, enum verdict *verdict)
+{
+	struct tuple tuple, *other = packet->tuple;
+	bool taken;
+
+	packet->tuple = &tuple;
+	packet->in_lane = true;
+	taken = lane_run(packet, protocol, verdict);
+	packet->tuple = other;
+	packet->in_lane = false;
+	return taken;
+}
+
+/* Whether the lane has taken the packet: what its verdict is then. */
+static __always_inline bool lane(struct packet *packet, enum verdict *verdict)
+{
+	const struct iphdr *ip = packet->data + ETH_HLEN;
+	const void *transport = packet->data + LANE_TRANSPORT_OFFSET;
+
+	if (packet->stage != STAGE_ATTACHED || packet->side == SIDE_HOST || !packet_is_for_host(packet) ||
+	    transport + sizeof(struct udphdr) > packet->data_end)
+		return false;
+	if (ip->protocol == IPPROTO_UDP)
+		return lane_run_apart(packet, IPPROTO_UDP, verdict);
+	return ip->protocol == IPPROTO_TCP && transport + sizeof(struct tcphdr) <= packet->data_end &&
+	       lane_run_apart(packet, IPPROTO_TCP, verdict);
+}
+
+#endif
