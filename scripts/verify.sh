@@ -24,7 +24,7 @@ kernel=$(uname -r)
 kernel=$(grep -oE '^[0-9]+\.[0-9]+' <<<"$kernel")
 compiler=$("${BPF_CLANG:-clang}" --version | grep -oE 'clang version [0-9]+' | head -n 1)
 where="Linux $kernel, $compiler"
-costs=$(for object; do "$measure" "$object"; done)
+costs=$(for object; do "$measure" "$object" || exit 1; done)
 
 if ((update)); then
 	{
