@@ -1,3 +1,5 @@
+import BPF
+import CDatapath
 import FastNATTesting
 import Testing
 
@@ -115,5 +117,64 @@ import Testing
         }
         #expect(outcomes[0] == outcomes[1])
         #expect(states[0] == states[1])
+    }
+
+    /// A part of a direction's tuple, as its record has it.
+    static let parts: [@Sendable (inout flow, _ isReply: Bool) -> Void] = [
+        { $1 ? ($0.reply_ends.source ^= 1) : ($0.original_ends.source ^= 1) },
+        { $1 ? ($0.reply_ends.destination ^= 1) : ($0.original_ends.destination ^= 1) },
+        { $1 ? ($0.reply_ends.source_port ^= 1) : ($0.original_ends.source_port ^= 1) },
+        { $1 ? ($0.reply_ends.destination_port ^= 1) : ($0.original_ends.destination_port ^= 1) },
+        { flow, _ in flow.state.kind = 17 },  // UDP,
+    ]
+
+    /// Hashes of two tuples can have the same tag.
+    @Test(arguments: Entry.all.filter { $0.transport == .tcp }, parts.indices)
+    func `an entry with the packet's tag, whose flow has another tuple, is not the packet's`(entry: Entry, part: Int)
+        throws
+    {
+        let (datapath, frame) = try opened(entry)
+        let (slot, record) = try #require(try datapath.liveRecords().first)
+        var other = record
+        Self.parts[part](&other, entry.side == .container)
+        try datapath.maps.setRecord(slot, other)
+        for streak: UInt32 in [1, 0] {
+            try datapath.setStreaks(streak)
+            let outcome = try datapath.outcome(of: frame, at: entry.hook, on: entry.side)
+            #expect(outcome.verdict == .passed && outcome.packet == frame)
+            // What refreshes next hops for XDP writes what it has read.
+            #expect(try datapath.maps.record(slot)?.original.packets == record.original.packets)
+        }
+        try datapath.maps.setRecord(slot, record)
+        try datapath.setNextHops(.fresh)
+        #expect(try datapath.outcome(of: frame, at: entry.hook, on: entry.side).verdict == .redirected)
+    }
+
+    /// An entry that is free has the tag of a packet whose hash begins with 32 zeros.
+    @Test(arguments: Entry.all.filter { $0.transport == .tcp })
+    func `an entry that is not in use leads nowhere`(entry: Entry) throws {
+        let (datapath, frame) = try opened(entry)
+        let index = try MappedArray(datapath.maps.index)
+        let isUsed: UInt64 = 1 << 31
+        let buckets = (0..<index.count).filter { number in
+            withUnsafeBytes(of: index[number].entries) { $0.bindMemory(to: UInt64.self).contains { $0 & isUsed != 0 } }
+        }
+        let kept = buckets.map { (UInt32($0), index[$0]) }
+        for (number, bucket) in kept {
+            var unused = bucket
+            withUnsafeMutableBytes(of: &unused.entries) { bytes in
+                for entry in bytes.bindMemory(to: UInt64.self).indices {
+                    bytes.bindMemory(to: UInt64.self)[entry] &= ~isUsed
+                }
+            }
+            try datapath.maps.index.set(number, unused)
+        }
+        for streak: UInt32 in [1, 0] {
+            try datapath.setStreaks(streak)
+            #expect(try datapath.outcome(of: frame, at: entry.hook, on: entry.side).verdict == .passed)
+        }
+        for (number, bucket) in kept { try datapath.maps.index.set(number, bucket) }
+        try datapath.setNextHops(.fresh)
+        #expect(try datapath.outcome(of: frame, at: entry.hook, on: entry.side).verdict == .redirected)
     }
 }

@@ -122,7 +122,8 @@ static __always_inline __u64 hash_product(__u32 left, __u32 right, __u64 key)
 	return (__u64)(__u32)(left + (__u32)key) * (__u32)(right + (__u32)(key >> 32));
 }
 
-/* Ports that clients take and servers seldom have (RFC 6335, section 6; Linux begins here). Host byte order. */
+/* Ports that clients take and servers seldom have (RFC 6335, section 6; Linux begins here). Host byte order. One bit, by which
+ * ports are told apart. */
 #define PORT_FIRST_EPHEMERAL 32768
 
 /* The upper half is a hash of both ends. The lower one is of `end` alone where only its port is a client's: it stands in both
