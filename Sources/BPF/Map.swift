@@ -170,6 +170,46 @@ public struct MappedArray<Element: BitwiseCopyable>: ~Copyable, @unchecked Senda
     }
 }
 
+/// The global variables of a BPF object's programs, as one array of elements that stand there in a row, mapped.
+public struct MappedVariables<Element: BitwiseCopyable>: ~Copyable, @unchecked Sendable {
+    private let memory: UnsafeMutableRawPointer
+    private let length: Int
+    /// How many elements there are.
+    public let count: Int
+
+    /// Maps the map of that name (`variablesMap`).
+    public init(_ descriptor: borrowing Descriptor) throws(BPFError) {
+        let info = try MapInformation(of: descriptor, name: variablesMap)
+        guard info.capacity == 1, info.valueSize % MemoryLayout<Element>.stride == 0 else {
+            throw BPFError(
+                "use the map \(variablesMap), whose layout is of another version of fastnat", result: -EPROTO)
+        }
+        guard
+            let memory = mmap(nil, info.valueSize, PROT_READ | PROT_WRITE, MAP_SHARED, descriptor.number, 0),
+            memory != MAP_FAILED
+        else { throw BPFError("map the memory of the map \(variablesMap)", result: -errno) }
+        self.memory = memory
+        length = info.valueSize
+        count = length / MemoryLayout<Element>.stride
+    }
+
+    /// A copy of one element, as it is now; or writes one, not all at once.
+    public subscript(index: Int) -> Element {
+        get {
+            precondition(index >= 0 && index < count)
+            return memory.load(fromByteOffset: index * MemoryLayout<Element>.stride, as: Element.self)
+        }
+        nonmutating set {
+            precondition(index >= 0 && index < count)
+            memory.storeBytes(of: newValue, toByteOffset: index * MemoryLayout<Element>.stride, as: Element.self)
+        }
+    }
+
+    deinit {
+        munmap(memory, length)
+    }
+}
+
 /// What the kernel says of a map.
 struct MapInformation {
     let keySize: Int

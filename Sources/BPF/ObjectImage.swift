@@ -1,6 +1,14 @@
 internal import CLibbpf
 internal import Glibc
 
+/// The name by which the map is found that holds the global variables of an object's programs (section `.bss`).
+public let variablesMap = "variables"
+
+/// The map of an object by its name, or nil.
+private func findMap(_ name: String, in object: OpaquePointer) -> OpaquePointer? {
+    bpf_object__find_map_by_name(object, name == variablesMap ? ".bss" : name)
+}
+
 /// A compiled BPF object before the kernel has seen it: sizes and constants can still be set.
 public struct ObjectImage: ~Copyable {
     private let object: OpaquePointer
@@ -30,7 +38,7 @@ public struct ObjectImage: ~Copyable {
     }
 
     private func map(_ name: String) throws(BPFError) -> OpaquePointer {
-        guard let map = bpf_object__find_map_by_name(object, name) else {
+        guard let map = findMap(name, in: object) else {
             throw BPFError("find the map \(name) in the BPF object", result: -ENOENT)
         }
         return map
@@ -118,7 +126,7 @@ public struct LoadedObject: ~Copyable {
 
     /// A descriptor of a map, by its name.
     public func map(_ name: String) throws(BPFError) -> Descriptor {
-        let map = bpf_object__find_map_by_name(object, name)
+        let map = findMap(name, in: object)
         return try duplicate(map.map { bpf_map__fd($0) } ?? -ENOENT, "the map \(name)")
     }
 

@@ -63,7 +63,9 @@ struct HostSocket: ~Copyable {
         let server = outbound.server
         descriptor = try datapath.network.namespace.run { () throws(TestingError) in
             let family = server.address.isIPv6 ? AF_INET6 : AF_INET
-            let type = Int32((owner == .bound ? SOCK_DGRAM : SOCK_STREAM).rawValue | SOCK_NONBLOCK.rawValue)
+            let type =
+                Int32((owner == .bound ? SOCK_DGRAM : SOCK_STREAM).rawValue | SOCK_NONBLOCK.rawValue)
+                | Int32(SOCK_CLOEXEC.rawValue)  // or a program that another test starts meanwhile keeps it open
             let descriptor = socket(family, type, 0)
             let local: Packet.Address = server.address.isIPv6 ? "2001:db8:1::1" : "192.0.2.1"
             guard Self.call(bind, descriptor, Packet.Endpoint(local, port: 40_000)) == 0 else {

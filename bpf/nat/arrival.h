@@ -49,12 +49,8 @@ static __always_inline bool arrival_leads(struct packet *packet, const struct ma
 					  __u64 now)
 {
 	struct shared_hop *target = target_hop_at(mapping->id);
-	struct hop hop;
+	struct hop hop = {.shared = target, .refreshed = &target->refreshed};
 
-	if (!target)
-		return false;
-	hop.shared = target;
-	hop.refreshed = &target->refreshed;
 	return hop_is_fresh(&hop, now) && next_hop_read(&target->next_hop, next_hop) &&
 	       (packet->hook == HOOK_TC || next_hop->flags & NEXT_HOP_XDP) && packet_wire_length(packet) <= next_hop->mtu;
 }

@@ -168,14 +168,16 @@ struct {
 	__type(value, struct mapping_counters);
 } mapping_counters SEC(".maps");
 
-/* mapping id → where the packets to its target leave. Written by the datapath; zeroed by the loader when it gives out the id.
- */
+/* Next hops that flows share. Data of the programs, which is a map of one value: no instruction looks an element up, where a
+ * map of them takes ten. The only data that changes, as the loader knows it by its section. */
 struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(max_entries, MAX_MAPPINGS);
-	__type(key, __u32);
-	__type(value, struct shared_hop);
-} target_hops SEC(".maps");
+	/* mapping id → where the packets to its target leave. Written by the datapath; zeroed by the loader when it gives out
+	 * the id. */
+	struct shared_hop targets[MAX_MAPPINGS];
+	/* number → next hop. 0 is none. Written by the datapath; full: those of a hash are in use, and packets ask for their
+	 * way each time. */
+	struct shared_hop shared[MAX_NEXT_HOPS];
+} hops;
 
 /* enum reason → packets that were not forwarded for it, on this CPU. */
 struct {

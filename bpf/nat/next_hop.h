@@ -48,27 +48,22 @@ static __always_inline bool flow_shares_hop(const struct flow *flow, enum direct
 }
 
 /* A table that all flows of a mapping share stays in the CPU's cache, and there is always one of them that has just asked. */
-static __always_inline bool hop_find(struct flow *flow, enum direction direction, struct hop *hop)
+static __always_inline struct hop hop_of(struct flow *flow, enum direction direction)
 {
 	struct flow_half *half = flow_half(flow, direction);
 	bool shares = flow_shares_hop(flow, direction);
+	struct hop hop;
 
-	hop->shared = shares ? target_hop_at(half->mapping_id) : shared_hop_at(half->hop);
-	if (!hop->shared)
-		return false;
-	hop->refreshed = shares ? &hop->shared->refreshed : &half->refreshed;
-	return true;
+	hop.shared = shares ? target_hop_at(half->mapping_id) : shared_hop_at(half->hop);
+	hop.refreshed = shares ? &hop.shared->refreshed : &half->refreshed;
+	return hop;
 }
 
-/* The shared next hop whose source is the MAC address that a direction's packets arrive with, or NULL: noted, or what the other
+/* The shared next hop whose source is the MAC address that a direction's packets arrive with: noted, or what the other
  * direction's leave with. */
 static __always_inline const struct shared_hop *flow_arrival(struct flow *flow, enum direction direction)
 {
-	struct hop hop;
-
-	if (flow_shares_hop(flow, direction))
-		return shared_hop_at(flow->original.hop);
-	return hop_find(flow, !direction, &hop) ? hop.shared : NULL;
+	return flow_shares_hop(flow, direction) ? shared_hop_at(flow->original.hop) : hop_of(flow, !direction).shared;
 }
 
 /* Gives the direction of the flow that was found a next hop, as of a time. One writer at a time; another one, or one whose flow
@@ -96,14 +91,13 @@ static __always_inline void flow_note_arrival(const struct flow_reference *refer
 	if (!flow_shares_hop(flow, entry_direction(reference->entry)) || packet_ends_before(packet, ethernet + 1))
 		return;
 	arrival = shared_hop_at(flow->original.hop);
-	if (arrival && !mac_equal_wide(ethernet->h_dest, arrival->next_hop.source_mac))
+	if (!mac_equal_wide(ethernet->h_dest, arrival->next_hop.source_mac))
 		flow_set_hop(reference, arrival_find(ethernet->h_dest, now), flow->original.refreshed);
 }
 
 static __always_inline bool hop_is_fresh(const struct hop *hop, __u64 now)
 {
-	return READ_ONCE(hop->shared->next_hop.ifindex) && READ_ONCE(hop->shared->next_hop.flags) & NEXT_HOP_RESOLVED &&
-	       note_is_fresh(READ_ONCE(*hop->refreshed), now);
+	return READ_ONCE(hop->shared->next_hop.flags) & NEXT_HOP_RESOLVED && note_is_fresh(READ_ONCE(*hop->refreshed), now);
 }
 
 /* Where a note about two addresses stands in a map of `count` of them. */
@@ -174,8 +168,6 @@ static __always_inline bool hop_recall(struct hop *hop, const struct packet *pac
 	if (!note || flow_shares_hop(reference->flow, entry_direction(reference->entry)) || !flow_is_plain(reference->flow))
 		return false;
 	hop->shared = shared_hop_at(note->hop);
-	if (!hop->shared)
-		return false;
 	flow_set_hop(reference, note->hop, note->noted);
 	return true;
 }
@@ -222,8 +214,6 @@ static __always_inline bool hop_settle(const struct hop *hop, const struct packe
 	struct shared_hop *shared = hop->shared;
 	__u32 number = 0;
 
-	if (!shared)
-		return true;
 	if (!(rewrite->next_hop.flags & NEXT_HOP_RESOLVED)) {
 		if (shares) /* or the next would, too, and be overtaken by those behind it */
 			shared->neighbour = now >> 30;
@@ -238,8 +228,8 @@ static __always_inline bool hop_settle(const struct hop *hop, const struct packe
 		if (!flow_is_cut(reference->flow)) /* its packets come here, every one */
 			flow_set_hop(reference, number, now >> 20);
 	}
-	if (!shared || !hop_wants_neighbour(shared, &rewrite->next_hop, packet->begun, now))
-		return !shared;
+	if (!hop_wants_neighbour(shared, &rewrite->next_hop, packet->begun, now))
+		return false;
 	if (shared->next_hop.ifindex)
 		shared->neighbour = now >> 30;
 	return true;

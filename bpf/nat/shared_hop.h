@@ -5,14 +5,16 @@
 
 #include "flow_record.h"
 
-/* number → next hop. 0 is none. Written by the datapath; full: those of a hash are in use, and packets ask for their way each
- * time. */
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(max_entries, MAX_NEXT_HOPS);
-	__type(key, __u32);
-	__type(value, struct shared_hop);
-} next_hops SEC(".maps");
+static __always_inline struct shared_hop *shared_hop_at(__u32 number)
+{
+	return &hops.shared[number % MAX_NEXT_HOPS];
+}
+
+/* The next hop of a mapping's target. */
+static __always_inline struct shared_hop *target_hop_at(__u32 mapping_id)
+{
+	return &hops.targets[mapping_id % MAX_MAPPINGS];
+}
 
 /* A shared one is noted as found again when it was this long ago (2^20 ns). */
 #define SHARED_HOP_GRANULARITY 256
@@ -114,8 +116,8 @@ __noinline int shared_hop_intern(const struct next_hop *next_hop)
 	for (__u32 i = 0; i < NEXT_HOP_WAYS; i++) {
 		__u32 number = (set * NEXT_HOP_WAYS + i) % MAX_NEXT_HOPS, sequence, age;
 
-		shared = bpf_map_lookup_elem(&next_hops, &number);
-		if (!shared || !number)
+		shared = shared_hop_at(number);
+		if (!number)
 			continue;
 		sequence = READ_ONCE(shared->next_hop.sequence);
 		if (!(sequence & 1) && next_hop_equal(&shared->next_hop, next_hop))
@@ -127,23 +129,7 @@ __noinline int shared_hop_intern(const struct next_hop *next_hop)
 			oldest_sequence = sequence;
 		}
 	}
-	shared = oldest ? bpf_map_lookup_elem(&next_hops, &oldest) : NULL;
-	return shared && shared_hop_replace(shared, oldest_sequence, next_hop, now) ? oldest : 0;
-}
-
-static __always_inline struct shared_hop *shared_hop_at(__u32 number)
-{
-	return bpf_map_lookup_elem(&next_hops, &number);
-}
-
-/* The next hop of a mapping's target. The barrier keeps this look-up from becoming one with another: where one instruction
- * looks something up in either of two maps, the verifier has it call the kernel. */
-static __always_inline struct shared_hop *target_hop_at(__u32 mapping_id)
-{
-	struct shared_hop *hop = bpf_map_lookup_elem(&target_hops, &mapping_id);
-
-	asm volatile("" : "+r"(hop));
-	return hop;
+	return oldest && shared_hop_replace(shared_hop_at(oldest), oldest_sequence, next_hop, now) ? oldest : 0;
 }
 
 /* The number of a MAC address that packets arrive with. */

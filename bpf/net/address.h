@@ -132,8 +132,9 @@ static __always_inline __u64 hash_product(__u32 left, __u32 right, __u64 key)
 static __always_inline __u64 ends_hash_finish(__u64 alone, __u64 both, __be16 port, __be16 other_port)
 {
 	if (!(port & ~other_port & bpf_htons(PORT_FIRST_EPHEMERAL)))
-		alone = both * 0x9e3779b97f4a7c15ULL;
-	return (hash_finish(both ^ both >> 32) & 0xffffffff00000000ULL) | hash_finish(alone ^ alone >> 32) >> 32;
+		alone = both;
+	return ((both ^ both >> 32) * 0xd6e8feb86659fd93ULL & 0xffffffff00000000ULL) |
+	       (alone ^ alone >> 32) * 0x9e3779b97f4a7c15ULL >> 32;
 }
 
 static __always_inline __u64 ends_hash_ipv4(__be32 end, __be16 port, __be32 other, __be16 other_port, __u8 protocol,

@@ -60,6 +60,13 @@ static __always_inline __u16 checksum_apply(__u16 checksum, __u32 delta)
 	return ~checksum_fold_rest((__u16)~checksum + delta);
 }
 
+/* Whether a sum is a multiple of 65,535, which is zero in one's complement: as many as there are of them, and no other number,
+ * come to no more than their count by this product, the inverse of 65,535 modulo 2^64 (Granlund and Montgomery, 1994). */
+static __always_inline bool is_checksum_zero(__u64 sum)
+{
+	return sum * 0xfffefffefffeffffULL <= ~0ULL / 0xffff;
+}
+
 /* Whether the transport checksum field holds the sum of the pseudo header alone: a local sender left the rest to a device
  * that never saw the packet (CHECKSUM_PARTIAL). XDP cannot complete it. One in 65,536 finished packets looks the same. */
 static __always_inline bool checksum_is_partial(const struct packet *packet, __u16 checksum)
@@ -68,9 +75,7 @@ static __always_inline bool checksum_is_partial(const struct packet *packet, __u
 	__u64 sum = checksum_sum_addresses(&packet->tuple->source, &packet->tuple->destination, packet->is_ipv4) +
 		    bpf_htons(packet->tuple->protocol) + bpf_htonl(length);
 
-	__u32 rest = checksum_fold_once(sum) - checksum; /* folding what is left takes away 0xffff, or nothing */
-
-	return !rest || rest == 0xffff;
+	return is_checksum_zero(sum - checksum);
 }
 
 #endif

@@ -23,6 +23,8 @@ static __always_inline void *packet_transport(struct packet *packet)
 {
 	__u32 offset = packet->transport_offset;
 
+	if (packet->in_lane)
+		return packet->data + offset;
 	asm("" : "+r"(offset));
 	return packet->data + (offset & 0x7f);
 }

@@ -221,13 +221,11 @@ static __always_inline const struct route_note *outbound_way(struct packet *pack
 							     struct rewrite *rewrite, __u64 now)
 {
 	const struct route_note *way;
-	struct shared_hop *shared;
 
 	rewrite->source = note->rule.address;
 	rewrite->destination = packet->tuple->destination;
 	way = route_note_find(packet, rewrite, now);
-	shared = way ? shared_hop_at(way->hop) : NULL;
-	return shared && next_hop_read(&shared->next_hop, &rewrite->next_hop) &&
+	return way && next_hop_read(&shared_hop_at(way->hop)->next_hop, &rewrite->next_hop) &&
 			       packet_wire_length(packet) <= rewrite->next_hop.mtu
 		       ? way
 		       : NULL;

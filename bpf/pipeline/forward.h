@@ -48,7 +48,7 @@ static __always_inline bool xdp_packet_is_ordinary(struct packet *packet, const 
 	struct ethhdr *ethernet = packet->data;
 
 	/* Not passed by the device's own filter yet: to be ours, the frame goes where this flow's frames always went. */
-	if (!arrival || !mac_equal_wide(ethernet->h_dest, arrival->next_hop.source_mac))
+	if (!mac_equal_wide(ethernet->h_dest, arrival->next_hop.source_mac))
 		return false;
 	return !(packet->tcp_flags & TCP_SYN) && next_hop->flags & NEXT_HOP_XDP && packet->ip_length <= next_hop->mtu &&
 	       !packet_ttl_is_used_up(packet) && !packet_checksum_is_partial(packet);
@@ -66,10 +66,10 @@ static __always_inline enum verdict forward_xdp(struct packet *packet, const str
 {
 	enum direction direction = entry_direction(reference->entry);
 	struct flow_half *half = flow_half(reference->flow, direction);
+	struct hop hop = hop_of(reference->flow, direction);
 	struct rewrite rewrite;
-	struct hop hop;
 
-	if (!hop_find(reference->flow, direction, &hop) || !rewrite_from_flow(&rewrite, packet, reference))
+	if (!rewrite_from_flow(&rewrite, packet, reference))
 		return VERDICT_PASS;
 	if (!hop_is_fresh(&hop, now) && !hop_recall(&hop, packet, &rewrite, reference, now))
 		return VERDICT_PASS;
@@ -120,13 +120,13 @@ static __always_inline enum verdict forward_tc(struct packet *packet, const stru
 {
 	enum direction direction = entry_direction(reference->entry);
 	struct flow_half *half = flow_half(reference->flow, direction);
+	struct hop hop = hop_of(reference->flow, direction);
+	bool cached, cut = false, by_neighbour = false;
 	struct route *route = NULL;
 	struct rewrite rewrite;
 	enum reason reason;
-	bool cached, cut = false, by_neighbour = false;
-	struct hop hop;
 
-	if (!hop_find(reference->flow, direction, &hop) || !rewrite_from_flow(&rewrite, packet, reference))
+	if (!rewrite_from_flow(&rewrite, packet, reference))
 		return packet_refuse(packet, REASON_FLOW_RACE);
 	cached = (hop_is_fresh(&hop, now) || hop_recall(&hop, packet, &rewrite, reference, now)) &&
 		 next_hop_read(&hop.shared->next_hop, &rewrite.next_hop);

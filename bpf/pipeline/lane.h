@@ -26,7 +26,7 @@ static __always_inline bool lane_parse_network(struct packet *packet)
 	const struct ethhdr *ethernet = packet->data;
 	const struct iphdr *ip = packet->data + ETH_HLEN;
 
-	if (ethernet->h_proto != bpf_htons(ETH_P_IP) || *(const __u8 *)ip != 0x45 ||
+	if ((half_word_at(&ethernet->h_proto) & bpf_htonl(0xffffff00)) != bpf_htonl(ETH_P_IP << 16 | 0x45 << 8) ||
 	    ip->frag_off & bpf_htons(IPV4_MORE_FRAGMENTS | IPV4_FRAGMENT_OFFSET))
 		return false;
 	packet->is_ipv4 = true;

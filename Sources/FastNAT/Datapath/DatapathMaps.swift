@@ -19,7 +19,7 @@ struct DatapathMaps: ~Copyable {
     let limitDues: Map<UInt32, UInt64>
     let sourceCounts: Map<UInt32, source_bucket>
     let mappingCounters: PerCPUMap<mapping_counters>
-    let targetHops: Map<UInt32, shared_hop>
+    let hops: MappedVariables<shared_hop>
     let hostAddresses: PerCPUMap<address_note>
     let clientAddresses: PerCPUMap<address_note>
     let arrivals: PerCPUMap<arrival>
@@ -36,7 +36,7 @@ struct DatapathMaps: ~Copyable {
     static let names = [
         "flow_index", "flows", "flow_slots", "slot_cursors", "flow_gauges", "settings", "mappings", "mapping_ranges",
         "mapping_sources", "mapping_owners", "masquerades", "masquerade_exemptions", "mapping_counters",
-        "target_hops", "next_hops", "host_addresses", "client_addresses", "arrivals", "reason_counters", "xdp_outputs",
+        variablesMap, "host_addresses", "client_addresses", "arrivals", "reason_counters", "xdp_outputs",
         "peer_outputs", "bridge_ports",
         "bridge_port_devices", "bridge_stations", "fragment_notes", "fragment_queues", "fragment_slots",
         "fragment_cursor", "flow_limits",
@@ -64,7 +64,7 @@ struct DatapathMaps: ~Copyable {
         let limitDues = try Map<UInt32, UInt64>(try open("limit_dues"), name: "limit_dues")
         let sourceCounts = try Map<UInt32, source_bucket>(try open("source_counts"), name: "source_counts")
         let mappingCounters = try PerCPUMap<mapping_counters>(try open("mapping_counters"), name: "mapping_counters")
-        let targetHops = try Map<UInt32, shared_hop>(try open("target_hops"), name: "target_hops")
+        let hops = try MappedVariables<shared_hop>(try open(variablesMap))
         let hostAddresses = try PerCPUMap<address_note>(try open("host_addresses"), name: "host_addresses")
         let clientAddresses = try PerCPUMap<address_note>(
             try open("client_addresses"), name: "client_addresses")
@@ -95,7 +95,7 @@ struct DatapathMaps: ~Copyable {
         self.limitDues = limitDues
         self.sourceCounts = sourceCounts
         self.mappingCounters = mappingCounters
-        self.targetHops = targetHops
+        self.hops = hops
         self.hostAddresses = hostAddresses
         self.clientAddresses = clientAddresses
         self.arrivals = arrivals

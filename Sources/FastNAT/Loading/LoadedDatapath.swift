@@ -180,23 +180,28 @@ extension Datapath {
     /// Opens the pinned maps and programs.
     static func pinned(in state: borrowing StateDirectory) throws(FastNATError) -> Datapath {
         let (maps, programs) = (state.maps, state.programs)
-        let settings = try settings(pinnedIn: maps)
-        guard settings.abi_version == ABI_VERSION.rawValue else { throw .otherVersion(settings.abi_version) }
+        let open = try DatapathMaps.pinned(in: maps)
         do throws(BPFError) {
             return Datapath(
-                maps: try DatapathMaps { name throws(BPFError) in try Descriptor(pinnedAt: "\(maps)/\(name)") },
-                flushProgram: try Descriptor(pinnedAt: "\(programs)/\(DatapathProgram.flush.rawValue)"))
+                maps: open, flushProgram: try Descriptor(pinnedAt: "\(programs)/\(DatapathProgram.flush.rawValue)"))
         } catch {
             throw .bpf(error)
         }
     }
+}
 
-    private static func settings(pinnedIn maps: String) throws(FastNATError) -> settings {
+extension DatapathMaps {
+    /// Opens the pinned maps, of this version alone: another one has other maps.
+    static func pinned(in directory: String) throws(FastNATError) -> DatapathMaps {
+        let open = { (name: String) throws(BPFError) in try Descriptor(pinnedAt: "\(directory)/\(name)") }
+        let version: UInt32
         do throws(BPFError) {
-            let map = try Map<UInt32, settings>(Descriptor(pinnedAt: "\(maps)/settings"), name: "settings")
-            return try map.value(0) ?? CDatapath.settings()
+            let settings = try Map<UInt32, CDatapath.settings>(open("settings"), name: "settings")
+            version = try settings.value(0)?.abi_version ?? 0
+            if version == ABI_VERSION.rawValue { return try DatapathMaps(open) }
         } catch {
             throw .bpf(error)
         }
+        throw .otherVersion(version)
     }
 }

@@ -67,11 +67,8 @@ public enum Loader {
     static func reload(_ request: LoadRequest, _ state: borrowing StateDirectory) throws -> LoadedObject {
         let directory = state.maps
         let open = { (name: String) throws(BPFError) in try Descriptor(pinnedAt: "\(directory)/\(name)") }
-        let maps = try DatapathMaps(open)
+        let maps = try DatapathMaps.pinned(in: directory)
         var settings = try maps.currentSettings()
-        guard settings.abi_version == ABI_VERSION.rawValue else {
-            throw FastNATError.otherVersion(settings.abi_version)
-        }
         if let limit = request.maximumFlows, limit != Int(settings.max_flows) {
             throw FastNATError.flowLimitFixed(present: Int(settings.max_flows), wanted: limit)
         }
@@ -199,8 +196,7 @@ public enum Loader {
 
     /// Containers' packets would go on leaving with this host's address, and what answers them would no longer come back.
     static func refuseMasqueraded(_ uplink: Link, _ state: borrowing StateDirectory) throws {
-        let directory = state.maps
-        let maps = try DatapathMaps { name throws(BPFError) in try Descriptor(pinnedAt: "\(directory)/\(name)") }
+        let maps = try DatapathMaps.pinned(in: state.maps)
         try refuseMasqueraded(uplink, by: try maps.masqueradeEntries())
     }
 

@@ -130,7 +130,7 @@ extension DatapathMaps {
         guard counters.opened == counters.closed else { return false }
         if counters.opened != 0 || counters.packets != 0 {
             try mappingCounters.setAll(id, mapping_counters())
-            if id < targetHops.capacity { try targetHops.set(id, shared_hop()) }
+            if id < MAX_MAPPINGS.rawValue { hops[Int(id)] = shared_hop() }
         }
         try limitDues.set(id, 0)
         return true

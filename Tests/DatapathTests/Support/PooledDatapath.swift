@@ -134,7 +134,7 @@ final class PooledDatapath: @unchecked Sendable {
     }
 
     /// The next hops that flows share.
-    func nextHops() throws -> Map<UInt32, shared_hop> { try Map(object.map("next_hops"), name: "next_hops") }
+    func nextHops() throws -> MappedVariables<shared_hop> { try MappedVariables(object.map(variablesMap)) }
 
     private func routeNotes() throws -> PerCPUMap<route_note> {
         try PerCPUMap(object.map("route_notes"), name: "route_notes")

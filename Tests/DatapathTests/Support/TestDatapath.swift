@@ -116,18 +116,21 @@ final class TestDatapath: Sendable {
         }
     }
 
+    /// Where the datapath keeps them, behind those of mappings' targets (`hops` in bpf/nat/maps.h).
+    private static let nextHops = Int(MAX_MAPPINGS.rawValue)..<Int(MAX_MAPPINGS.rawValue) + Int(MAX_NEXT_HOPS.rawValue)
+
     /// The next hops that flows share; not the addresses that packets arrive with, which stand among them.
     func nextHops() throws -> [shared_hop] {
-        let map = try pooled.nextHops()
-        return try (0..<MAX_NEXT_HOPS.rawValue).compactMap { try map.value($0) }.filter { $0.next_hop.ifindex != 0 }
+        let hops = try pooled.nextHops()
+        return Self.nextHops.map { hops[$0] }.filter { $0.next_hop.ifindex != 0 }
     }
 
     /// Puts this in the place of each of the next hops that flows share, and where there is none.
     func setNextHops(to replacement: shared_hop) throws {
-        let map = try pooled.nextHops()
-        for number in 0..<MAX_NEXT_HOPS.rawValue {
-            let isArrival = try map.value(number).map { $0.refreshed != 0 && $0.next_hop.ifindex == 0 } ?? false
-            if !isArrival { try map.set(number, replacement) }
+        let hops = try pooled.nextHops()
+        for place in Self.nextHops {
+            let isArrival = hops[place].refreshed != 0 && hops[place].next_hop.ifindex == 0
+            if !isArrival { hops[place] = replacement }
         }
     }
 
@@ -219,12 +222,8 @@ extension TestDatapath {
             flow.original.refreshed = now &- age.rawValue
             flow.reply.refreshed = now &- age.rawValue
             try maps.setRecord(slot, flow)
-            let mapping = UInt32(flow.original.mapping_id)
-            guard flow.flags & FLOW_SHARES_HOP.rawValue != 0, var target = try maps.targetHops.value(mapping) else {
-                continue
-            }
-            target.refreshed = now &- age.rawValue
-            try maps.targetHops.set(mapping, target)
+            guard flow.flags & FLOW_SHARES_HOP.rawValue != 0 else { continue }
+            maps.hops[Int(flow.original.mapping_id)].refreshed = now &- age.rawValue
         }
     }
 
