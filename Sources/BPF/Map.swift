@@ -177,10 +177,10 @@ public struct MappedVariables<Element: BitwiseCopyable>: ~Copyable, @unchecked S
     /// How many elements there are.
     public let count: Int
 
-    /// Maps the map of that name (`variablesMap`).
-    public init(_ descriptor: borrowing Descriptor) throws(BPFError) {
+    /// Maps the map of that name (`variablesMap`), which holds `count` of them and nothing else.
+    public init(_ descriptor: borrowing Descriptor, count: Int) throws(BPFError) {
         let info = try MapInformation(of: descriptor, name: variablesMap)
-        guard info.capacity == 1, info.valueSize % MemoryLayout<Element>.stride == 0 else {
+        guard info.capacity == 1, info.valueSize == count * MemoryLayout<Element>.stride else {
             throw BPFError(
                 "use the map \(variablesMap), whose layout is of another version of fastnat", result: -EPROTO)
         }
@@ -190,7 +190,7 @@ public struct MappedVariables<Element: BitwiseCopyable>: ~Copyable, @unchecked S
         else { throw BPFError("map the memory of the map \(variablesMap)", result: -errno) }
         self.memory = memory
         length = info.valueSize
-        count = length / MemoryLayout<Element>.stride
+        self.count = count
     }
 
     /// A copy of one element, as it is now; or writes one, not all at once.

@@ -96,6 +96,34 @@ struct UnloadTests {
         try scene.finish()
     }
 
+    @Test("What another version has loaded is refused by that name, and unload takes it away")
+    func otherVersion() throws {
+        let scene = try Scene(.fastnatTC, Topology.Options(.bridge))
+        let fastnat = try #require(scene.fastnat)
+        let maps = "/run/fastnat/bpf/\(try scene.host.cookie)/maps"
+        let key = ["0", "0", "0", "0"]
+        let found = try bpftool(["map", "lookup", "pinned", "\(maps)/settings", "key"] + key)
+        var settings = try #require(found.first?["value"] as? [String])
+        settings[40] = "0x07"  // abi_version, which stands there in all versions
+        _ = try scene.host.command(
+            ["bpftool", "map", "update", "pinned", "\(maps)/settings", "key"] + key + ["value"] + settings)
+        try FileManager.default.removeItem(atPath: "\(maps)/variables")  // that version had no such map
+        let commands = [
+            "load --iface eth0", "map list", "map add 80 \(scene.target(80))", "status", "unload --iface eth0",
+        ]
+        for command in commands {
+            let result = try fastnat.run(command.split(separator: " ").map(String.init), check: false)
+            #expect(result.status == 69, "\(command): \(result)")
+            #expect(result.errors.contains("layout version 7"), "\(command): \(result)")
+        }
+        let instance = try FastnatInstance(of: scene.host)
+        try scene.run("unload")
+        try instance.awaitGone()
+        try scene.expectNothingAttached()
+        try scene.path.start()
+        try scene.finish()
+    }
+
     @Test("A loader killed at any moment leaves what load, list and unload cope with", arguments: [false, true])
     func killedLoad(_ isAfterLoad: Bool) throws {
         let scene = try Scene(.fastnatXDP, Topology.Options(.bridge))

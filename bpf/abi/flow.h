@@ -87,7 +87,7 @@ struct route_note {
 	struct address destination;
 	__u32 ifindex;
 	__u32 noted; /* CLOCK_MONOTONIC in units of 2^20 ns */
-	__u32 hop;   /* in next_hops */
+	__u32 hop;   /* in hops.shared */
 	__u32 zero[5];
 };
 
@@ -114,8 +114,8 @@ struct flow_half {
 	__u32 last_seen; /* CLOCK_MONOTONIC in units of 2^20 ns, up to LAST_SEEN_GRANULARITY late */
 	__u32 refreshed; /* when its next hop was last looked up: CLOCK_MONOTONIC in units of 2^20 ns */
 	__u32 word;      /* enum flow_word */
-	__u16 hop;       /* in next_hops, or 0; where the next hop is its mapping's, or not known yet: the MAC address that the
-			    packets of the original direction arrive with, as the source of one */
+	__u16 hop; /* in hops.shared, or 0; where the next hop is its mapping's, or not known yet: the MAC address that the
+		      packets of the original direction arrive with, as the source of one */
 	__u16 mapping_id;
 };
 

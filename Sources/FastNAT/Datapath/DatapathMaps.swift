@@ -64,7 +64,8 @@ struct DatapathMaps: ~Copyable {
         let limitDues = try Map<UInt32, UInt64>(try open("limit_dues"), name: "limit_dues")
         let sourceCounts = try Map<UInt32, source_bucket>(try open("source_counts"), name: "source_counts")
         let mappingCounters = try PerCPUMap<mapping_counters>(try open("mapping_counters"), name: "mapping_counters")
-        let hops = try MappedVariables<shared_hop>(try open(variablesMap))
+        let hops = try MappedVariables<shared_hop>(
+            try open(variablesMap), count: Int(MAX_MAPPINGS.rawValue) + Int(MAX_NEXT_HOPS.rawValue))
         let hostAddresses = try PerCPUMap<address_note>(try open("host_addresses"), name: "host_addresses")
         let clientAddresses = try PerCPUMap<address_note>(
             try open("client_addresses"), name: "client_addresses")

@@ -133,9 +133,6 @@ final class PooledDatapath: @unchecked Sendable {
         }
     }
 
-    /// The next hops that flows share.
-    func nextHops() throws -> MappedVariables<shared_hop> { try MappedVariables(object.map(variablesMap)) }
-
     private func routeNotes() throws -> PerCPUMap<route_note> {
         try PerCPUMap(object.map("route_notes"), name: "route_notes")
     }

@@ -121,16 +121,15 @@ final class TestDatapath: Sendable {
 
     /// The next hops that flows share; not the addresses that packets arrive with, which stand among them.
     func nextHops() throws -> [shared_hop] {
-        let hops = try pooled.nextHops()
-        return Self.nextHops.map { hops[$0] }.filter { $0.next_hop.ifindex != 0 }
+        Self.nextHops.map { maps.hops[$0] }.filter { $0.next_hop.ifindex != 0 }
     }
 
     /// Puts this in the place of each of the next hops that flows share, and where there is none.
     func setNextHops(to replacement: shared_hop) throws {
-        let hops = try pooled.nextHops()
         for place in Self.nextHops {
-            let isArrival = hops[place].refreshed != 0 && hops[place].next_hop.ifindex == 0
-            if !isArrival { hops[place] = replacement }
+            let present = maps.hops[place]
+            let isArrival = present.refreshed != 0 && present.next_hop.ifindex == 0
+            if !isArrival { maps.hops[place] = replacement }
         }
     }
 
