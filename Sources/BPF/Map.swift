@@ -140,61 +140,25 @@ public struct PerCPUMap<Value: BitwiseCopyable>: ~Copyable {
     }
 }
 
-/// The elements of an array map, mapped read-only: they change while they are read.
-public struct MappedArray<Element: BitwiseCopyable>: ~Copyable, @unchecked Sendable {
+/// Elements that stand in a row in the memory of a map that was made with `BPF_F_MMAPABLE`.
+private struct MappedMemory<Element: BitwiseCopyable>: ~Copyable {
     private let memory: UnsafeMutableRawPointer
     private let length: Int
-    /// How many elements there are.
-    public let count: Int
+    let count: Int
 
-    /// Maps the memory of an array map that was made with `BPF_F_MMAPABLE`.
-    public init(_ map: borrowing Map<UInt32, Element>) throws(BPFError) {
-        count = Int(map.capacity)
+    init(_ descriptor: borrowing Descriptor, name: String, count: Int, protection: Int32) throws(BPFError) {
         let page = Int(sysconf(Int32(_SC_PAGESIZE)))
-        length = (count * MemoryLayout<Element>.stride + page - 1) / page * page
+        let length = (count * MemoryLayout<Element>.stride + page - 1) / page * page
         guard
-            let memory = mmap(nil, length, PROT_READ, MAP_SHARED, map.descriptor.number, 0),
+            let memory = mmap(nil, length, protection, MAP_SHARED, descriptor.number, 0),
             memory != MAP_FAILED
-        else { throw BPFError("read the map \(map.name)", result: -errno) }
+        else { throw BPFError("map the memory of the map \(name)", result: -errno) }
         self.memory = memory
-    }
-
-    /// A copy of one element, as it is now.
-    public subscript(index: Int) -> Element {
-        precondition(index >= 0 && index < count)
-        return memory.load(fromByteOffset: index * MemoryLayout<Element>.stride, as: Element.self)
-    }
-
-    deinit {
-        munmap(memory, length)
-    }
-}
-
-/// The global variables of a BPF object's programs, as one array of elements that stand there in a row, mapped.
-public struct MappedVariables<Element: BitwiseCopyable>: ~Copyable, @unchecked Sendable {
-    private let memory: UnsafeMutableRawPointer
-    private let length: Int
-    /// How many elements there are.
-    public let count: Int
-
-    /// Maps the map of that name (`variablesMap`), which holds `count` of them and nothing else.
-    public init(_ descriptor: borrowing Descriptor, count: Int) throws(BPFError) {
-        let info = try MapInformation(of: descriptor, name: variablesMap)
-        guard info.capacity == 1, info.valueSize == count * MemoryLayout<Element>.stride else {
-            throw BPFError(
-                "use the map \(variablesMap), whose layout is of another version of fastnat", result: -EPROTO)
-        }
-        guard
-            let memory = mmap(nil, info.valueSize, PROT_READ | PROT_WRITE, MAP_SHARED, descriptor.number, 0),
-            memory != MAP_FAILED
-        else { throw BPFError("map the memory of the map \(variablesMap)", result: -errno) }
-        self.memory = memory
-        length = info.valueSize
+        self.length = length
         self.count = count
     }
 
-    /// A copy of one element, as it is now; or writes one, not all at once.
-    public subscript(index: Int) -> Element {
+    subscript(index: Int) -> Element {
         get {
             precondition(index >= 0 && index < count)
             return memory.load(fromByteOffset: index * MemoryLayout<Element>.stride, as: Element.self)
@@ -207,6 +171,43 @@ public struct MappedVariables<Element: BitwiseCopyable>: ~Copyable, @unchecked S
 
     deinit {
         munmap(memory, length)
+    }
+}
+
+/// The elements of an array map, mapped read-only: they change while they are read.
+public struct MappedArray<Element: BitwiseCopyable>: ~Copyable, @unchecked Sendable {
+    private let memory: MappedMemory<Element>
+
+    /// Maps the memory of an array map that was made with `BPF_F_MMAPABLE`.
+    public init(_ map: borrowing Map<UInt32, Element>) throws(BPFError) {
+        memory = try MappedMemory(map.descriptor, name: map.name, count: Int(map.capacity), protection: PROT_READ)
+    }
+
+    /// How many elements there are.
+    public var count: Int { memory.count }
+
+    /// A copy of one element, as it is now.
+    public subscript(index: Int) -> Element { memory[index] }
+}
+
+/// The global variables of a BPF object's programs, as one array of elements that stand there in a row, mapped.
+public struct MappedVariables<Element: BitwiseCopyable>: ~Copyable, @unchecked Sendable {
+    private let memory: MappedMemory<Element>
+
+    /// Maps the map of that name (`variablesMap`), which holds `count` of them and nothing else.
+    public init(_ descriptor: borrowing Descriptor, count: Int) throws(BPFError) {
+        let info = try MapInformation(of: descriptor, name: variablesMap)
+        guard info.capacity == 1, info.valueSize == count * MemoryLayout<Element>.stride else {
+            throw BPFError(
+                "use the map \(variablesMap), whose layout is of another version of fastnat", result: -EPROTO)
+        }
+        memory = try MappedMemory(descriptor, name: variablesMap, count: count, protection: PROT_READ | PROT_WRITE)
+    }
+
+    /// A copy of one element, as it is now; or writes one, not all at once.
+    public subscript(index: Int) -> Element {
+        get { memory[index] }
+        nonmutating set { memory[index] = newValue }
     }
 }
 

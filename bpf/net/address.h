@@ -128,7 +128,7 @@ static __always_inline __u64 hash_product(__u32 left, __u32 right, __u64 key)
 
 /* The upper half is a hash of both ends. The lower one is of `end` alone where only its port is a client's: it stands in both
  * tuples of its flow as long as the client is seen under its own address, and then both have the same lower half. `alone` and
- * `both` are sums of products. */
+ * `both` are sums of products; the halves multiply by different numbers, as they may be of the same sum. */
 static __always_inline __u64 ends_hash_finish(__u64 alone, __u64 both, __be16 port, __be16 other_port)
 {
 	if (!(port & ~other_port & bpf_htons(PORT_FIRST_EPHEMERAL)))

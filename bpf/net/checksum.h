@@ -75,7 +75,7 @@ static __always_inline bool checksum_is_partial(const struct packet *packet, __u
 	__u64 sum = checksum_sum_addresses(&packet->tuple->source, &packet->tuple->destination, packet->is_ipv4) +
 		    bpf_htons(packet->tuple->protocol) + bpf_htonl(length);
 
-	return is_checksum_zero(sum - checksum);
+	return is_checksum_zero(sum - checksum); /* not below zero: the length or the addresses are more, by their place */
 }
 
 #endif

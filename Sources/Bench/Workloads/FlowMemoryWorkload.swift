@@ -133,7 +133,7 @@ private final class FlowMemoryProbe: Probe {
         let pins = try lab { () throws(TestingError) in try path.pins } + "/maps/"
         var bytes = 0.0
         var capacity = 0.0
-        for name in ["flows", "flow_index", "flow_slots", "variables"] {
+        for name in ["flows", "flow_index", "flow_slots", variablesMap] {
             let map = try bpf { () throws(BPFError) in try MapSize(pinnedAt: pins + name) }
             bytes += map.bytes
             if name == "flows" { capacity = map.entries * 2 }  // in pairs

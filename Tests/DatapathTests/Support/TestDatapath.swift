@@ -120,12 +120,12 @@ final class TestDatapath: Sendable {
     private static let nextHops = Int(MAX_MAPPINGS.rawValue)..<Int(MAX_MAPPINGS.rawValue) + Int(MAX_NEXT_HOPS.rawValue)
 
     /// The next hops that flows share; not the addresses that packets arrive with, which stand among them.
-    func nextHops() throws -> [shared_hop] {
+    func nextHops() -> [shared_hop] {
         Self.nextHops.map { maps.hops[$0] }.filter { $0.next_hop.ifindex != 0 }
     }
 
     /// Puts this in the place of each of the next hops that flows share, and where there is none.
-    func setNextHops(to replacement: shared_hop) throws {
+    func setNextHops(to replacement: shared_hop) {
         for place in Self.nextHops {
             let present = maps.hops[place]
             let isArrival = present.refreshed != 0 && present.next_hop.ifindex == 0
