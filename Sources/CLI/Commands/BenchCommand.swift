@@ -12,7 +12,7 @@ struct BenchCommand: ParsableCommand {
         abstract: "Measure fastnat against iptables and other ways to publish a port, in namespaces of its own.",
         discussion: "Prints tables; what is installed on this machine is not touched. Takes up to 15 minutes.")
 
-    @Flag(help: "Fewer cases and shorter samples: under 2 minutes, less to rely on.")
+    @Flag(help: "Fewer cases and shorter samples: about 2 minutes, less to rely on.")
     var quick = false
 
     @Option(help: "Paths to measure, with commas between them. Default: all.", transform: PathList.init)
