@@ -26,6 +26,9 @@ final class PacketStream {
         var opener = BENCH_TO_CONTAINER
         /// What the client sends to; of flows that the container begins, the port that it sends from.
         var service: Stage.Service
+
+        /// Whether each packet begins a flow.
+        var beginsFlows: Bool { order == BENCH_ORDER_NEW || order == BENCH_ORDER_ANYBODY }
     }
 
     private let stage: Stage
@@ -53,7 +56,7 @@ final class PacketStream {
     /// addresses, ports, TTL and checksums. A burst can be too long for a queue: then it is tried again.
     func verify(count: UInt32 = 1024) throws(BenchError) {
         for direction in conversation {
-            try setTraffic(direction, order: shape.order == BENCH_ORDER_NEW ? shape.order : BENCH_ORDER_EACH)
+            try setTraffic(direction, order: shape.beginsFlows ? shape.order : BENCH_ORDER_EACH)
             try expect(direction, checks: true)
             let wanted = packetsToVerify(most: count)
             var arrived: UInt64 = 0
@@ -71,7 +74,7 @@ final class PacketStream {
     /// More than 50 generated frames, each in a page of its own, are too much for the receive buffer of the proxy's socket.
     private func packetsToVerify(most count: UInt32) -> UInt32 {
         if stage.kind == .dockerProxy { return 32 }
-        return shape.order == BENCH_ORDER_NEW ? count : max(64, min(shape.flows, count))
+        return shape.beginsFlows ? count : max(64, min(shape.flows, count))
     }
 
     /// Sends a packet of each flow that is not open yet, and a reply, so that all are known and established: a flow that has had
@@ -144,7 +147,7 @@ final class PacketStream {
 
     /// What is sent before anything is measured: replies only where it is known what they look like.
     private var conversation: [bench_direction] {
-        if shape.order == BENCH_ORDER_NEW || stage.kind == .dockerProxy { return [shape.opener] }
+        if shape.beginsFlows || stage.kind == .dockerProxy { return [shape.opener] }
         return [shape.opener, shape.opener == BENCH_TO_CONTAINER ? BENCH_TO_CLIENT : BENCH_TO_CONTAINER]
     }
 
@@ -221,7 +224,7 @@ final class PacketStream {
         traffic.interface = try sender(direction).interfaceIndex(of: "eth0")
         traffic.flows = shape.flows
         traffic.order = order.rawValue
-        traffic.first = order == BENCH_ORDER_NEW ? UInt32.random(in: 0..<1 << 20) : 0
+        traffic.first = shape.beginsFlows && order == shape.order ? UInt32.random(in: 0..<1 << 20) : 0
         traffic.first_address = Stage.firstFlowAddress
         let frame = try template(direction)
         withUnsafeMutableBytes(of: &traffic.frame) { $0.copyBytes(from: frame) }

@@ -17,6 +17,34 @@ import Testing
         }
     }
 
+    /// On one page of memory, as a rule, which the processor has then found already.
+    @Test(arguments: Kind.all)
+    func `flows from neighbouring ports of a client stand in neighbouring buckets`(kind: Kind) throws {
+        let datapath = try TestDatapath()
+        let ports: ClosedRange<UInt16> = 40_000...40_015
+        let numbers = try ports.map { port in
+            try datapath.open(Conversation(kind.family, kind.transport, clientPort: port))
+            defer { #expect(throws: Never.self) { try datapath.datapath.flushFlows() } }
+            return try #require(try datapath.buckets().first)
+        }
+        let count = try MappedArray(datapath.maps.index).count
+        #expect(numbers == numbers.indices.map { (numbers[0] + $0) % count })
+    }
+
+    @Test(arguments: Kind.all)
+    func `flows of many clients from the same port are all over the index`(kind: Kind) throws {
+        let datapath = try TestDatapath(flows: 1_024 * kind.family.places)
+        for number: UInt8 in 0..<250 {
+            var address = kind.family.farClient.bytes
+            address[address.count - 1] = number
+            let client = Packet.Address(bytes: address)
+            try datapath.open(
+                Conversation(kind).with { ($0.client.address, $0.clientMAC) = (client, TestNetwork.gatewayMAC) })
+        }
+        // In no more than half of as many there would be two and more to a bucket throughout.
+        #expect(try datapath.buckets().count > 125)
+    }
+
     @Test(arguments: Kind.all)
     func `many flows of one client, more than its buckets hold, are all found and leave nothing behind`(kind: Kind)
         throws

@@ -80,8 +80,12 @@ static __always_inline __u32 sum_words(const void *start, int words, __u32 sum)
 /* Which flow this frame is of. */
 static __always_inline __u32 flow_choose(const struct bench_traffic *to, struct bench_count *count)
 {
-	if (to->order == BENCH_ORDER_NEW)
-		return (__u32)count->generated++ * BENCH_MAX_CPUS + bpf_get_smp_processor_id() + to->first;
+	__u32 number;
+
+	if (to->order == BENCH_ORDER_NEW || to->order == BENCH_ORDER_ANYBODY) {
+		number = (__u32)count->generated++ * BENCH_MAX_CPUS + bpf_get_smp_processor_id() + to->first;
+		return to->order == BENCH_ORDER_NEW ? number : number * 0x9e3779b1; /* odd: all numbers are different */
+	}
 	if (to->order == BENCH_ORDER_EACH)
 		return ((__u32)count->generated++ + to->first * bpf_get_smp_processor_id()) % to->flows;
 	return to->flows == 1 ? 0 : bpf_get_prandom_u32() % to->flows;

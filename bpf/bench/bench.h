@@ -20,9 +20,10 @@ enum bench_direction {
 };
 
 enum bench_order {
-	BENCH_ORDER_RANDOM, /* any of the flows */
-	BENCH_ORDER_EACH,   /* one after the other */
-	BENCH_ORDER_NEW,    /* never the same again */
+	BENCH_ORDER_RANDOM,  /* any of the flows */
+	BENCH_ORDER_EACH,    /* one after the other */
+	BENCH_ORDER_NEW,     /* never the same again: a client's ports one after the other, then the next client's */
+	BENCH_ORDER_ANYBODY, /* never the same again: each of another client, from any port */
 };
 
 /* What a generator sends. */
@@ -30,7 +31,7 @@ struct bench_traffic {
 	__u32 interface;     /* where to, by its index in the sender's namespace */
 	__u32 flows;         /* at least 1 */
 	__u32 order;         /* enum bench_order */
-	__u32 first;         /* BENCH_ORDER_NEW: the first flow's number; _EACH: how many flows apart CPUs begin */
+	__u32 first;         /* BENCH_ORDER_NEW, _ANYBODY: the first flow's number; _EACH: how many flows apart CPUs begin */
 	__u32 first_address; /* of flow 0, host order: the client's side */
 	__u32 padding;
 	__u8 frame[BENCH_FRAME_SIZE + 4]; /* checksums and what makes a flow are left to the generator */
@@ -53,7 +54,7 @@ struct bench_expectation {
 struct bench_count {
 	__u64 arrived;
 	__u64 wrong;
-	__u64 generated; /* BENCH_ORDER_EACH and _NEW alone */
+	__u64 generated; /* not of BENCH_ORDER_RANDOM */
 	__u64 padding;
 };
 

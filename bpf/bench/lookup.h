@@ -51,7 +51,9 @@ static __always_inline __u32 number_spread(__u32 number)
 
 static __always_inline struct bench_bucket *bucket_of(__u32 number)
 {
-	__u32 index = number_spread(number) & limits.bucket_mask;
+	/* Neighbouring ports of an address are neighbours, as fastnat has them (bpf/net/address.h). */
+	__u32 port = number & ((1 << BENCH_PORT_BITS) - 1);
+	__u32 index = (number_spread(number >> BENCH_PORT_BITS) + port) & limits.bucket_mask;
 
 	return bpf_map_lookup_elem(&lookup_index, &index);
 }

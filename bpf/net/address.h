@@ -126,32 +126,34 @@ static __always_inline __u64 hash_product(__u32 left, __u32 right, __u64 key)
  * ports are told apart. */
 #define PORT_FIRST_EPHEMERAL 32768
 
-/* The upper half is a hash of both ends. The lower one is of `end` alone where only its port is a client's: it stands in both
- * tuples of its flow as long as the client is seen under its own address, and then both have the same lower half. `alone` and
- * `both` are sums of products; the halves multiply by different numbers, as they may be of the same sum. */
+/* The upper half is a hash of both ends and their ports. The lower one, where only the port of `end` is a client's, is of `end`
+ * alone, which stands in both tuples of its flow as long as the client is seen under its own address: then both have the same
+ * lower half. Its port is added, not hashed, so that flows from neighbouring ports are neighbours in the index
+ * (docs/decisions/0037-neighbours.md). `alone` and `both` are sums of products; the halves multiply by different numbers, as
+ * they may be of the same sum. */
 static __always_inline __u64 ends_hash_finish(__u64 alone, __u64 both, __be16 port, __be16 other_port)
 {
 	if (!(port & ~other_port & bpf_htons(PORT_FIRST_EPHEMERAL)))
 		alone = both;
-	return ((both ^ both >> 32) * 0xd6e8feb86659fd93ULL & 0xffffffff00000000ULL) |
-	       (alone ^ alone >> 32) * 0x9e3779b97f4a7c15ULL >> 32;
+	alone = (alone ^ alone >> 32) * 0x9e3779b97f4a7c15ULL >> 32;
+	return ((both ^ both >> 32) * 0xd6e8feb86659fd93ULL & 0xffffffff00000000ULL) | (__u32)(alone + bpf_ntohs(port));
 }
 
 static __always_inline __u64 ends_hash_ipv4(__be32 end, __be16 port, __be32 other, __be16 other_port, __u8 protocol,
 					    const volatile __u64 *keys)
 {
-	__u64 alone = hash_product(end, (__u32)port << 16 | protocol, keys[0]);
+	__u64 alone = hash_product(end, protocol, keys[0]);
 
-	return ends_hash_finish(alone, alone + hash_product(other, other_port, keys[1]), port, other_port);
+	return ends_hash_finish(alone, alone + hash_product(other, (__u32)port << 16 | other_port, keys[1]), port, other_port);
 }
 
 static __always_inline __u64 ends_hash(const struct address *end, __be16 port, const struct address *other, __be16 other_port,
 				       __u8 protocol, const volatile __u64 *keys)
 {
 	__u64 alone = hash_product(end->words[0], end->words[1], keys[0]) +
-		      hash_product(end->words[2], end->words[3], keys[1]) + hash_product(port, protocol, keys[2]);
+		      hash_product(end->words[2], end->words[3], keys[1]) + hash_product(protocol, 0, keys[2]);
 	__u64 both = alone + hash_product(other->words[0], other->words[1], keys[3]) +
-		     hash_product(other->words[2], other->words[3], keys[4]) + hash_product(other_port, 0, keys[5]);
+		     hash_product(other->words[2], other->words[3], keys[4]) + hash_product(port, other_port, keys[5]);
 
 	return ends_hash_finish(alone, both, port, other_port);
 }

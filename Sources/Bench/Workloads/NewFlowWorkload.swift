@@ -12,7 +12,12 @@ struct NewFlowWorkload: Workload {
         let shape = PacketStream.Shape(order: BENCH_ORDER_NEW, service: PacketRateWorkload.service)
         var counted = shape
         counted.sink = .tc
-        let direct = [Self.measurement("direct", shape), Self.measurement("direct, TC sink", counted)]
+        var scattered = shape
+        scattered.order = BENCH_ORDER_ANYBODY
+        let direct = [
+            Self.measurement("direct", shape), Self.measurement("direct, TC sink", counted),
+            Self.measurement("direct, from anybody", scattered),
+        ]
         let groups = [
             WorkloadGroup(plan: Self.plan(.direct, [shape.service]), measurements: direct),
             WorkloadGroup(
