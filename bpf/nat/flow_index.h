@@ -188,25 +188,29 @@ static __always_inline bool flow_find(const struct tuple *tuple, struct flow_ref
 	return true;
 }
 
-static __always_inline bool bucket_refer(__u32 number, const struct tuple *tuple, __u64 hash, struct flow_reference *reference)
-{
-	struct flow_bucket *bucket = bucket_at(number);
-	__u32 place;
-
-	reference->flow = bucket_find(bucket, tuple, hash, 0, &reference->entry, &place);
-	if (!reference->flow)
-		return false;
-	reference->position = bucket_place(bucket, verifier_forget(place, hash));
-	return true;
-}
-
-/* The same without a call: quicker. For attached programs. */
+/* The same, and quicker where the first bucket has the tuple under the only entry of its tag: nearly always. For attached
+ * programs. The verifier goes through what follows once, not for each place. */
 static __always_inline bool flow_find_fast(const struct tuple *tuple, __u64 hash, struct flow_reference *reference)
 {
-	return bucket_refer(bucket_first(hash), tuple, hash, reference) ||
-	       (bucket_has_spilled(bucket_first(hash)) &&
-		(bucket_refer(bucket_second(hash), tuple, hash, reference) ||
-		 (bucket_has_spilled(bucket_second(hash)) && flow_find(tuple, reference))));
+	struct flow_bucket *bucket = bucket_at(bucket_first(hash));
+	__u32 place;
+
+	if (!bucket)
+		return false;
+#pragma clang loop unroll(disable)
+	for (place = 0; place < BUCKET_ENTRIES; place++) {
+		reference->entry = READ_ONCE(bucket->entries[place]);
+		if (!((reference->entry ^ (hash | ENTRY_USED)) >> 31))
+			goto tagged;
+	}
+	return READ_ONCE(bucket->spilled) && flow_find(tuple, reference);
+tagged:
+	reference->position = bucket_place(bucket, verifier_forget(place, hash));
+	reference->flow = entry_flow(reference->entry);
+	if (reference->flow &&
+	    flow_has_tuple(reference->flow, entry_slot(reference->entry), entry_direction(reference->entry), tuple))
+		return true;
+	return flow_find(tuple, reference);
 }
 
 static __always_inline __u32 entries_count(__u64 *entries, __u32 length)

@@ -71,19 +71,22 @@ static __always_inline bool lane_find(const struct packet *packet, struct flow_r
 				     tuple->destination_port, tuple->protocol, layout.hash_keys);
 	struct flow_bucket *bucket = bucket_at(bucket_first(hash));
 	const struct ipv4_ends *ends;
+	__u32 place;
 
 	if (!bucket)
 		return false;
 	hash |= ENTRY_USED;
 #pragma clang loop unroll(disable)
-	for (__u32 i = 0; i < BUCKET_ENTRIES; i++) {
-		reference->position = &bucket->entries[i];
-		reference->entry = READ_ONCE(bucket->entries[i]);
+	for (place = 0; place < BUCKET_ENTRIES; place++) {
+		reference->position = &bucket->entries[place];
+		reference->entry = READ_ONCE(bucket->entries[place]);
 		if (!((reference->entry ^ hash) >> 31))
 			goto found;
 	}
 	return false;
 found:
+	if (packet->side == SIDE_PORT) /* whose program the verifier would go through for each place, three times as long */
+		reference->position = bucket_place(bucket, verifier_forget(place, hash));
 	reference->flow = entry_flow(reference->entry);
 	if (!reference->flow)
 		return false;

@@ -54,7 +54,7 @@ struct PacketRateWorkload: Workload {
 
     static func measurement(_ name: String, _ shape: PacketStream.Shape) -> Measurement {
         // Of many flows, each is to have several packets in a sample.
-        let slices = shape.flows > 64 ? 1 : 4
+        let slices = shape.flows > 64 ? 1 : 8
         return Measurement(
             name: name, metrics: [.init(name: "packets", unit: .packetsPerSecond)], slices: slices, takesBest: true
         ) { stage throws(BenchError) in try PacketRateProbe(stage, shape) }

@@ -38,7 +38,7 @@ struct Measurement {
     /// What each sample gives, in this order.
     var metrics: [Metric]
     /// So many samples in the time of one: the more often paths take turns, the less it matters what else the machine does. For
-    /// what starts and stops in no time.
+    /// what starts and stops in no time. In a quick run, whose samples are half as long, half as many.
     var slices = 1
     /// Of the slices of a round the best counts, and not each: for what comes to the same in any short time, and what else the
     /// machine does only takes from.
