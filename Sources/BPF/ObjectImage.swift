@@ -11,34 +11,25 @@ private func findMap(_ name: String, in object: OpaquePointer) -> OpaquePointer?
 
 /// A compiled BPF object before the kernel has seen it: sizes and constants can still be set.
 public struct ObjectImage: ~Copyable {
-    private let object: OpaquePointer
-    private let log: UnsafeMutableBufferPointer<CChar>
+    /// Makes the maps, and where there are no others, loads the programs.
+    private let object: OpenedObject
+    /// Copies on the same maps, each of which loads a part of the programs.
+    private let loaders: [OpenedObject]
 
-    /// Opens an ELF image in memory. `name` appears in messages only.
-    public init(_ image: UnsafeRawBufferPointer, name: String) throws(BPFError) {
+    /// Opens an ELF image in memory. `name` appears in messages only. `threads`: how many load programs at a time; nearly all of
+    /// it is the verifier's work, which knows no locks.
+    public init(_ image: UnsafeRawBufferPointer, name: String, threads: Int = 1) throws(BPFError) {
         libbpf_set_print(nil)  // its talk goes to stderr; ours is in the errors
-        // Large enough for the log of any of our programs on success or failure; untouched pages cost nothing.
-        let log = UnsafeMutableBufferPointer<CChar>.allocate(capacity: 8 << 20)
-        log[0] = 0
-        let opened = name.withCString { name in
-            withOptions(bpf_object_open_opts.self) { options in
-                options.pointee.object_name = name
-                options.pointee.kernel_log_buf = log.baseAddress
-                options.pointee.kernel_log_size = log.count
-                return bpf_object__open_mem(image.baseAddress, image.count, options)
-            }
-        }
-        guard let opened else {
-            let code = errno
-            log.deallocate()
-            throw BPFError("read the BPF object \(name)", result: -code)
-        }
-        self.log = log
-        object = opened
+        let copies = threads > 1 ? threads : 0
+        var opened: [OpenedObject] = []
+        for _ in 0..<copies { opened.append(try OpenedObject(image, name: name)) }
+        let last = try OpenedObject(image, name: name)
+        object = last
+        loaders = opened
     }
 
     private func map(_ name: String) throws(BPFError) -> OpaquePointer {
-        guard let map = findMap(name, in: object) else {
+        guard let map = findMap(name, in: object.pointer) else {
             throw BPFError("find the map \(name) in the BPF object", result: -ENOENT)
         }
         return map
@@ -70,10 +61,9 @@ public struct ObjectImage: ~Copyable {
     /// Has the programs call a function of the kernel (`KernelTypes.function`) wherever they call the helper of an unused
     /// number. libbpf could find the function, but would refuse the object where the kernel does not describe its types.
     public mutating func replaceHelper(_ placeholder: UInt32, byKernelFunction function: Int32) throws(BPFError) {
-        var program = bpf_object__next_program(object, nil)
-        while let current = program {
+        for program in (loaders + [object]).flatMap(\.programs) {
             var code = Array(
-                UnsafeBufferPointer(start: bpf_program__insns(current), count: bpf_program__insn_cnt(current)))
+                UnsafeBufferPointer(start: bpf_program__insns(program), count: bpf_program__insn_cnt(program)))
             let calls = code.indices.filter { index in
                 let instruction = code[index]
                 return instruction.code == UInt8(BPF_JMP | BPF_CALL) && instruction.src_reg == 0
@@ -84,49 +74,114 @@ public struct ObjectImage: ~Copyable {
                 code[index].imm = function
             }
             if !calls.isEmpty {
-                try check(bpf_program__set_insns(current, &code, code.count), "change the BPF programs")
+                try check(bpf_program__set_insns(program, &code, code.count), "change the BPF programs")
             }
-            program = bpf_object__next_program(object, current)
         }
     }
 
     /// Makes the maps that are not reused, and has the kernel verify and load every program.
     public consuming func load() throws(BPFError) -> LoadedObject {
-        let (object, log) = (object, log)
-        discard self
-        defer { log.deallocate() }
-        let result = bpf_object__load(object)
+        if !loaders.isEmpty { object.leavePrograms(to: loaders) }
+        try object.load()
+        for loader in loaders { try loader.reuseMaps(of: object) }
+        let loaders = loaders
+        try inParallel(loaders.count) { index throws(BPFError) in try loaders[index].load() }
+        return LoadedObject([object] + loaders)
+    }
+}
+
+/// What libbpf has opened, and the verifier's log.
+private final class OpenedObject: @unchecked Sendable {  // each is used by one thread at a time
+    let pointer: OpaquePointer
+    private let log: UnsafeMutableBufferPointer<CChar>
+
+    init(_ image: UnsafeRawBufferPointer, name: String) throws(BPFError) {
+        // Large enough for the log of any of our programs on success or failure; untouched pages cost nothing.
+        let log = UnsafeMutableBufferPointer<CChar>.allocate(capacity: 8 << 20)
+        log[0] = 0
+        let opened = name.withCString { name in
+            withOptions(bpf_object_open_opts.self) { options in
+                options.pointee.object_name = name
+                options.pointee.kernel_log_buf = log.baseAddress
+                options.pointee.kernel_log_size = log.count
+                return bpf_object__open_mem(image.baseAddress, image.count, options)
+            }
+        }
+        guard let opened else {
+            let code = errno
+            log.deallocate()
+            throw BPFError("read the BPF object \(name)", result: -code)
+        }
+        self.log = log
+        pointer = opened
+    }
+
+    var programs: [OpaquePointer] {
+        Array(
+            sequence(state: nil as OpaquePointer?) { [pointer] current in
+                current = bpf_object__next_program(pointer, current)
+                return current
+            })
+    }
+
+    /// Shares them out by their lengths, the longest first.
+    func leavePrograms(to loaders: [OpenedObject]) {
+        for program in programs { bpf_program__set_autoload(program, false) }
+        let parts = loaders.map(\.programs)
+        var lengths = loaders.map { _ in 0 }
+        let byLength = programs.indices.map { ($0, bpf_program__insn_cnt(programs[$0])) }.sorted { $0.1 > $1.1 }
+        for (index, length) in byLength {
+            let loader = lengths.indices.min { lengths[$0] < lengths[$1] } ?? 0
+            lengths[loader] += length
+            for other in parts.indices { bpf_program__set_autoload(parts[other][index], other == loader) }
+        }
+    }
+
+    /// Constants and variables among them.
+    func reuseMaps(of other: OpenedObject) throws(BPFError) {
+        var (own, its): (OpaquePointer?, OpaquePointer?) = (nil, nil)
+        while true {
+            own = bpf_object__next_map(pointer, own)
+            its = bpf_object__next_map(other.pointer, its)
+            guard let own, let its else { return }
+            try check(bpf_map__reuse_fd(own, bpf_map__fd(its)), "share the maps of the BPF object")
+        }
+    }
+
+    func load() throws(BPFError) {
+        let result = bpf_object__load(pointer)
         guard result == 0 else {
             let text = log.baseAddress.map { String(cString: $0) } ?? ""
-            bpf_object__close(object)
             throw BPFError("load the BPF programs", result: result, verifierLog: text.isEmpty ? nil : text)
         }
-        return LoadedObject(taking: object)
     }
 
     deinit {
         log.deallocate()
-        bpf_object__close(object)
+        bpf_object__close(pointer)
     }
 }
 
 /// A BPF object in the kernel. Its programs and maps live as long as it does, or something else holds them.
 public struct LoadedObject: ~Copyable {
-    private let object: OpaquePointer
+    /// All have the same maps, each some of the programs.
+    private let objects: [OpenedObject]
 
-    fileprivate init(taking object: OpaquePointer) {
-        self.object = object
+    fileprivate init(_ objects: [OpenedObject]) {
+        self.objects = objects
     }
 
     /// A descriptor of a program, by its function's name.
     public func program(_ name: String) throws(BPFError) -> Descriptor {
-        let program = bpf_object__find_program_by_name(object, name)
-        return try duplicate(program.map { bpf_program__fd($0) } ?? -ENOENT, "the program \(name)")
+        let numbers = objects.map { object in
+            bpf_object__find_program_by_name(object.pointer, name).map { bpf_program__fd($0) } ?? -ENOENT
+        }
+        return try duplicate(numbers.max() ?? -ENOENT, "the program \(name)")
     }
 
     /// A descriptor of a map, by its name.
     public func map(_ name: String) throws(BPFError) -> Descriptor {
-        let map = findMap(name, in: object)
+        let map = objects.first.flatMap { findMap(name, in: $0.pointer) }
         return try duplicate(map.map { bpf_map__fd($0) } ?? -ENOENT, "the map \(name)")
     }
 
@@ -135,9 +190,5 @@ public struct LoadedObject: ~Copyable {
         let copy = fcntl(number, F_DUPFD_CLOEXEC, 3)
         guard copy >= 0 else { throw BPFError("open \(what)", result: -errno) }
         return Descriptor(owning: copy)
-    }
-
-    deinit {
-        bpf_object__close(object)
     }
 }

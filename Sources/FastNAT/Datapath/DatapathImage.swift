@@ -93,6 +93,7 @@ struct DatapathImage {
     private static func open() throws(BPFError) -> ObjectImage {
         var size = 0
         let start = fastnat_datapath_object(&size)
-        return try ObjectImage(UnsafeRawBufferPointer(start: start, count: size), name: "fastnat")
+        return try ObjectImage(
+            UnsafeRawBufferPointer(start: start, count: size), name: "fastnat", threads: min(processorCount, 8))
     }
 }
