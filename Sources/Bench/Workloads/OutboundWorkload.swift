@@ -9,8 +9,9 @@ struct OutboundWorkload: Workload {
 
     let isAboutTables = true
 
-    /// The port that the container sends from, and keeps on the outside.
-    private static let service = Stage.Service(port: 40_000, containerPort: 40_000, transport: .udp)
+    /// The port that the container sends from to all, and keeps on the outside: one of a service, as who sends to everybody from
+    /// one port is one (a name server, a peer); the others have those of clients.
+    private static let service = Stage.Service(port: 20_000, containerPort: 20_000, transport: .udp)
 
     func groups(_ options: BenchOptions) -> [WorkloadGroup] {
         let (out, replies) = (shape([BENCH_TO_CLIENT]), shape([BENCH_TO_CONTAINER]))
