@@ -16,7 +16,7 @@ public struct BenchOptions: Sendable {
     public var version: String
 
     /// What a quick run leaves out unless it is named: there is one much like it, or its tables take long to make.
-    private static let unhurried: Set<PathKind> = [.iptablesLegacy, .redirectPeer, .lookupTC, .lookupXDP]
+    private static let unhurried: Set<PathKind> = [.iptablesLegacy, .redirectPeer, .bareTC, .bareXDP]
 
     /// All of it, unless told otherwise; quickly, without a few paths.
     public init(

@@ -106,7 +106,7 @@ final class Stage {
         case .fastnatTC: FastnatPath(topology, mode: .tc, loadOptions: flows, binary: binary)
         case .fastnatXDP: FastnatPath(topology, mode: .xdp, loadOptions: flows, binary: binary)
         case .fastnatAuto: FastnatPath(topology, mode: nil, loadOptions: flows, binary: binary)
-        case .redirectTC, .redirectPeer, .redirectXDP, .lookupTC, .lookupXDP:
+        case .redirectTC, .redirectPeer, .redirectXDP, .bareTC, .bareXDP:
             RedirectPath(topology, kind, flows: room)
         }
     }

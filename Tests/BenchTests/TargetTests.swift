@@ -62,7 +62,7 @@ import Testing
     }
 
     @Test(
-        "What a limit misses too is beyond it: the best of those that look up, or else that redirect; the worst series",
+        "What a limit misses too is beyond it: the best of the bare ones, or else that redirect; the worst series",
         arguments: [(3.0, Verdict.Outcome.beyond, "4.00"), (4.5, .held, "4.00")])
     func limits(value: Double, outcome: Verdict.Outcome, limit: String) throws {
         var cells: [(PathKind, [Double])] = [
@@ -71,11 +71,11 @@ import Testing
         let target = Target(.pps, "a", metric: "m", .fastnatTC, .times(4.2, .iptablesNFT))
         var verdict = try #require(target.verdict(in: report("pps", .packetsPerSecond, [("a", cells)])))
         #expect(verdict.outcome == outcome && verdict.limitText == limit)
-        cells.append((.lookupTC, [9]))
+        cells.append((.bareTC, [9]))
         verdict = try #require(target.verdict(in: report("pps", .packetsPerSecond, [("a", cells)])))
         #expect(verdict.outcome == (outcome == .held ? .held : .missed) && verdict.limitText == "9.00")
         let both = Target(.pps, "a", "b", metric: "m", .fastnatTC, .times(4.2, .iptablesNFT))
-        let series = [("a", cells), ("b", cells.dropLast() + [(.lookupTC, [3.5])])]
+        let series = [("a", cells), ("b", cells.dropLast() + [(.bareTC, [3.5])])]
         #expect(try #require(both.verdict(in: report("pps", .packetsPerSecond, series))).limitText == "3.50")
     }
 
@@ -86,8 +86,8 @@ import Testing
         let report = report(
             "pps", .packetsPerSecond,
             [
-                ("in", [(.iptablesNFT, [1]), (.fastnatTC, [8]), (.lookupTC, [4])]),
-                ("out", [(.iptablesNFT, [1]), (.fastnatTC, [4]), (.lookupTC, [reached])]),
+                ("in", [(.iptablesNFT, [1]), (.fastnatTC, [8]), (.bareTC, [4])]),
+                ("out", [(.iptablesNFT, [1]), (.fastnatTC, [4]), (.bareTC, [reached])]),
             ])
         let target = Target(.pps, "out", metric: "m", .fastnatTC, .lead(0.9, .pps, "in", metric: "m"))
         let verdict = try #require(target.verdict(in: report))

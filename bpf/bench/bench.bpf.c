@@ -8,6 +8,7 @@
 #include <linux/in.h>
 #include <linux/ip.h>
 #include <linux/pkt_cls.h>
+#include <linux/tcp.h>
 #include <linux/udp.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -50,6 +51,9 @@ struct {
 	__type(key, __u32);
 	__type(value, __u32);
 } driven_xdp SEC(".maps"), driven_tc SEC(".maps");
+
+/* MAC addresses of frames to containers, and to clients: of the bare NAT. */
+__u8 hops[BENCH_DIRECTIONS][2 * ETH_ALEN];
 
 #define IP_OFFSET sizeof(struct ethhdr)
 #define UDP_OFFSET (IP_OFFSET + sizeof(struct iphdr))
@@ -337,45 +341,89 @@ int bench_redirect_tc_container(struct __sk_buff *skb)
 	return bpf_redirect(limits.uplink, 0);
 }
 
-/* --- limits that look up ------------------------------------------------------------------------------------------------- */
+/* --- bare NAT: the least that one is ------------------------------------------------------------------------------------- */
 
-/* A flow's number is in its client's address and port. */
-static __always_inline void frame_look_up(const void *frame, const void *end, bool is_to_client)
+/* The checksum with a delta, which is below 2^17 (RFC 1624, eqn. 3). */
+static __always_inline __u16 sum_apply(__u16 checksum, __u32 delta)
 {
-	const struct iphdr *ip = frame + IP_OFFSET;
-	const struct udphdr *udp = frame + UDP_OFFSET;
-	__u32 address, port;
-
-	if (frame + BENCH_FRAME_SIZE > end)
-		return;
-	address = bpf_ntohl(is_to_client ? ip->daddr : ip->saddr);
-	port = bpf_ntohs(is_to_client ? udp->dest : udp->source);
-	flow_look_up((address << BENCH_PORT_BITS) + port, is_to_client, bpf_ntohs(ip->tot_len));
+	return ~sum_fold((__u16)~checksum + delta);
 }
 
-static __always_inline bool skb_look_up(struct __sk_buff *skb, bool is_to_client)
+/* Addresses of the frame, ports and checksums, and what is counted. One direction has its destination translated, the other its
+ * source. */
+static __always_inline void frame_translate(void *frame, struct bench_half *half, bool is_to_client)
+{
+	struct iphdr *ip = frame + IP_OFFSET;
+	struct udphdr *udp = frame + UDP_OFFSET;
+	struct tcphdr *tcp = frame + UDP_OFFSET;
+	__u16 *check = ip->protocol == IPPROTO_TCP ? &tcp->check : &udp->check;
+	__u16 sum;
+
+	half->packets++;
+	half->bytes += bpf_ntohs(ip->tot_len);
+	__builtin_memcpy(frame, hops[is_to_client], sizeof(hops[0]));
+	*(is_to_client ? &ip->saddr : &ip->daddr) = half->address;
+	*(is_to_client ? &udp->source : &udp->dest) = half->port;
+	ip->check = sum_apply(ip->check, half->address_delta);
+	sum = sum_apply(*check, half->address_delta + half->port_delta);
+	*check = sum ? sum : 0xffff; /* RFC 768 */
+}
+
+/* As the frame has them, and the other way round. */
+static __always_inline void hops_note(const struct ethhdr *ethernet, bool is_to_client)
+{
+	__builtin_memcpy(hops[is_to_client], ethernet, sizeof(hops[0]));
+	__builtin_memcpy(hops[!is_to_client], ethernet->h_source, ETH_ALEN);
+	__builtin_memcpy(hops[!is_to_client] + ETH_ALEN, ethernet->h_dest, ETH_ALEN);
+}
+
+/* A flow's number is in its client's address and port. What is neither TCP nor UDP over IPv4 stays as it is. */
+static __always_inline void frame_carry(void *frame, const void *end, bool is_to_client)
+{
+	struct ethhdr *ethernet = frame;
+	struct iphdr *ip = frame + IP_OFFSET;
+	struct udphdr *udp = frame + UDP_OFFSET;
+	struct bench_record *record;
+	__u32 number;
+
+	if (frame + BENCH_FRAME_SIZE > end || ethernet->h_proto != bpf_htons(ETH_P_IP) || ip->ihl != 5 ||
+	    (ip->protocol != IPPROTO_UDP && ip->protocol != IPPROTO_TCP))
+		return;
+	number = (bpf_ntohl(is_to_client ? ip->daddr : ip->saddr) << BENCH_PORT_BITS) +
+		 bpf_ntohs(is_to_client ? udp->dest : udp->source);
+	record = flow_look_up(number, is_to_client);
+	if (!record) {
+		hops_note(ethernet, is_to_client);
+		record = flow_begin(number, is_to_client ? ip->saddr : ip->daddr, is_to_client ? udp->source : udp->dest);
+		if (!record)
+			return;
+	}
+	frame_translate(frame, is_to_client ? &record->reply : &record->original, is_to_client);
+}
+
+static __always_inline bool skb_carry(struct __sk_buff *skb, bool is_to_client)
 {
 	if (skb->data_end - skb->data < BENCH_FRAME_SIZE && bpf_skb_pull_data(skb, BENCH_FRAME_SIZE))
 		return false;
-	frame_look_up((void *)(long)skb->data, (void *)(long)skb->data_end, is_to_client);
+	frame_carry((void *)(long)skb->data, (void *)(long)skb->data_end, is_to_client);
 	return true;
 }
 
 SEC("xdp.frags")
-int bench_lookup_xdp(struct xdp_md *context)
+int bench_bare_xdp(struct xdp_md *context)
 {
-	frame_look_up((void *)(long)context->data, (void *)(long)context->data_end, false);
+	frame_carry((void *)(long)context->data, (void *)(long)context->data_end, false);
 	return bpf_redirect(limits.container_side, 0);
 }
 
 SEC("tc")
-int bench_lookup_tc(struct __sk_buff *skb)
+int bench_bare_tc(struct __sk_buff *skb)
 {
-	return skb_look_up(skb, false) ? bpf_redirect_peer(limits.container_side, 0) : TC_ACT_SHOT;
+	return skb_carry(skb, false) ? bpf_redirect_peer(limits.container_side, 0) : TC_ACT_SHOT;
 }
 
 SEC("tc")
-int bench_lookup_tc_container(struct __sk_buff *skb)
+int bench_bare_tc_container(struct __sk_buff *skb)
 {
-	return skb_look_up(skb, true) ? bpf_redirect(limits.uplink, 0) : TC_ACT_SHOT;
+	return skb_carry(skb, true) ? bpf_redirect(limits.uplink, 0) : TC_ACT_SHOT;
 }

@@ -70,10 +70,21 @@ struct bench_limits {
 struct bench_bucket {
 	__u64 entries[8]; /* bits 63-32 the number of a flow, 31 used, 30-0 its record */
 };
+
+/* What a direction becomes, and what it has carried. */
+struct bench_half {
+	__u64 packets;
+	__u64 bytes;
+	__be32 address; /* of the destination, or towards the client, of the source */
+	__be16 port;
+	__u16 address_delta; /* of checksums, as RFC 1624 adds them up */
+	__u16 port_delta;
+	__u16 zero[3];
+};
 struct bench_record {
-	__u64 original[4];
-	__u64 shared[4];
-	__u64 reply[4];
+	struct bench_half original;
+	__u64 number[4]; /* of the flow */
+	struct bench_half reply;
 };
 
 #endif

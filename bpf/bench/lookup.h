@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR MIT */
-/* The least that a table of flows does, with an index and records like fastnat's: for the limits that look up. No verdict, no
- * state, no translation, no second look before a flow is made. */
+/* The least that a table of flows does, with an index and records like fastnat's: for the bare NAT. No state, no times, no
+ * ends, no second look before a flow is made. */
 #ifndef FASTNAT_BENCH_LOOKUP_H
 #define FASTNAT_BENCH_LOOKUP_H
 
@@ -14,7 +14,7 @@
 /* For the limits: what arrives on one interface of the host leaves through the other. */
 const volatile struct bench_limits limits;
 
-/* hash → flows, and a flow's record, for the limits that look up. Their sizes are set by the benchmark. */
+/* hash → flows, and a flow's record, for the bare NAT. Their sizes are set by the benchmark. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(max_entries, 1);
@@ -38,9 +38,6 @@ struct {
 } lookup_cursor SEC(".maps");
 
 #define ENTRY_USED (1ULL << 31)
-/* A record's words: what both directions share is read to know the flow, those of a direction are counted up. */
-#define RECORD_PACKETS 0
-#define RECORD_BYTES 1
 
 static __always_inline __u32 number_spread(__u32 number)
 {
@@ -79,8 +76,16 @@ static __always_inline void bucket_enter(__u32 number, __u64 entry)
 	bucket->entries[place & 7] = entry;
 }
 
-/* The two directions of a flow, each with an entry of its own, and its record. */
-static __always_inline void flow_begin(__u32 number)
+/* A translation into what it is already: as much work as any. */
+static __always_inline void half_begin(struct bench_half *half, __be32 address, __be16 port)
+{
+	half->address = address;
+	half->port = port;
+	half->address_delta = half->port_delta = 0xffff;
+}
+
+/* The two directions of the flow of a packet, each with an entry of its own, and its record. */
+static __always_inline struct bench_record *flow_begin(__u32 number, __be32 address, __be16 port)
 {
 	__u32 only = 0;
 	__u32 *cursor = bpf_map_lookup_elem(&lookup_cursor, &only);
@@ -88,33 +93,26 @@ static __always_inline void flow_begin(__u32 number)
 	__u64 entry;
 
 	if (!cursor)
-		return;
+		return NULL;
 	entry = (__u64)number << 32 | ENTRY_USED | (__sync_fetch_and_add(cursor, 1) & limits.record_mask);
 	record = record_at(entry);
 	if (!record)
-		return;
-	for (int i = 0; i < 4; i++) {
-		record->shared[i] = number;
-		record->original[i] = number;
-		record->reply[i] = number;
-	}
+		return NULL;
+	record->number[0] = number;
+	half_begin(&record->original, address, port);
+	half_begin(&record->reply, address, port);
 	bucket_enter(~number, entry);
 	bucket_enter(number, entry);
+	return record;
 }
 
-static __always_inline void direction_count(__u64 *half, __u32 length)
-{
-	half[RECORD_PACKETS]++;
-	half[RECORD_BYTES] += length;
-}
-
-/* Finds the flow of this number by the entry of one of its directions, and counts a packet of so many bytes; or begins it. */
-static __always_inline void flow_look_up(__u32 number, bool is_reply, __u32 length)
+/* The record of the flow of this number, by the entry of one of its directions. NULL: there is none. */
+static __always_inline struct bench_record *flow_look_up(__u32 number, bool is_reply)
 {
 	struct bench_bucket *bucket = bucket_of(is_reply ? ~number : number);
 
 	if (!bucket)
-		return;
+		return NULL;
 	for (int i = 0; i < 8; i++) {
 		__u64 entry = bucket->entries[i];
 		struct bench_record *record;
@@ -122,12 +120,10 @@ static __always_inline void flow_look_up(__u32 number, bool is_reply, __u32 leng
 		if (entry >> 32 != number || !(entry & ENTRY_USED))
 			continue;
 		record = record_at(entry);
-		if (record && record->shared[0] == number) {
-			direction_count(is_reply ? record->reply : record->original, length);
-			return;
-		}
+		if (record && record->number[0] == number)
+			return record;
 	}
-	flow_begin(number);
+	return NULL;
 }
 
 #endif

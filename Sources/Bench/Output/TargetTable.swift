@@ -21,7 +21,7 @@ struct TargetTable {
 
     /// What the limit and the outcome mean.
     static let legend =
-        "limit: the same of programs at the same hook that only look flows up, or where that is not measured, only redirect; "
+        "limit: the same of a bare NAT at the same hook, or where that is not measured, of programs that only redirect; "
         + "beyond the limit: they miss the target, too."
 
     func text() -> String {

@@ -26,7 +26,7 @@ final class RedirectPath: PublishingPath {
         name = kind.rawValue
         self.topology = topology
         self.kind = kind
-        records = kind.looksUp ? UInt32(flows).powerOfTwo : 2
+        records = kind.isBare ? UInt32(flows).powerOfTwo : 2
     }
 
     func start() throws(TestingError) {
@@ -41,11 +41,11 @@ final class RedirectPath: PublishingPath {
                 switch kind {
                 case .redirectXDP: ("bench_redirect_xdp", .xdp)
                 case .redirectPeer: ("bench_redirect_peer_uplink", .tcx(.ingress))
-                case .lookupXDP: ("bench_lookup_xdp", .xdp)
-                case .lookupTC: ("bench_lookup_tc", .tcx(.ingress))
+                case .bareXDP: ("bench_bare_xdp", .xdp)
+                case .bareTC: ("bench_bare_tc", .tcx(.ingress))
                 default: ("bench_redirect_tc_uplink", .tcx(.ingress))
                 }
-            let second = kind.looksUp ? "bench_lookup_tc_container" : "bench_redirect_tc_container"
+            let second = kind.isBare ? "bench_bare_tc_container" : "bench_redirect_tc_container"
             return [
                 try Attachment(programs.program(first.program), to: uplink, of: host, at: first.point),
                 try Attachment(programs.program(second), to: port, of: host, at: .tcx(.ingress)),

@@ -17,8 +17,8 @@ public enum PathKind: String, Sendable, CaseIterable, Codable {
     case redirectTC = "redirect-tc"
     case redirectPeer = "redirect-peer"
     case redirectXDP = "redirect-xdp"
-    case lookupTC = "lookup-tc"
-    case lookupXDP = "lookup-xdp"
+    case bareTC = "bare-tc"
+    case bareXDP = "bare-xdp"
 
     /// What ratios are to.
     public static let reference = PathKind.iptablesNFT
@@ -36,19 +36,19 @@ public enum PathKind: String, Sendable, CaseIterable, Codable {
         }
     }
 
-    /// Whether it only redirects frames: a limit, not something to use.
+    /// Whether it is a limit, not something to use.
     var isLimit: Bool {
         switch self {
-        case .redirectTC, .redirectPeer, .redirectXDP, .lookupTC, .lookupXDP: true
+        case .redirectTC, .redirectPeer, .redirectXDP, .bareTC, .bareXDP: true
         default: false
         }
     }
 
-    /// What nothing at its hook can be faster than: programs that look up, and if those are not measured, that redirect.
+    /// What nothing at its hook can be faster than: a bare NAT, and if that is not measured, what only redirects.
     var limits: [[PathKind]] {
         switch self {
-        case .fastnatXDP: [[.lookupXDP], [.redirectXDP]]
-        case .fastnatTC, .fastnatAuto: [[.lookupTC], [.redirectTC, .redirectPeer]]
+        case .fastnatXDP: [[.bareXDP], [.redirectXDP]]
+        case .fastnatTC, .fastnatAuto: [[.bareTC], [.redirectTC, .redirectPeer]]
         default: []
         }
     }
@@ -56,13 +56,13 @@ public enum PathKind: String, Sendable, CaseIterable, Codable {
     /// Whether its program on the uplink is at XDP.
     var isAtXDP: Bool {
         switch self {
-        case .fastnatXDP, .redirectXDP, .lookupXDP: true
+        case .fastnatXDP, .redirectXDP, .bareXDP: true
         default: false
         }
     }
 
-    /// Whether it looks up each packet's flow and does nothing with it: a limit of tables.
-    var looksUp: Bool { self == .lookupTC || self == .lookupXDP }
+    /// Whether it is a bare NAT, the least that one is: a limit of tables and of translation.
+    var isBare: Bool { self == .bareTC || self == .bareXDP }
 
     /// What packets go through, and how that is configured.
     public var text: String {
@@ -94,11 +94,11 @@ public enum PathKind: String, Sendable, CaseIterable, Codable {
             "limit: the same with redirect_peer towards the container"
         case .redirectXDP:
             "limit: the same as redirect-tc with XDP on the uplink"
-        case .lookupTC:
-            "limit: redirect-peer when the flow has been looked up, or entered, in a table of the same layout and size as fastnat's, "
-                + "and nothing else"
-        case .lookupXDP:
-            "limit: the same look-up, and redirect-xdp"
+        case .bareTC:
+            "limit: a bare NAT: the flow is looked up, or entered, in a table of the same layout and size as fastnat's, its packets "
+                + "counted, addresses, ports and checksums written, and redirect-peer; nothing is checked, tracked or ended"
+        case .bareXDP:
+            "limit: the same bare NAT, and redirect-xdp"
         }
     }
 

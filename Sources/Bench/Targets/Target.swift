@@ -76,7 +76,7 @@ struct Target: Sendable {
         quotients.min { isMore(unit) ? $0.1.value < $1.1.value : $0.1.value > $1.1.value }
     }
 
-    /// What the limits reach: of those that look flows up, where they are measured, or else that redirect, the best; of several
+    /// What the limits reach: of a bare NAT, where it is measured, or else of those that redirect, the best; of several
     /// series the worst. nil: none says anything about this target.
     private func limit(_ unit: FigureUnit, in report: Report) -> Quotient? {
         let best = series.map { name -> (String, Quotient)? in

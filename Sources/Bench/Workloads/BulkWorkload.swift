@@ -23,7 +23,7 @@ struct BulkWorkload: Workload {
             + (options.quick ? [] : [WorkloadGroup(plan: wire, measurements: asFromWire, roundsDivisor: 2)])
     }
 
-    func concerns(_ path: PathKind) -> Bool { !path.looksUp }
+    func concerns(_ path: PathKind) -> Bool { !path.isBare }
 
     private func measurement(_ name: String, _ streams: Int, _ isDownload: Bool) -> Measurement {
         let metrics = [

@@ -47,7 +47,7 @@ private final class ProgramTimeProbe: Probe {
 
     init(_ stage: Stage, flows: UInt32) throws(BenchError) {
         guard stage.path is FastnatPath || stage.path is RedirectPath else { throw .unavailable("no BPF programs") }
-        if flows > 1, stage.kind.isLimit, !stage.kind.looksUp { throw .unavailable("it knows no flows") }
+        if flows > 1, stage.kind.isLimit, !stage.kind.isBare { throw .unavailable("it knows no flows") }
         stream = try PacketStream(stage, PacketStream.Shape(flows: flows, service: PacketRateWorkload.service))
         try stream.verify()
         if flows > 1 { try stream.openFlows() }

@@ -18,7 +18,7 @@ extension Workload {
     var isAboutTables: Bool { false }
 
     /// `auto` is one of the other two: it is measured where it has to choose.
-    func concerns(_ path: PathKind) -> Bool { path != .fastnatAuto && (isAboutTables || !path.looksUp) }
+    func concerns(_ path: PathKind) -> Bool { path != .fastnatAuto && (isAboutTables || !path.isBare) }
 }
 
 /// Measurements that share a topology for each path.
