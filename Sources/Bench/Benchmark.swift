@@ -25,7 +25,9 @@ public struct Benchmark {
         let plans = options.workloads.map { kind in (kind.workload, kind.workload.groups(options)) }
         let steps = plans.reduce(0) { steps, plan in
             let paths = options.paths.count(where: plan.0.concerns)
-            return plan.1.reduce(steps) { $0 + (1 + $1.measurements.count * (1 + $1.rounds(options))) * paths }
+            return plan.1.reduce(steps) { steps, group in
+                steps + group.measurements.reduce(1) { $0 + 1 + $1.rounds(options) } * paths
+            }
         }
         progress = Progress(steps: steps)
         var workloads: [WorkloadReport] = []
@@ -51,13 +53,13 @@ public struct Benchmark {
             contenders.append(Contender(kind, group.plan, binary: options.binary))
         }
         defer { for contender in contenders { contender.stage?.close() } }
-        let rounds = group.rounds(options)
-        return group.measurements.flatMap { measure($0, contenders, rounds, of: workload.name) }
+        return group.measurements.flatMap { measure($0, contenders, of: workload.name) }
     }
 
     private mutating func measure(
-        _ measurement: Measurement, _ contenders: [Contender], _ rounds: Int, of workload: String
+        _ measurement: Measurement, _ contenders: [Contender], of workload: String
     ) -> [Series] {
+        let rounds = measurement.rounds(options)
         for contender in contenders {
             progress.step("\(workload), \(measurement.name): \(contender.kind.rawValue)")
             contender.begin(measurement)

@@ -113,7 +113,7 @@ final class PacketStream {
     private func rateOfArrival(seconds: Double) throws(BenchError) -> Double {
         _ = try arrivals(beyond: 0)
         // Queues fill, caches warm.
-        usleep(10_000)
+        usleep(UInt32(min(0.01, seconds / 5) * 1e6))
         let (first, begin) = (try arrivals(), ContinuousClock.now)
         usleep(UInt32(seconds * 1e6))
         let (last, end) = (try arrivals(beyond: first), ContinuousClock.now)

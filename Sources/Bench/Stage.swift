@@ -127,6 +127,9 @@ final class Stage {
             }
             try host.ip(["route add \(Self.flowNetwork) via \(client.v4)"])
             try setNeighbours()
+            for namespace in [client.namespace, container.namespace, host] {
+                try Self.setCongestionControl(in: namespace)
+            }
             try path.start()
             try path.publish(
                 plan.services.map {
@@ -134,6 +137,16 @@ final class Stage {
                 })
             if plan.isMasqueraded { try (path as? any MasqueradingPath)?.masquerade(.v4) }
         }
+    }
+
+    /// TCP's congestion control, whatever the machine's is: the kernel's own default. bbr's throughput is what it finds out in
+    /// its first tenths of a second, which a sample does not outlive.
+    static let congestionControl = "cubic"
+
+    /// On each route, because a namespace may choose only among those that the machine's administrator allows.
+    private static func setCongestionControl(in namespace: NetworkNamespace) throws(TestingError) {
+        let routes = try namespace.command(["ip", "-4", "route", "show"]).output
+        try namespace.ip(routes.split(separator: "\n").map { "route change \($0) congctl \(congestionControl)" })
     }
 
     /// Where generated flows come from, beside the client: a part of 10.0.0.0/8.

@@ -20,7 +20,7 @@ struct FlowMemoryWorkload: Workload {
                 try FlowMemoryProbe(stage, flows: UInt32(flows), isCounted: isCounted)
             }
         }
-        let memory = WorkloadGroup(plan: plan, measurements: measurements, roundsDivisor: options.rounds)
+        let memory = WorkloadGroup(plan: plan, measurements: measurements, roundsShare: 0)
         return options.quick ? [memory] : [memory, held(options)]
     }
 
@@ -32,7 +32,7 @@ struct FlowMemoryWorkload: Workload {
             stage throws(BenchError) in
             try HeldFlowsProbe(stage)
         }
-        return WorkloadGroup(plan: plan, measurements: [measurement], roundsDivisor: options.rounds)
+        return WorkloadGroup(plan: plan, measurements: [measurement], roundsShare: 0)
     }
 }
 

@@ -16,13 +16,13 @@ struct NewFlowWorkload: Workload {
         scattered.order = BENCH_ORDER_ANYBODY
         let direct = [
             Self.measurement("direct", shape), Self.measurement("direct, TC sink", counted),
-            Self.measurement("direct, from anybody", scattered),
+            Self.measurement("direct, from anybody", scattered).inRounds(0.5),
         ]
         let groups = [
             WorkloadGroup(plan: Self.plan(.direct, [shape.service]), measurements: direct),
             WorkloadGroup(
                 plan: Self.plan(.bridge, [shape.service]), measurements: [Self.measurement("bridge", shape)],
-                roundsDivisor: 2),
+                roundsShare: 0.5),
         ]
         return options.quick ? Array(groups.prefix(1)) : groups
     }

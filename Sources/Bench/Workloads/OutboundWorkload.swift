@@ -21,8 +21,8 @@ struct OutboundWorkload: Workload {
         }
         let new = NewFlowWorkload.measurement("new", shape([BENCH_TO_CLIENT], order: BENCH_ORDER_NEW))
         return [
-            WorkloadGroup(plan: plan(flows: 100_000), measurements: known, roundsDivisor: 2),
-            WorkloadGroup(plan: plan(flows: 1_000_000), measurements: [new], roundsDivisor: 2),
+            WorkloadGroup(plan: plan(flows: 100_000), measurements: known, roundsShare: 0.5),
+            WorkloadGroup(plan: plan(flows: 1_000_000), measurements: [new], roundsShare: 0.5),
         ]
     }
 

@@ -24,7 +24,7 @@ struct ProcessorWorkload: Workload {
             name: "\(Self.load / 1000) k packets/s", metrics: [.init(name: "CPU use", unit: .percentOfCPU)]
         ) { stage throws(BenchError) in try FixedLoadProbe(stage) }
         return [
-            few, program([(1_000_000, "1 M flows")]), WorkloadGroup(plan: wire, measurements: [use], roundsDivisor: 2),
+            few, program([(1_000_000, "1 M flows")]), WorkloadGroup(plan: wire, measurements: [use], roundsShare: 0.5),
         ]
     }
 
@@ -37,7 +37,7 @@ struct ProcessorWorkload: Workload {
                 try ProgramTimeProbe(stage, flows: flows)
             }
         }
-        return WorkloadGroup(plan: plan, measurements: programs, roundsDivisor: 2)
+        return WorkloadGroup(plan: plan, measurements: programs, roundsShare: 0.5)
     }
 }
 

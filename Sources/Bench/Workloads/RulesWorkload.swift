@@ -34,7 +34,7 @@ struct RulesWorkload: Workload {
                 publishing(newFlows, count),
                 adding(label, "adding one, command") { stage throws(BenchError) in try CommandProbe(stage) },
                 adding(label, "adding one, in a program") { stage throws(BenchError) in try LibraryProbe(stage) },
-            ], roundsDivisor: count == Self.judged ? 1 : 2)
+            ], roundsShare: count == Self.judged ? 1 : 0.5)
     }
 
     /// What publishes nothing does the same with any number of ports: it is measured where others are compared with it.

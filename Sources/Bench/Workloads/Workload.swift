@@ -23,12 +23,13 @@ extension Workload {
 
 /// Measurements that share a topology for each path.
 struct WorkloadGroup {
-    var plan: Stage.Plan
-    var measurements: [Measurement]
-    /// Samples take longer than others: so many times fewer of them, at least one.
-    var roundsDivisor = 1
+    let plan: Stage.Plan
+    let measurements: [Measurement]
 
-    func rounds(_ options: BenchOptions) -> Int { (options.rounds + roundsDivisor - 1) / roundsDivisor }
+    init(plan: Stage.Plan, measurements: [Measurement], roundsShare: Double = 1) {
+        self.plan = plan
+        self.measurements = measurements.map { $0.inRounds(roundsShare) }
+    }
 }
 
 /// One thing to do, which gives one figure or several.
@@ -43,6 +44,8 @@ struct Measurement {
     /// Of the slices of a round the best counts, and not each: for what comes to the same in any short time, and what else the
     /// machine does only takes from.
     var takesBest = false
+    /// What takes longer than others, or is not judged, has this part of the rounds, at least one.
+    var roundsShare = 1.0
     /// How often all paths get as many rounds again while one has a noisy figure: for what the scheduler has a hand in.
     var repetitions = 0
     /// Prepares a path, and verifies that it does its work; `.unavailable` when it cannot.
@@ -58,6 +61,15 @@ struct Measurement {
 }
 
 extension Measurement {
+    /// The same in a part of its rounds.
+    func inRounds(_ share: Double) -> Measurement {
+        var measurement = self
+        measurement.roundsShare *= share
+        return measurement
+    }
+
+    func rounds(_ options: BenchOptions) -> Int { max(1, Int((Double(options.rounds) * roundsShare).rounded(.up))) }
+
     /// Of several samples the best, for each metric by itself.
     func best(of samples: [[Double]]) -> [Double] {
         metrics.enumerated().map { index, metric in
