@@ -59,13 +59,13 @@ struct BenchTests {
         let file = NSTemporaryDirectory() + "bench-\(UUID()).json"
         defer { try? FileManager.default.removeItem(atPath: file) }
         let process = try spawn(
-            "--quick", "--rounds", "1", "--paths", "iptables-nft,fastnat-tc,fastnat-xdp", "--workloads", "pps,cps",
+            "--quick", "--rounds", "1", "--paths", "iptables-nft,fastnat-tc,fastnat-xdp", "--workloads", "pps,bulk,cps",
             "--json", file)
         let token = try token(of: process)
         let result = try process.wait(timeout: .seconds(150))
         #expect(result.succeeded, "\(result)")
         let report = try Report(readingFrom: file)
-        #expect(report.workloads.map(\.name) == ["pps", "cps"])
+        #expect(report.workloads.map(\.name) == ["pps", "bulk", "cps"])
         for series in report.workloads.flatMap(\.series) {
             #expect(series.cells.map(\.path) == ["iptables-nft", "fastnat-tc", "fastnat-xdp"])
             for cell in series.cells { #expect((cell.median ?? 0) > 0, "\(series.name): \(cell)") }

@@ -99,6 +99,10 @@ final class BulkProbe: Probe {
         }
         if let error = summary.error { throw .wrong("iperf3: \(error)") }
         guard let received = summary.end.sum_received else { throw .wrong("iperf3 has no result") }
+        for found in [summary.end.sender_tcp_congestion, summary.end.receiver_tcp_congestion] {
+            guard let found, found != Stage.congestionControl else { continue }
+            throw .wrong("TCP's congestion control is \(found), not \(Stage.congestionControl)")
+        }
         if received.bytes == 0 { throw .wrong("no byte arrived") }
         return Outcome(bits: received.bytes * 8, seconds: received.seconds, busySeconds: spent)
     }
@@ -111,6 +115,9 @@ final class BulkProbe: Probe {
         }
         struct End: Decodable {
             var sum_received: Sum?
+            /// Old versions do not tell.
+            var sender_tcp_congestion: String?
+            var receiver_tcp_congestion: String?
         }
         var end: End
         var error: String?

@@ -10,7 +10,7 @@ struct BenchCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "bench",
         abstract: "Measure fastnat against iptables and other ways to publish a port, in namespaces of its own.",
-        discussion: "Prints tables; what is installed on this machine is not touched. Takes about 16 minutes.")
+        discussion: "Prints tables; what is installed on this machine is not touched. Takes about 15 minutes.")
 
     @Flag(help: "Fewer cases and shorter samples: about 2 minutes, less to rely on.")
     var quick = false
