@@ -146,7 +146,14 @@ final class Stage {
     /// On each route, because a namespace may choose only among those that the machine's administrator allows.
     private static func setCongestionControl(in namespace: NetworkNamespace) throws(TestingError) {
         let routes = try namespace.command(["ip", "-4", "route", "show"]).output
-        try namespace.ip(routes.split(separator: "\n").map { "route change \($0) congctl \(congestionControl)" })
+        try namespace.ip(routes.split(separator: "\n").map(routeChange))
+    }
+
+    /// The command that has a route choose, of the line that shows it: that may end in how its device is just now, which no
+    /// command takes.
+    static func routeChange(_ shown: Substring) -> String {
+        let words = shown.split(separator: " ").filter { $0 != "linkdown" && $0 != "dead" }
+        return (["route", "change"] + words + ["congctl", congestionControl[...]]).joined(separator: " ")
     }
 
     /// Where generated flows come from, beside the client: a part of 10.0.0.0/8.
