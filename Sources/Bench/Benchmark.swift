@@ -22,6 +22,7 @@ public struct Benchmark {
     private mutating func measure() throws(BenchError) -> Report {
         let begin = ContinuousClock.now
         let machine = Machine.present(fastnat: options.version)
+        let generators = try Generators()
         let plans = options.workloads.map { kind in (kind.workload, kind.workload.groups(options)) }
         let steps = plans.reduce(0) { steps, plan in
             let paths = options.paths.count(where: plan.0.concerns)
@@ -33,7 +34,7 @@ public struct Benchmark {
         var workloads: [WorkloadReport] = []
         for (workload, groups) in plans {
             var series: [Series] = []
-            for group in groups { series += measure(group, of: workload) }
+            for group in groups { series += measure(group, of: workload, generators) }
             workloads.append(WorkloadReport(name: workload.name, title: workload.title, series: series))
         }
         progress.finish()
@@ -46,11 +47,13 @@ public struct Benchmark {
     }
 
     /// Measures a group's figures on all paths, and takes its topologies away.
-    private mutating func measure(_ group: WorkloadGroup, of workload: any Workload) -> [Series] {
+    private mutating func measure(
+        _ group: WorkloadGroup, of workload: any Workload, _ generators: Generators
+    ) -> [Series] {
         var contenders: [Contender] = []
         for kind in options.paths where workload.concerns(kind) {
             progress.step("\(workload.name): \(kind.rawValue)")
-            contenders.append(Contender(kind, group.plan, binary: options.binary))
+            contenders.append(Contender(kind, group.plan, binary: options.binary, generators))
         }
         defer { for contender in contenders { contender.stage?.close() } }
         return group.measurements.flatMap { measure($0, contenders, of: workload.name) }
@@ -86,7 +89,7 @@ public struct Benchmark {
             }
         }
         if measurement.takesBest {
-            for contender in contenders { contender.replaceLast(slices, by: measurement.best) }
+            for contender in contenders { contender.replaceLast(slices, by: measurement.figures) }
         }
     }
 
@@ -121,11 +124,11 @@ private final class Contender {
     /// Why it has no figures.
     private(set) var failure: String?
 
-    init(_ kind: PathKind, _ plan: Stage.Plan, binary: String) {
+    init(_ kind: PathKind, _ plan: Stage.Plan, binary: String, _ generators: Generators) {
         self.kind = kind
         var failure: String?
         do throws(BenchError) {
-            stage = try Stage(kind, plan, binary: binary)
+            stage = try Stage(kind, plan, binary: binary, generators: generators)
         } catch {
             stage = nil
             failure = error.summary

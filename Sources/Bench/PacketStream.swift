@@ -34,10 +34,12 @@ final class PacketStream {
     private let stage: Stage
     private let shape: Shape
     let programs: BenchPrograms
+    /// What is to be sent, by `bench_direction`: generators are others' between two turns.
+    private var traffic: [bench_traffic] = []
     private var attachments: [Attachment] = []
     private var socket: Int32 = -1
 
-    /// Attaches what counts, and tells the generators what to send.
+    /// Attaches what counts.
     init(_ stage: Stage, _ shape: Shape) throws(BenchError) {
         if stage.kind == .dockerProxy, shape.opener == BENCH_TO_CLIENT {
             throw .unavailable("the proxy masquerades nothing")
@@ -46,8 +48,9 @@ final class PacketStream {
         self.shape = shape
         programs = try BenchPrograms()
         try attachSinks()
-        try setTraffic(BENCH_TO_CONTAINER, order: shape.order)
-        try setTraffic(BENCH_TO_CLIENT, order: shape.order)
+        for direction in [BENCH_TO_CONTAINER, BENCH_TO_CLIENT] {
+            traffic.append(try traffic(direction, order: shape.order))
+        }
     }
 
     deinit { if socket >= 0 { close(socket) } }
@@ -61,7 +64,7 @@ final class PacketStream {
             let wanted = packetsToVerify(most: count)
             var arrived: UInt64 = 0
             for _ in 0..<5 where arrived < wanted {
-                try programs.reset()
+                try prepare([direction])
                 try send(direction, frames: Int32(wanted))
                 arrived = try awaitArrival(of: UInt64(wanted), direction)
             }
@@ -84,7 +87,7 @@ final class PacketStream {
         if shape.flows <= known { return }
         for direction in conversation {
             try setTraffic(direction, order: BENCH_ORDER_EACH)
-            try programs.reset(generated: UInt64(known))
+            try prepare([direction], generated: UInt64(known))
             // A little more: a few may be lost where one has to wait for another.
             try send(direction, frames: Int32(shape.flows - known + shape.flows / 50))
             try setTraffic(direction, order: shape.order)
@@ -94,12 +97,12 @@ final class PacketStream {
 
     /// Sends for so long, and returns the packets that arrived in a second.
     func rate(seconds: Double) throws(BenchError) -> Double {
-        try programs.reset()
+        try prepare(shape.directions)
         var threads: [GeneratorThread] = []
         for (cpu, direction) in shape.directions.enumerated() {
             threads.append(
                 try GeneratorThread(in: sender(direction), cpu: UInt32(cpu)) { () throws(BenchError) in
-                    try self.generate(direction, .max)
+                    try self.stage.generators.send(direction, count: .max)
                 })
         }
         var outcome: Result<Double, BenchError> = .failure(.wrong("no packet arrived"))
@@ -153,24 +156,18 @@ final class PacketStream {
 
     // MARK: Sending
 
-    private func send(_ direction: bench_direction, frames: Int32) throws(BenchError) {
-        try sender(direction).inside { () throws(BenchError) in
-            cbench_pin(0)
-            try generate(direction, frames)
+    /// Forgets what has arrived. Generators go on as if they had generated so many.
+    private func prepare(_ directions: [bench_direction], generated: UInt64 = 0) throws(BenchError) {
+        for direction in [BENCH_TO_CONTAINER, BENCH_TO_CLIENT] { try programs.reset(direction) }
+        for direction in directions {
+            try stage.generators.prepare(traffic[Int(direction.rawValue)], direction, generated: generated)
         }
     }
 
-    /// On the calling thread, which is in the sender's namespace.
-    private func generate(_ direction: bench_direction, _ count: Int32) throws(BenchError) {
-        let length = Int(BENCH_FRAME_SIZE)
-        do throws(BPFError) {
-            if direction == BENCH_TO_CONTAINER {
-                try programs.clientGenerator.sendFrames(length: length, count: count)
-            } else {
-                try programs.containerGenerator.sendFrames(length: length, count: count)
-            }
-        } catch {
-            if error.code != EINTR { throw .bpf(error) }
+    private func send(_ direction: bench_direction, frames: Int32) throws(BenchError) {
+        try sender(direction).inside { () throws(BenchError) in
+            cbench_pin(0)
+            try stage.generators.send(direction, count: frames)
         }
     }
 
@@ -215,7 +212,7 @@ final class PacketStream {
     }
 
     private func setTraffic(_ direction: bench_direction, order: bench_order) throws(BenchError) {
-        try programs.send(try traffic(direction, order: order), direction)
+        traffic[Int(direction.rawValue)] = try traffic(direction, order: order)
     }
 
     /// What a generator is told.

@@ -129,7 +129,7 @@ final class ProgramDrive {
 
     private func prepare() throws(BenchError) {
         try programs.send(traffic, BENCH_TO_CONTAINER)
-        try programs.reset()
+        try programs.reset(BENCH_TO_CONTAINER)
     }
 
     private func drive(atXDP: Bool, _ count: Int32) throws(BenchError) -> UInt32 {

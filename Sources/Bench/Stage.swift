@@ -33,18 +33,20 @@ final class Stage {
     let plan: Plan
     let topology: Topology
     let path: any PublishingPath
+    let generators: Generators
     private let conntrack: ConntrackRoom?
     /// The flows of a service that generators have opened so far: the first ones.
     var openFlows: [Service: UInt32] = [:]
 
     /// Builds everything; `binary` is the fastnat that paths of fastnat run.
-    init(_ kind: PathKind, _ plan: Plan, binary: String) throws(BenchError) {
+    init(_ kind: PathKind, _ plan: Plan, binary: String, generators: Generators) throws(BenchError) {
         try kind.requireTools()
         if kind == .dockerProxy, plan.services.count > 100 {
             throw .unavailable("the proxy is a process for each port")
         }
         self.kind = kind
         self.plan = plan
+        self.generators = generators
         conntrack = kind.usesConnectionTracking ? try ConntrackRoom(flows: plan.flows) : nil
         topology = try lab { () throws(TestingError) in
             try Topology(Topology.Options(plan.layout).with { $0.clientOffloads = !plan.isWire })

@@ -108,14 +108,15 @@ import Testing
         #expect(noisy.losses.isEmpty && noisy.compared == 1)
     }
 
-    @Test("The best of some turns is the best of each figure, whichever way is better")
+    @Test("Of some turns the best of each figure counts, whichever way is better, and of what errs in either direction the median")
     func bestTurn() {
         let metrics = [
             Measurement.Metric(name: "throughput", unit: .gigabitsPerSecond),
             Measurement.Metric(name: "p50", unit: .microseconds),
+            Measurement.Metric(name: "efficiency", unit: .gigabitsPerCPUSecond, takesMedian: true),
         ]
         let measurement = Measurement(name: "", metrics: metrics) { _ throws(BenchError) in throw .notPermitted }
-        #expect(measurement.best(of: [[3, 7], [4, 9], [2, 8]]) == [4, 7])
-        #expect(measurement.best(of: [[3, 7]]) == [3, 7])
+        #expect(measurement.figures(ofTurns: [[3, 7, 16], [4, 9, 33], [2, 8, 15]]) == [4, 7, 16])
+        #expect(measurement.figures(ofTurns: [[3, 7, 16]]) == [3, 7, 16])
     }
 }

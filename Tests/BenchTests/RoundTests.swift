@@ -14,7 +14,7 @@ import Testing
 
     @Test(
         "A share of them is rounded up, and at least one",
-        arguments: [(1.0, 4, 4), (0.75, 4, 3), (0.75, 1, 1), (0.5, 5, 3), (0, 4, 1)])
+        arguments: [(1.0, 4, 4), (2.5, 4, 10), (0.75, 4, 3), (0.75, 1, 1), (0.5, 5, 3), (0, 4, 1)])
     func shares(share: Double, rounds: Int, expected: Int) {
         #expect(measurement().inRounds(share).rounds(options(rounds: rounds)) == expected)
     }
@@ -27,13 +27,30 @@ import Testing
         #expect(group.measurements.map { $0.rounds(options(rounds: 8)) } == [4, 2])
     }
 
-    @Test("Each workload of a whole run has the rounds that docs/benchmarks.md says: four at most, of bulk three")
+    @Test(
+        "Each workload of a whole run has the rounds that docs/benchmarks.md says: four at most, of bulk three, of cps ten"
+    )
     func workloads() {
         let options = options(rounds: 4)
         for kind in WorkloadKind.allCases {
-            let rounds = kind.workload.groups(options).flatMap(\.measurements).map { $0.rounds(options) }
-            #expect(rounds.allSatisfy { (1...4).contains($0) }, "\(kind)")
-            if kind == .bulk { #expect(Set(rounds) == [3]) }
+            let rounds = Set(kind.workload.groups(options).flatMap(\.measurements).map { $0.rounds(options) })
+            switch kind {
+            case .bulk: #expect(rounds == [3])
+            case .cps: #expect(rounds == [10])
+            default: #expect(rounds.isSubset(of: 1...4), "\(kind)")
+            }
         }
+    }
+
+    @Test(
+        "Of a round's turns the best counts, whichever way the unit goes, and of what errs in either direction the median"
+    )
+    func turns() {
+        var measurement = measurement()
+        measurement.metrics = [
+            .init(name: "packets", unit: .packetsPerSecond), .init(name: "time", unit: .microseconds),
+            .init(name: "efficiency", unit: .gigabitsPerCPUSecond, takesMedian: true),
+        ]
+        #expect(measurement.figures(ofTurns: [[1, 5, 16], [3, 4, 33], [2, 6, 15]]) == [3, 4, 16])
     }
 }

@@ -12,6 +12,8 @@ struct ConnectionRateWorkload: Workload {
 
     /// Of a sample: connections take a while to get going.
     static let slices = 4
+    /// Rounds are quick, and differ more than those of others.
+    private static let roundsShare = 2.5
 
     func groups(_ options: BenchOptions) -> [WorkloadGroup] {
         (options.quick ? [.direct] : Topology.Layout.allCases).map { layout in
@@ -25,7 +27,7 @@ struct ConnectionRateWorkload: Workload {
                         stage throws(BenchError) in
                         try ConnectionRateProbe(stage, Self.service)
                     }
-                ])
+                ], roundsShare: Self.roundsShare)
         }
     }
 }

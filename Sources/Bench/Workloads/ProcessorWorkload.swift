@@ -76,7 +76,7 @@ private final class FixedLoadProbe: Probe {
     /// The kernel's figures have a resolution of 10 ms, so a sample is at least half a second.
     func sample(seconds: Double) throws(BenchError) -> [Double] {
         try requireIdleness()
-        try stream.programs.reset()
+        try stream.programs.reset(BENCH_TO_CONTAINER)
         let target = stage.target(PacketRateWorkload.service)
         let meter = CPUMeter()
         let outcome = try stage.topology.client.namespace.inside { () throws(BenchError) in

@@ -102,7 +102,7 @@ struct RulesWorkload: Workload {
         kept.begin = { [single] stage throws(BenchError) in
             if !stage.kind.translates { throw .unavailable("nothing is published") }
             let many = try measurement.begin(stage)
-            let stage = try Stage(stage.kind, single, binary: options.binary)
+            let stage = try Stage(stage.kind, single, binary: options.binary, generators: stage.generators)
             return KeptProbe(many, try measurement.begin(stage), on: stage)
         }
         return [kept]

@@ -44,7 +44,8 @@ struct Measurement {
     /// Of the slices of a round the best counts, and not each: for what comes to the same in any short time, and what else the
     /// machine does only takes from.
     var takesBest = false
-    /// What takes longer than others, or is not judged, has this part of the rounds, at least one.
+    /// What takes longer than others, or is not judged, has this part of the rounds, at least one; what takes no time and is
+    /// noisy, a multiple.
     var roundsShare = 1.0
     /// How often all paths get as many rounds again while one has a noisy figure: for what the scheduler has a hand in.
     var repetitions = 0
@@ -57,6 +58,8 @@ struct Measurement {
         var unit: FigureUnit
         /// Of the few slowest: noisy by nature, so nothing is repeated for it.
         var isTail = false
+        /// Of the slices of a round the median counts where of other figures the best does: what errs in either direction.
+        var takesMedian = false
     }
 }
 
@@ -70,10 +73,11 @@ extension Measurement {
 
     func rounds(_ options: BenchOptions) -> Int { max(1, Int((Double(options.rounds) * roundsShare).rounded(.up))) }
 
-    /// Of several samples the best, for each metric by itself.
-    func best(of samples: [[Double]]) -> [Double] {
+    /// Of several samples the best, or the median, for each metric by itself.
+    func figures(ofTurns samples: [[Double]]) -> [Double] {
         metrics.enumerated().map { index, metric in
             let values = samples.map { $0[index] }
+            if metric.takesMedian { return Statistics(values)?.median ?? 0 }
             return (metric.unit.isHigherBetter ? values.max() : values.min()) ?? 0
         }
     }
