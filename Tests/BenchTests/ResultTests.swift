@@ -108,7 +108,7 @@ import Testing
         #expect(noisy.losses.isEmpty && noisy.compared == 1)
     }
 
-    @Test("Of some turns the best of each figure counts, whichever way is better, and of what errs in either direction the median")
+    @Test("Of turns the best counts, whichever way is better, and of what errs either way the median")
     func bestTurn() {
         let metrics = [
             Measurement.Metric(name: "throughput", unit: .gigabitsPerSecond),

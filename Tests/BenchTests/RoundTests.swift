@@ -41,16 +41,4 @@ import Testing
             }
         }
     }
-
-    @Test(
-        "Of a round's turns the best counts, whichever way the unit goes, and of what errs in either direction the median"
-    )
-    func turns() {
-        var measurement = measurement()
-        measurement.metrics = [
-            .init(name: "packets", unit: .packetsPerSecond), .init(name: "time", unit: .microseconds),
-            .init(name: "efficiency", unit: .gigabitsPerCPUSecond, takesMedian: true),
-        ]
-        #expect(measurement.figures(ofTurns: [[1, 5, 16], [3, 4, 33], [2, 6, 15]]) == [3, 4, 16])
-    }
 }
