@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR MIT */
 /*
  * The benchmark's own programs: a generator of frames, counters where they arrive, drives that time one program, and the
- * limits, which redirect and do nothing else. One object is loaded for each path that is measured, so paths share no map.
+ * limits, which redirect and do nothing else. One object is loaded for each path that is measured, so paths share no map; one
+ * more for the generators that all of them share (Sources/Bench/Generators.swift).
  */
 #include <linux/bpf.h>
 #include <linux/if_ether.h>

@@ -84,7 +84,8 @@ struct RulesWorkload: Workload {
         }
         // First: the other of the two has no former connections that wait, either.
         return WorkloadGroup(
-            plan: plan, measurements: kept(measurement, with: count, plan, options) + [measurement])
+            plan: plan,
+            measurements: kept(measurement, with: count, plan, options) + [measurement.inRounds(0.5)])
     }
 
     /// What is left of a figure with so many ports, of what it is with one. Groups are measured minutes apart, in which the
