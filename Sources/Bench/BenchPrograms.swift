@@ -11,9 +11,6 @@ final class BenchPrograms {
     private let counts: PerCPUMap<bench_count>
     private let drivenXDP: Map<UInt32, Int32>
     private let drivenTC: Map<UInt32, Int32>
-    /// Sends what the client, or the container, is told to send.
-    let clientGenerator: Descriptor
-    let containerGenerator: Descriptor
     /// Counts what arrives at a socket.
     let socketFilter: Descriptor
 
@@ -37,8 +34,6 @@ final class BenchPrograms {
             counts = try PerCPUMap(object.map("counts"), name: "counts")
             drivenXDP = try Map(object.map("driven_xdp"), name: "driven_xdp")
             drivenTC = try Map(object.map("driven_tc"), name: "driven_tc")
-            clientGenerator = try object.program("bench_client")
-            containerGenerator = try object.program("bench_container")
             socketFilter = try object.program("bench_sink_socket")
         } catch {
             throw .bpf(error)

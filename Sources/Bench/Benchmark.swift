@@ -53,7 +53,7 @@ public struct Benchmark {
         var contenders: [Contender] = []
         for kind in options.paths where workload.concerns(kind) {
             progress.step("\(workload.name): \(kind.rawValue)")
-            contenders.append(Contender(kind, group.plan, binary: options.binary, generators))
+            contenders.append(Contender(kind, group.plan, binary: options.binary, generators: generators))
         }
         defer { for contender in contenders { contender.stage?.close() } }
         return group.measurements.flatMap { measure($0, contenders, of: workload.name) }
@@ -124,7 +124,7 @@ private final class Contender {
     /// Why it has no figures.
     private(set) var failure: String?
 
-    init(_ kind: PathKind, _ plan: Stage.Plan, binary: String, _ generators: Generators) {
+    init(_ kind: PathKind, _ plan: Stage.Plan, binary: String, generators: Generators) {
         self.kind = kind
         var failure: String?
         do throws(BenchError) {

@@ -5,7 +5,7 @@ internal import Synchronization
 
 /// A thread in a namespace that makes one system call after the other until it is told to stop.
 ///
-/// The kernel generates frames in one long call: each begins and ends with a wait of many milliseconds. A signal ends it.
+/// The kernel generates frames in one long call, which a signal ends.
 final class GeneratorThread {
     private struct State {
         /// The thread, while a signal may be sent to it.

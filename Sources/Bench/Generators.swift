@@ -10,19 +10,23 @@ internal import Lab
 /// when it begins and when it ends, which takes as long as a turn.
 final class Generators {
     private let programs: BenchPrograms
+    private let client: Descriptor
+    private let container: Descriptor
     private let namespace: NetworkNamespace
     private let attachments: [Attachment]
 
     init() throws(BenchError) {
         programs = try BenchPrograms()
+        client = try programs.program("bench_client")
+        container = try programs.program("bench_container")
         namespace = try lab { () throws(TestingError) in
             let namespace = try NetworkNamespace("generators")
             try namespace.ip(["link add client type veth peer name container"])
             return namespace
         }
         attachments = [
-            try Attachment(programs.clientGenerator, to: "client", of: namespace, at: .xdp),
-            try Attachment(programs.containerGenerator, to: "container", of: namespace, at: .xdp),
+            try Attachment(client, to: "client", of: namespace, at: .xdp),
+            try Attachment(container, to: "container", of: namespace, at: .xdp),
         ]
     }
 
@@ -37,9 +41,9 @@ final class Generators {
         let length = Int(BENCH_FRAME_SIZE)
         do throws(BPFError) {
             if direction == BENCH_TO_CONTAINER {
-                try programs.clientGenerator.sendFrames(length: length, count: count)
+                try client.sendFrames(length: length, count: count)
             } else {
-                try programs.containerGenerator.sendFrames(length: length, count: count)
+                try container.sendFrames(length: length, count: count)
             }
         } catch {
             if error.code != EINTR { throw .bpf(error) }

@@ -19,6 +19,13 @@ import Testing
         #expect(measurement().inRounds(share).rounds(options(rounds: rounds)) == expected)
     }
 
+    @Test("A quick run has no multiple of them")
+    func quick() {
+        let options = BenchOptions(rounds: 2, quick: true, binary: "fastnat", version: "0")
+        #expect(measurement().inRounds(2.5).rounds(options) == 2)
+        #expect(measurement().inRounds(0.5).rounds(options) == 1)
+    }
+
     @Test("A group's share is one of what each of its measurements has")
     func groups() {
         let plan = Stage.Plan(layout: .direct, services: [])

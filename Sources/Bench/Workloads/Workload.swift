@@ -71,7 +71,11 @@ extension Measurement {
         return measurement
     }
 
-    func rounds(_ options: BenchOptions) -> Int { max(1, Int((Double(options.rounds) * roundsShare).rounded(.up))) }
+    /// A quick run has no more of anything than it is told to.
+    func rounds(_ options: BenchOptions) -> Int {
+        let share = options.quick ? min(roundsShare, 1) : roundsShare
+        return max(1, Int((Double(options.rounds) * share).rounded(.up)))
+    }
 
     /// Of several samples the best, or the median, for each metric by itself.
     func figures(ofTurns samples: [[Double]]) -> [Double] {
