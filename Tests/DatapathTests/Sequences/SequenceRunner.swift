@@ -39,7 +39,11 @@ struct SequenceRunner: ~Copyable {
             var runner = SequenceRunner(datapath)
             let before = try datapath.reasons()
             for step in steps where runner.result.difference == nil { try runner.take(step) }
-            if runner.result.difference == nil { try runner.compareRemains(before) }
+            if runner.result.difference == nil {
+                try runner.compareRemains(before)
+            } else {
+                try runner.noteReasons(before)
+            }
             try datapath.empty()
             if ContinuousClock.now - start < .milliseconds(700) { return runner.result }
         }
@@ -178,6 +182,12 @@ struct SequenceRunner: ~Copyable {
                 differ("\(verdict), not reported: \(view)")
             }
         }
+    }
+
+    /// Says of a difference what the datapath has counted, which tells why it dropped a packet.
+    private mutating func noteReasons(_ before: [String: UInt64]) throws {
+        let reasons = try datapath.reasons().merging(before) { $0 - $1 }.filter { $0.value > 0 }
+        result.difference? += "; of all steps the datapath counted \(reasons), the model \(counted)"
     }
 
     /// Flows, their states and counters, and the counters of reasons.
