@@ -148,6 +148,7 @@ static void set_constants(struct bpf_object *object)
 	struct layout layout = {
 		.bucket_mask = DEFAULT_MAX_FLOWS * 4 / BUCKET_WORDS - 1,
 		.slot_word_mask = DEFAULT_MAX_FLOWS / SLOTS_PER_WORD - 1,
+		.second_ticks = 250,
 	};
 	int word, error;
 

@@ -64,7 +64,7 @@ import Testing
     }
 
     private static func run(_ seeds: some Sequence<UInt64>) throws -> Tally {
-        let datapath = try TestDatapath([], timeouts: FlowExpiryTests.spread)
+        let datapath = try TestDatapath([], flows: 4_096, timeouts: FlowExpiryTests.spread)
         return try datapath.inNamespace {
             var tally = Tally()
             for seed in seeds where tally.failure == nil {

@@ -36,13 +36,26 @@ import Testing
         try datapath.expectConsistent(originals: 255)
     }
 
+    /// They have had all places of some words of the bitmap, which a search must not get stuck in.
+    @Test func `one over IPv6 begins beside many over IPv4 that have just died`() throws {
+        let datapath = try TestDatapath(flows: 4_096)
+        let some = (0..<40).map { Conversation(.ipv4, .udp, clientPort: 20_000 + $0).request().bytes }
+        for count in [2, 20] {
+            for _ in 0..<count {
+                #expect(try datapath.run(some, at: .tc).allSatisfy { $0.action == 7 })
+                #expect(try datapath.datapath.flushFlows() == 40)
+            }
+            try datapath.open(Conversation(.ipv6, .udp))
+            #expect(try datapath.datapath.flushFlows() == 1)
+        }
+    }
+
     /// Whoever has found the flow just before it died writes its counters after that: not into addresses.
     @Test func `the place of a flow that has just died holds no addresses`() throws {
         let datapath = try TestDatapath()
         try datapath.changeSettings { $0.max_half_open = $0.max_flows }
         let all = (0..<1_024).map { Conversation(.ipv4, .udp, clientPort: 20_000 + $0).request().bytes }
         let conversation = Conversation(.ipv6, .udp)
-        // A second is all that a kernel with 1,000 ticks waits.
         try eventually("a packet within a second of the flows' end") {
             #expect(try datapath.run(all, at: .tc).allSatisfy { $0.action == 7 })
             let begin = monotonicNow()

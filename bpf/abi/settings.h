@@ -32,12 +32,14 @@ struct settings {
 	__u64 hash_seed;
 };
 
-/* Load-time constants of a program (read-only data). They follow from the maps, so every program on one set of maps has the
- * same. */
+/* Load-time constants of a program (read-only data). They follow from the maps and the kernel, so every program on one set of
+ * maps has the same. */
 struct layout {
 	__u64 hash_keys[HASH_KEYS]; /* drawn from hash_seed */
 	__u32 bucket_mask;          /* buckets of flow_index - 1; a power of two less one */
 	__u32 slot_word_mask;       /* words of flow_slots - 1; a power of two less one */
+	__u32 second_ticks;         /* jiffies that a second takes: CONFIG_HZ */
+	__u32 zero;
 };
 
 /* Where the kernel's socket buffers say whether their checksum is finished: ip_summed of its struct sk_buff. Load-time
@@ -64,6 +66,6 @@ struct flush_request {
 
 _Static_assert(sizeof(struct settings) == 64, "struct settings");
 _Static_assert(offsetof(struct settings, abi_version) == 40, "what other versions read to learn that they are others");
-_Static_assert(sizeof(struct layout) == 56, "struct layout");
+_Static_assert(sizeof(struct layout) == 64, "struct layout");
 
 #endif

@@ -79,19 +79,18 @@ static __always_inline void flow_slots_free(struct flow *flow, __u32 slot, __u32
 	__u32 number = slot / SLOTS_PER_WORD;
 	__u64 *word = bpf_map_lookup_elem(&flow_slots, &number);
 
-	flow->original_ends.source = bpf_jiffies64(); /* RECORD_REST */
+	flow->original_ends.source = bpf_jiffies64(); /* for slot_may_hold_addresses */
 	if (word)
 		__sync_fetch_and_and(word, ~((1ULL + 2 * wide) << (slot % SLOTS_PER_WORD)));
 }
 
 /* Bits of a word at which a pair of slots may begin. */
 #define PAIR_BITS 0x5555555555555555ULL
-/* Pairs and full words that one allocation looks at: a pair that is free may not be one to take. */
+/* Pairs and full words that one allocation looks at: a pair that is free may not be one to take. The former half in words in
+ * turn, the others in words at random: around flows that have died together, all pairs may have to rest. */
 #define PAIR_PROBES 32
-/* For so many ticks, a second or more, a dead record's slot does not hold addresses: whoever has found the record just before
- * it died writes its counters (docs/decisions/0029-small-records.md). */
-#define RECORD_REST 1024
-
+/* Pairs of a word that it looks at. */
+#define PAIRS_OF_WORD 4
 /* The first pair of the word that is free, from a bit on; 64: none. */
 static __always_inline __u32 word_free_pair(__u64 taken, __u32 bit)
 {
@@ -103,12 +102,14 @@ static __always_inline __u32 word_free_pair(__u64 taken, __u32 bit)
 	return bit_lowest(behind ?: pairs);
 }
 
+/* Not for a second from when its record died: whoever has found that just before writes its counters
+ * (docs/decisions/0029-small-records.md). */
 static __always_inline bool slot_may_hold_addresses(__u32 slot)
 {
 	const struct flow *former = flow_at(slot);
 
 	return former && (former->parent == ADDRESSES_MARK || !former->state.generation ||
-			  (__u32)bpf_jiffies64() - former->original_ends.source > RECORD_REST);
+			  (__u32)bpf_jiffies64() - former->original_ends.source > layout.second_ticks);
 }
 
 /* Takes the pair of slots at `bit` of a word, or nothing. */
@@ -127,13 +128,12 @@ __noinline __u32 flow_slot_allocate_pair(void)
 {
 	__u32 *cursor = map_only_element(&slot_cursors);
 	__u32 stride = bpf_get_smp_processor_id() * SLOT_CPU_STRIDE;
-	__u32 place, words;
 	__u64 tried;
+	__u32 place;
 
 	if (!cursor)
 		return SLOT_NONE;
 	place = *cursor;
-	words = verifier_forget(0, place);
 	tried = verifier_forget(0, place);
 #pragma clang loop unroll(disable)
 	for (int i = 0; i < PAIR_PROBES; i++) {
@@ -144,18 +144,15 @@ __noinline __u32 flow_slot_allocate_pair(void)
 		if (!word)
 			return SLOT_NONE;
 		bit = word_free_pair(READ_ONCE(*word) | tried, place % SLOTS_PER_WORD) & ~1U;
-		if (bit == SLOTS_PER_WORD) {
-			words = verifier_forget(words + 1, place);
-			place = words < SLOT_PROBES_IN_TURN ? (place & ~(SLOTS_PER_WORD - 1)) + SLOTS_PER_WORD
-							    : bpf_get_prandom_u32();
-			tried = verifier_forget(0, place);
-			continue;
-		}
-		if (word_take_pair(word, number, bit % SLOTS_PER_WORD)) {
+		if (bit != SLOTS_PER_WORD && word_take_pair(word, number, bit % SLOTS_PER_WORD)) {
 			*cursor = (place & ~(SLOTS_PER_WORD - 1)) | (bit + 2) % SLOTS_PER_WORD;
 			return number * SLOTS_PER_WORD + bit % SLOTS_PER_WORD;
 		}
 		tried |= 3ULL << bit % SLOTS_PER_WORD;
+		if (bit == SLOTS_PER_WORD || i % PAIRS_OF_WORD == PAIRS_OF_WORD - 1) {
+			place = i < PAIR_PROBES / 2 ? (place & ~(SLOTS_PER_WORD - 1)) + SLOTS_PER_WORD : bpf_get_prandom_u32();
+			tried = verifier_forget(0, place);
+		}
 	}
 	return SLOT_NONE;
 }

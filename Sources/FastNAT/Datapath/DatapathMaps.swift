@@ -1,5 +1,6 @@
 internal import BPF
 internal import CDatapath
+internal import Glibc
 
 /// Every map of the datapath that Swift uses, typed.
 struct DatapathMaps: ~Copyable {
@@ -135,7 +136,14 @@ extension layout {
         }
         self.init(
             hash_keys: (draw(), draw(), draw(), draw(), draw(), draw()), bucket_mask: buckets - 1,
-            slot_word_mask: slotWords - 1
+            slot_word_mask: slotWords - 1, second_ticks: Self.ticksOfSecond, zero: 0
         )
+    }
+
+    /// The kernel's CONFIG_HZ: its coarse clocks move with its ticks.
+    private static var ticksOfSecond: UInt32 {
+        var tick = timespec()
+        clock_getres(CLOCK_MONOTONIC_COARSE, &tick)
+        return UInt32(1_000_000_000 / max(tick.tv_nsec, 1_000_000))
     }
 }
