@@ -22,8 +22,9 @@ public struct Benchmark {
     private mutating func measure() throws(BenchError) -> Report {
         let begin = ContinuousClock.now
         let machine = Machine.present(fastnat: options.version)
-        let generators = try Generators()
         let plans = options.workloads.map { kind in (kind.workload, kind.workload.groups(options)) }
+        let store = try StageStore(binary: options.binary, for: requests(plans))
+        defer { store.close() }
         let steps = plans.reduce(0) { steps, plan in
             let paths = options.paths.count(where: plan.0.concerns)
             return plan.1.reduce(steps) { steps, group in
@@ -34,7 +35,7 @@ public struct Benchmark {
         var workloads: [WorkloadReport] = []
         for (workload, groups) in plans {
             var series: [Series] = []
-            for group in groups { series += measure(group, of: workload, generators) }
+            for group in groups { series += measure(group, of: workload, store) }
             workloads.append(WorkloadReport(name: workload.name, title: workload.title, series: series))
         }
         progress.finish()
@@ -46,16 +47,23 @@ public struct Benchmark {
             workloads: workloads, seconds: (ContinuousClock.now - begin).seconds.rounded())
     }
 
-    /// Measures a group's figures on all paths, and takes its topologies away.
+    /// The stages that will be asked for.
+    private func requests(_ plans: [(any Workload, [WorkloadGroup])]) -> [(PathKind, Stage.Plan)] {
+        plans.flatMap { workload, groups in
+            groups.flatMap { group in options.paths.filter(workload.concerns).map { ($0, group.plan) } }
+        }
+    }
+
+    /// Measures a group's figures on all paths.
     private mutating func measure(
-        _ group: WorkloadGroup, of workload: any Workload, _ generators: Generators
+        _ group: WorkloadGroup, of workload: any Workload, _ store: StageStore
     ) -> [Series] {
         var contenders: [Contender] = []
         for kind in options.paths where workload.concerns(kind) {
             progress.step("\(workload.name): \(kind.rawValue)")
-            contenders.append(Contender(kind, group.plan, binary: options.binary, generators: generators))
+            contenders.append(Contender(kind, group.plan, store))
         }
-        defer { for contender in contenders { contender.stage?.close() } }
+        defer { for contender in contenders { contender.close() } }
         return group.measurements.flatMap { measure($0, contenders, of: workload.name) }
     }
 
@@ -115,7 +123,7 @@ extension Measurement {
 /// A path in a group of measurements.
 private final class Contender {
     let kind: PathKind
-    let stage: Stage?
+    private let stage: Stage?
     /// Why there is no stage.
     private let stageFailure: String?
     private var probe: (any Probe)?
@@ -124,11 +132,11 @@ private final class Contender {
     /// Why it has no figures.
     private(set) var failure: String?
 
-    init(_ kind: PathKind, _ plan: Stage.Plan, binary: String, generators: Generators) {
+    init(_ kind: PathKind, _ plan: Stage.Plan, _ store: StageStore) {
         self.kind = kind
         var failure: String?
         do throws(BenchError) {
-            stage = try Stage(kind, plan, binary: binary, generators: generators)
+            stage = try store.stage(kind, plan)
         } catch {
             stage = nil
             failure = error.summary
@@ -153,8 +161,15 @@ private final class Contender {
         } catch {
             failure = error.summary
             samples = []
+            stage?.isSound = false
             self.probe = nil
         }
+    }
+
+    /// Gives its stage back.
+    func close() {
+        probe = nil
+        if let stage { stage.store.giveBack(stage) }
     }
 
     /// Makes one sample of the last `count`, where there are any.

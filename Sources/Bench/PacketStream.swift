@@ -102,7 +102,7 @@ final class PacketStream {
         for (cpu, direction) in shape.directions.enumerated() {
             threads.append(
                 try GeneratorThread(in: sender(direction), cpu: UInt32(cpu)) { () throws(BenchError) in
-                    try self.stage.generators.send(direction, count: .max)
+                    try self.stage.store.generators.send(direction, count: .max)
                 })
         }
         var outcome: Result<Double, BenchError> = .failure(.wrong("no packet arrived"))
@@ -160,14 +160,14 @@ final class PacketStream {
     private func prepare(_ directions: [bench_direction], generated: UInt64 = 0) throws(BenchError) {
         for direction in [BENCH_TO_CONTAINER, BENCH_TO_CLIENT] { try programs.reset(direction) }
         for direction in directions {
-            try stage.generators.prepare(traffic[Int(direction.rawValue)], direction, generated: generated)
+            try stage.store.generators.prepare(traffic[Int(direction.rawValue)], direction, generated: generated)
         }
     }
 
     private func send(_ direction: bench_direction, frames: Int32) throws(BenchError) {
         try sender(direction).inside { () throws(BenchError) in
             cbench_pin(0)
-            try stage.generators.send(direction, count: frames)
+            try stage.store.generators.send(direction, count: frames)
         }
     }
 

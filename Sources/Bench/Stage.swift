@@ -1,5 +1,6 @@
 internal import BPF
 internal import CBench
+internal import FastNAT
 internal import Glibc
 internal import Lab
 
@@ -20,38 +21,44 @@ final class Stage {
         var isMasqueraded = false
         /// Whether the client cuts segments and completes checksums itself, as if there were a wire.
         var isWire = false
+
+        /// Flows that fastnat's table has room for: a quarter of it is for flows that have had no reply (docs/state.md).
+        var room: Int { table ?? max(262_144, flows * 4) }
     }
 
     /// A published port.
     struct Service: Sendable, Hashable {
         var port: UInt16
         var containerPort: UInt16
-        var transport: TransportProtocol
+        var transport: Lab.TransportProtocol
     }
 
     let kind: PathKind
-    let plan: Plan
+    private(set) var plan: Plan
     let topology: Topology
     let path: any PublishingPath
-    let generators: Generators
+    /// Where it has come from.
+    unowned let store: StageStore
+    /// Whether all has gone as it should: it can be had again.
+    var isSound = true
     private let conntrack: ConntrackRoom?
     /// The flows of a service that generators have opened so far: the first ones.
     var openFlows: [Service: UInt32] = [:]
 
-    /// Builds everything; `binary` is the fastnat that paths of fastnat run.
-    init(_ kind: PathKind, _ plan: Plan, binary: String, generators: Generators) throws(BenchError) {
+    /// Builds everything.
+    init(_ kind: PathKind, _ plan: Plan, from store: StageStore) throws(BenchError) {
         try kind.requireTools()
         if kind == .dockerProxy, plan.services.count > 100 {
             throw .unavailable("the proxy is a process for each port")
         }
         self.kind = kind
         self.plan = plan
-        self.generators = generators
+        self.store = store
         conntrack = kind.usesConnectionTracking ? try ConntrackRoom(flows: plan.flows) : nil
         topology = try lab { () throws(TestingError) in
             try Topology(Topology.Options(plan.layout).with { $0.clientOffloads = !plan.isWire })
         }
-        path = Stage.makePath(kind, topology, plan, binary)
+        path = Stage.makePath(kind, topology, plan, store.binary)
         do throws(BenchError) {
             try prepare()
         } catch {
@@ -96,9 +103,7 @@ final class Stage {
     private static func makePath(
         _ kind: PathKind, _ topology: Topology, _ plan: Plan, _ binary: String
     ) -> any PublishingPath {
-        // A quarter of fastnat's table is for flows that have had no reply (docs/state.md).
-        let room = plan.table ?? max(262_144, plan.flows * 4)
-        let flows = ["--max-flows", "\(room)"]
+        let flows = ["--max-flows", "\(plan.room)"]
         return switch kind {
         case .routing: RoutingPath()
         case .iptablesNFT: IptablesPath(topology, backend: .nft)
@@ -109,7 +114,7 @@ final class Stage {
         case .fastnatXDP: FastnatPath(topology, mode: .xdp, loadOptions: flows, binary: binary)
         case .fastnatAuto: FastnatPath(topology, mode: nil, loadOptions: flows, binary: binary)
         case .redirectTC, .redirectPeer, .redirectXDP, .bareTC, .bareXDP:
-            RedirectPath(topology, kind, flows: room)
+            RedirectPath(topology, kind, flows: plan.room)
         }
     }
 
@@ -133,12 +138,30 @@ final class Stage {
                 try Self.setCongestionControl(in: namespace)
             }
             try path.start()
-            try path.publish(
-                plan.services.map {
-                    PublishedPort($0.port, to: container.endpoint(.v4, $0.containerPort), $0.transport)
-                })
+            try publish()
             if plan.isMasqueraded { try (path as? any MasqueradingPath)?.masquerade(.v4) }
         }
+    }
+
+    private func publish() throws(TestingError) {
+        try path.publish(
+            plan.services.map {
+                PublishedPort($0.port, to: topology.container.endpoint(.v4, $0.containerPort), $0.transport)
+            })
+    }
+
+    /// Publishes these ports of a path of fastnat, and no others. All flows end.
+    func republish(_ services: [Service]) throws(BenchError) {
+        try forgetFlows()
+        try topology.host.inside { () throws(BenchError) in
+            do {
+                try LoadedDatapath(for: .change).datapath.removeAllMappings()
+            } catch {
+                throw .wrong("\(error)")
+            }
+        }
+        plan.services = services
+        try lab { () throws(TestingError) in try publish() }
     }
 
     /// TCP's congestion control, whatever the machine's is: the kernel's own default. bbr's throughput is what it finds out in

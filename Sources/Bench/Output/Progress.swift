@@ -16,8 +16,8 @@ struct Progress {
         if isTerminal {
             let rest = elapsed / Double(done) * Double(max(0, steps - done))
             write("\r\u{1b}[K\(Self.bar(done, of: steps)) \(Self.clock(elapsed)) +\(Self.clock(rest))  \(what)")
-        } else if steps >= 10, done % (steps / 10) == 0 {
-            write("bench: \(done * 100 / steps) % after \(Self.clock(elapsed))\n")
+        } else if steps >= 10, done * 10 / steps > (done - 1) * 10 / steps {
+            write("bench: \(done * 10 / steps)0 % after \(Self.clock(elapsed))\n")
         }
     }
 

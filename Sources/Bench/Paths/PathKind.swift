@@ -36,6 +36,9 @@ public enum PathKind: String, Sendable, CaseIterable, Codable {
         }
     }
 
+    /// Whether it is fastnat, in some mode.
+    var isFastnat: Bool { self == .fastnatTC || self == .fastnatXDP || self == .fastnatAuto }
+
     /// Whether it is a limit, not something to use.
     var isLimit: Bool {
         switch self {

@@ -43,6 +43,8 @@ private final class HeldFlowsProbe: Probe {
     private static let flows: UInt32 = 4_000_000
     /// So many at a time, because only a quarter of the table is for flows that have had no reply (docs/state.md).
     private static let step: UInt32 = 500_000
+    /// How often a client would send again: less often than TCP does for a SYN.
+    private static let repetitions = 3
 
     init(_ stage: Stage) throws(BenchError) {
         guard stage.kind == .fastnatTC else {
@@ -57,8 +59,8 @@ private final class HeldFlowsProbe: Probe {
             try stream.verify()
         }
         var held = try Self.flows(of: stage)
-        if held < Self.flows {
-            // A packet that was lost when it was to begin its flow is sent again, as its client would.
+        // A packet that was lost when it was to begin its flow is sent again, as its client would.
+        for _ in 0..<Self.repetitions where held < Self.flows {
             stage.openFlows = [:]
             try PacketStream(stage, PacketStream.Shape(flows: Self.flows, service: service)).openFlows()
             held = try Self.flows(of: stage)

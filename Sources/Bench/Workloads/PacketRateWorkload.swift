@@ -37,9 +37,8 @@ struct PacketRateWorkload: Workload {
         }
         // Tables in proportion: in one that is nearly empty, each packet meets a page of its own.
         let groups = [
-            WorkloadGroup(plan: plan(.direct), measurements: direct),
+            WorkloadGroup(plan: plan(.direct), measurements: direct + many),
             WorkloadGroup(plan: plan(.bridge), measurements: bridge),
-            WorkloadGroup(plan: plan(.direct, flows: 100_000), measurements: many),
             WorkloadGroup(plan: plan(.direct, flows: 1_000_000), measurements: million),
         ]
         return groups.filter { !$0.measurements.isEmpty }
@@ -49,7 +48,7 @@ struct PacketRateWorkload: Workload {
         Self.measurement("direct, \(name)", PacketStream.Shape(sink: sink, flows: flows, service: Self.service))
     }
 
-    private func plan(_ layout: Topology.Layout, flows: Int = 10_000) -> Stage.Plan {
+    private func plan(_ layout: Topology.Layout, flows: Int = 100_000) -> Stage.Plan {
         Stage.Plan(layout: layout, flows: flows, services: [Self.service], takesFrames: true)
     }
 

@@ -29,7 +29,7 @@ struct ProcessorWorkload: Workload {
     }
 
     private func program(_ counts: [(UInt32, String)]) -> WorkloadGroup {
-        let most = Int(counts.map(\.0).max() ?? 1)
+        let most = counts.map { Int($0.0) }.reduce(100_000, max)
         let plan = Stage.Plan(layout: .direct, flows: most, services: [PacketRateWorkload.service], takesFrames: true)
         let programs = counts.map { flows, label in
             Measurement(name: label, metrics: [.init(name: "program", unit: .nanoseconds)]) {

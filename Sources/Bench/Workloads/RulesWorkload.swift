@@ -103,7 +103,7 @@ struct RulesWorkload: Workload {
         kept.begin = { [single] stage throws(BenchError) in
             if !stage.kind.translates { throw .unavailable("nothing is published") }
             let many = try measurement.begin(stage)
-            let stage = try Stage(stage.kind, single, binary: options.binary, generators: stage.generators)
+            let stage = try stage.store.additional(stage.kind, single)
             return KeptProbe(many, try measurement.begin(stage), on: stage)
         }
         return [kept]
@@ -115,7 +115,7 @@ struct RulesWorkload: Workload {
 private final class KeptProbe: Probe {
     private let many: any Probe
     private let one: any Probe
-    /// Of the one; goes with this object.
+    /// Of the one; goes back with this object.
     private let stage: Stage
     /// In a sample, of each.
     private static let turns = 8
@@ -126,13 +126,17 @@ private final class KeptProbe: Probe {
         self.stage = stage
     }
 
+    deinit { stage.store.giveBack(stage) }
+
     func sample(seconds: Double) throws(BenchError) -> [Double] {
+        stage.isSound = false
         var (best, bestOfOne) = (0.0, 0.0)
         for _ in 0..<Self.turns {
             best = max(best, try many.sample(seconds: seconds / Double(Self.turns)).reduce(0, max))
             bestOfOne = max(bestOfOne, try one.sample(seconds: seconds / Double(Self.turns)).reduce(0, max))
         }
         if bestOfOne == 0 { throw .wrong("nothing arrived with one port") }
+        stage.isSound = true
         return [best / bestOfOne]
     }
 }

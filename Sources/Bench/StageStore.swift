@@ -1,0 +1,73 @@
+internal import Lab
+
+/// Builds the stages of a run, and keeps those of fastnat that a later group of measurements can have with other ports: to load
+/// fastnat takes the kernel's verifier longer than most measurements take.
+///
+/// Only those that generators send frames to: sockets leave connections behind that wait in their namespaces for a minute. And
+/// none with so many ports that to remove them takes as long.
+final class StageStore {
+    /// The fastnat that paths of fastnat run.
+    let binary: String
+    let generators: Generators
+    private static let mostPorts = 1_000
+    /// How many groups are still to ask for one.
+    private var demand: [Key: Int] = [:]
+    private var kept: [Key: [Stage]] = [:]
+
+    /// What stages have in common that can take each other's place.
+    private struct Key: Hashable {
+        let kind: PathKind
+        let plan: Stage.Plan
+
+        /// nil: for such a plan, none is kept.
+        init?(_ kind: PathKind, _ plan: Stage.Plan) {
+            guard kind.isFastnat, plan.takesFrames, plan.services.count <= mostPorts else { return nil }
+            var plan = plan
+            (plan.table, plan.flows, plan.services) = (plan.room, 0, [])
+            (self.kind, self.plan) = (kind, plan)
+        }
+    }
+
+    /// `requests`: what will be asked for.
+    init(binary: String, for requests: [(PathKind, Stage.Plan)]) throws(BenchError) {
+        self.binary = binary
+        generators = try Generators()
+        for (kind, plan) in requests {
+            if let key = Key(kind, plan) { demand[key, default: 0] += 1 }
+        }
+    }
+
+    /// A stage for one of the requests, which goes back to `giveBack`.
+    func stage(_ kind: PathKind, _ plan: Stage.Plan) throws(BenchError) -> Stage {
+        if let key = Key(kind, plan) { demand[key, default: 0] -= 1 }
+        return try additional(kind, plan)
+    }
+
+    /// A stage that is not one of the requests.
+    func additional(_ kind: PathKind, _ plan: Stage.Plan) throws(BenchError) -> Stage {
+        if let key = Key(kind, plan), let stage = kept[key]?.popLast() {
+            do throws(BenchError) {
+                try stage.republish(plan.services)
+                return stage
+            } catch {
+                stage.close()
+            }
+        }
+        return try Stage(kind, plan, from: self)
+    }
+
+    /// Takes the stage away, or keeps it for a request to come.
+    func giveBack(_ stage: Stage) {
+        if stage.isSound, let key = Key(stage.kind, stage.plan), demand[key, default: 0] > 0 {
+            kept[key, default: []].append(stage)
+        } else {
+            stage.close()
+        }
+    }
+
+    /// Takes all that are kept away.
+    func close() {
+        for stage in kept.values.joined() { stage.close() }
+        kept = [:]
+    }
+}
