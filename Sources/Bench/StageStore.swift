@@ -3,13 +3,11 @@ internal import Lab
 /// Builds the stages of a run, and keeps those of fastnat that a later group of measurements can have with other ports: to load
 /// fastnat takes the kernel's verifier longer than most measurements take.
 ///
-/// Only those that generators send frames to: sockets leave connections behind that wait in their namespaces for a minute. And
-/// none with so many ports that to remove them takes as long.
+/// Only those that generators send frames to: sockets leave connections behind that wait in their namespaces for a minute.
 final class StageStore {
     /// The fastnat that paths of fastnat run.
     let binary: String
     let generators: Generators
-    private static let mostPorts = 1_000
     /// How many groups are still to ask for one.
     private var demand: [Key: Int] = [:]
     private var kept: [Key: [Stage]] = [:]
@@ -21,7 +19,7 @@ final class StageStore {
 
         /// nil: for such a plan, none is kept.
         init?(_ kind: PathKind, _ plan: Stage.Plan) {
-            guard kind.isFastnat, plan.takesFrames, plan.services.count <= mostPorts else { return nil }
+            guard kind.isFastnat, plan.takesFrames else { return nil }
             var plan = plan
             (plan.table, plan.flows, plan.services) = (plan.room, 0, [])
             (self.kind, self.plan) = (kind, plan)

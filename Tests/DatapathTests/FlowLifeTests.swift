@@ -160,6 +160,27 @@ import Testing
         try datapath.expectPassed(next.request(.syn))
     }
 
+    /// Those with ids in a row are looked for together.
+    @Test func `of mappings that are removed at once the flows end, and of those between them none`() throws {
+        let datapath = try TestDatapath((8_080...8_085).map { Family.ipv4.mapping("\($0)/udp", to: "80") })
+        let conversations = (0..<6).map { number in
+            Conversation(.ipv4, .udp, clientPort: 20_000 + number).with { $0.published.port = 8_080 + UInt16(number) }
+        }
+        for conversation in conversations { try datapath.open(conversation) }
+        let listens = try datapath.datapath.mappings().map(\.mapping.listen)
+        try datapath.datapath.removeMappings(
+            listens.filter { [8_084, 8_080, 8_083, 8_081].contains($0.ports.first) })
+        let left = [conversations[2], conversations[5]]
+        let ports = try datapath.datapath.flows().map(\.original.destination.port)
+        #expect(ports.sorted() == [8_082, 8_085])
+        for conversation in left { try datapath.expectForwarded(conversation, conversation.request()) }
+    }
+
+    @Test(
+        arguments: [([], []), ([7], [7..<8]), ([3, 1, 2, 9, 5, 4, 9], [1..<6, 9..<10])] as [([UInt32], [Range<UInt32>])]
+    )
+    func `numbers as ranges`(numbers: [UInt32], ranges: [Range<UInt32>]) { #expect(numbers.runs == ranges) }
+
     @Test(arguments: Kind.all)
     func `a mapping in the place of a removed one gets an identifier and counters of its own`(kind: Kind) throws {
         let datapath = try TestDatapath()

@@ -101,7 +101,7 @@ import Testing
         for outbound in begun { try datapath.expectForwarded(outbound, outbound.request(.syn)) }
         try datapath.expectConsistent(originals: 100)
         let other = try #require(try datapath.maps.masqueradeEntries().max { $0.network.length < $1.network.length })
-        #expect(try datapath.datapath.flush(mapping: other.value.id) == 1)
+        #expect(try datapath.datapath.flush([other.value.id]) == 1)
         #expect(try datapath.begin(late).external == begun[99].external)
     }
 

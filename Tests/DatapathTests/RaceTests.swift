@@ -85,7 +85,7 @@ import Testing
         let isOver = Atomic(false)
         let lost = try inParallel(2) { thread in
             guard thread == 0 else {
-                while !isOver.load(ordering: .relaxed) { _ = try datapath.datapath.flush(mapping: id, .cut) }
+                while !isOver.load(ordering: .relaxed) { _ = try datapath.datapath.flush([id], .cut) }
                 return 0
             }
             defer { isOver.store(true, ordering: .relaxed) }

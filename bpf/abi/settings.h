@@ -53,9 +53,10 @@ struct checksum_state_place {
  * number. */
 #define KERNEL_CAST_PLACEHOLDER 0x7fffffff
 
-/* Input of the syscall program that ends flows: those of one mapping or masquerade, those that one source has begun, or all. */
+/* Input of the syscall program that ends flows: those of mappings or masquerades, those that one source has begun, or all. */
 struct flush_request {
-	__u32 mapping_id;
+	__u32 mapping_id; /* the first one's; the others' follow it */
+	__u32 mappings;
 	__u32 drains;    /* not 0: TCP connections and SCTP associations go on */
 	__u32 all;       /* not 0: whatever began them */
 	__u32 by_source; /* not 0: those of `source`, whatever its mapping or masquerade */

@@ -114,7 +114,7 @@ static __always_inline bool flush_is_about(const struct flush_request *request, 
 		flow_source(flow, slot, &source);
 		return address_equal(&source, &request->source);
 	}
-	return request->all || flow->original.mapping_id == request->mapping_id;
+	return request->all || flow->original.mapping_id - request->mapping_id < request->mappings;
 }
 
 static __always_inline bool flush_wants(const struct flush_request *request, const struct flow *flow, __u32 slot)

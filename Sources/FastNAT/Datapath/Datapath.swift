@@ -48,20 +48,31 @@ public struct Datapath: ~Copyable {
     /// Ends the flows of one mapping, or all. Returns how many there were.
     public func flushFlows(of listen: Listen? = nil) throws(FastNATError) -> Int {
         try translating {
-            guard let listen else { return try flush(mapping: nil) }
+            guard let listen else {
+                var request = flush_request()
+                request.all = 1
+                return try flush(&request)
+            }
             let entries = try maps.mappingEntries().filter { $0.mapping.listen.isSame(as: listen) }
             guard !entries.isEmpty else { throw FastNATError.noMapping(listen) }
-            return try entries.reduce(0) { try $0 + flush(mapping: $1.value.id) }
+            return try flush(entries.map(\.value.id))
         }
     }
 
-    /// Ends the flows of one mapping, or all. Returns how many there were.
-    func flush(mapping: UInt32?, _ ending: FlowEnding = .drain) throws(BPFError) -> Int {
-        var request = flush_request()
-        request.mapping_id = mapping ?? 0
-        request.all = mapping == nil ? 1 : 0
-        request.cut = ending == .cut ? 1 : 0
-        return try flush(&request)
+    /// Ends the flows of mappings or masquerades, by their ids; of those that `drains`, TCP connections go on. Returns how many
+    /// there were. For each run of ids the whole table is looked through.
+    @discardableResult
+    func flush(_ ids: [UInt32], _ ending: FlowEnding = .drain, drains: Bool = false) throws(BPFError) -> Int {
+        var ended = 0
+        for run in ids.runs {
+            var request = flush_request()
+            request.mapping_id = run.lowerBound
+            request.mappings = UInt32(run.count)
+            request.drains = drains ? 1 : 0
+            request.cut = ending == .cut ? 1 : 0
+            ended += try flush(&request)
+        }
+        return ended
     }
 
     /// Ends the UDP flows, echoes and external ports of what an address has begun, as a container that has died. Returns how many
@@ -106,6 +117,19 @@ public enum FlowEnding: Sendable {
     case drain
     /// They are over: with the next segment of either end, both get a RST.
     case cut
+}
+
+extension [UInt32] {
+    /// Its numbers as ranges of those that follow one another.
+    var runs: [Range<UInt32>] {
+        sorted().reduce(into: []) { runs, number in
+            if let last = runs.last, number <= last.upperBound {
+                runs[runs.count - 1] = last.lowerBound..<Swift.max(last.upperBound, number + 1)
+            } else {
+                runs.append(number..<number + 1)
+            }
+        }
+    }
 }
 
 extension flow_counts {

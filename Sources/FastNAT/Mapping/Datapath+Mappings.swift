@@ -77,10 +77,10 @@ extension Datapath {
     /// Ends the UDP flows of an owner's mappings, which stay.
     public func endUDPFlows(of owner: MappingOwner) throws(FastNATError) {
         try translating {
-            for entry in try maps.mappingEntries()
-            where entry.owner == owner && entry.mapping.listen.transport == .udp {
-                _ = try flush(mapping: entry.id)
+            let entries = try maps.mappingEntries().filter {
+                $0.owner == owner && $0.mapping.listen.transport == .udp
             }
+            try flush(entries.map(\.id))
         }
     }
 
@@ -96,8 +96,7 @@ extension Datapath {
     /// is to be cut.
     func carryOut(_ change: MappingChange, _ ending: FlowEnding = .drain, _ rest: () throws -> Void = {}) throws {
         try maps.carryOut(change, rest)
-        for entry in change.gone where ending == .cut || !entry.mapping.listen.transport.hasHandshake {
-            _ = try flush(mapping: entry.id, ending)
-        }
+        let ended = change.gone.filter { ending == .cut || !$0.mapping.listen.transport.hasHandshake }
+        try flush(ended.map(\.id), ending)
     }
 }

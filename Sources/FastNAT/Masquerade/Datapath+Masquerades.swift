@@ -32,11 +32,6 @@ extension Datapath {
     /// connections, which drain; and the ports that are kept for containers.
     func carryOut(_ change: MasqueradeChange, _ rest: () throws -> Void) throws {
         try maps.carryOut(change, rest)
-        for entry in change.gone {
-            var request = flush_request()
-            request.mapping_id = entry.id
-            request.drains = 1
-            _ = try flush(&request)
-        }
+        try flush(change.gone.map(\.id), drains: true)
     }
 }
