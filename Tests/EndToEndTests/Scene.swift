@@ -16,6 +16,10 @@ final class Scene: Sendable {
         loadOptions: [String] = [], isStarted: Bool = true
     ) throws {
         topology = try Topology(options)
+        // For tests that choose a source port: no connection before is to have been given it.
+        for node in topology.clients + topology.containers {
+            try node.namespace.setSystemControl("net.ipv4.ip_local_reserved_ports", "40000-46999")
+        }
         self.publisher = publisher
         self.family = family
         path =
