@@ -176,11 +176,6 @@ import Testing
         for conversation in left { try datapath.expectForwarded(conversation, conversation.request()) }
     }
 
-    @Test(
-        arguments: [([], []), ([7], [7..<8]), ([3, 1, 2, 9, 5, 4, 9], [1..<6, 9..<10])] as [([UInt32], [Range<UInt32>])]
-    )
-    func `numbers as ranges`(numbers: [UInt32], ranges: [Range<UInt32>]) { #expect(numbers.runs == ranges) }
-
     @Test(arguments: Kind.all)
     func `a mapping in the place of a removed one gets an identifier and counters of its own`(kind: Kind) throws {
         let datapath = try TestDatapath()

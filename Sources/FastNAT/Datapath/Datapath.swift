@@ -59,12 +59,14 @@ public struct Datapath: ~Copyable {
         }
     }
 
-    /// Ends the flows of mappings or masquerades, by their ids; of those that `drains`, TCP connections go on. Returns how many
-    /// there were. For each run of ids the whole table is looked through.
+    /// Ends the flows of mappings or masquerades, by their ids. Returns how many there were. For each run of ids the whole table
+    /// is looked through.
+    ///
+    /// - Parameter drains: TCP connections and SCTP associations go on.
     @discardableResult
     func flush(_ ids: [UInt32], _ ending: FlowEnding = .drain, drains: Bool = false) throws(BPFError) -> Int {
         var ended = 0
-        for run in ids.runs {
+        for run in RangeSet(ids.map { $0..<$0 + 1 }).ranges {
             var request = flush_request()
             request.mapping_id = run.lowerBound
             request.mappings = UInt32(run.count)
@@ -117,19 +119,6 @@ public enum FlowEnding: Sendable {
     case drain
     /// They are over: with the next segment of either end, both get a RST.
     case cut
-}
-
-extension [UInt32] {
-    /// Its numbers as ranges of those that follow one another.
-    var runs: [Range<UInt32>] {
-        sorted().reduce(into: []) { runs, number in
-            if let last = runs.last, number <= last.upperBound {
-                runs[runs.count - 1] = last.lowerBound..<Swift.max(last.upperBound, number + 1)
-            } else {
-                runs.append(number..<number + 1)
-            }
-        }
-    }
 }
 
 extension flow_counts {
