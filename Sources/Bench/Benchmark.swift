@@ -23,7 +23,7 @@ public struct Benchmark {
         let begin = ContinuousClock.now
         let machine = Machine.present(fastnat: options.version)
         let plans = options.workloads.map { kind in (kind.workload, kind.workload.groups(options)) }
-        let store = try StageStore(binary: options.binary, for: requests(plans))
+        let store = try StageStore(binary: options.binary, other: options.other, for: requests(plans))
         defer { store.close() }
         let steps = plans.reduce(0) { steps, plan in
             let paths = options.paths.count(where: plan.0.concerns)

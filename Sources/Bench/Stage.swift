@@ -58,7 +58,7 @@ final class Stage {
         topology = try lab { () throws(TestingError) in
             try Topology(Topology.Options(plan.layout).with { $0.clientOffloads = !plan.isWire })
         }
-        path = Stage.makePath(kind, topology, plan, store.binary)
+        path = Stage.makePath(kind, topology, plan, kind.isOther ? store.other ?? store.binary : store.binary)
         do throws(BenchError) {
             try prepare()
         } catch {
@@ -110,8 +110,8 @@ final class Stage {
         case .iptablesLegacy: IptablesPath(topology, backend: .legacy)
         case .nftables, .nftFlowtable, .xdpFlowtable: NftablesPath(topology, kind)
         case .dockerProxy: DockerProxyPath(topology)
-        case .fastnatTC: FastnatPath(topology, mode: .tc, loadOptions: flows, binary: binary)
-        case .fastnatXDP: FastnatPath(topology, mode: .xdp, loadOptions: flows, binary: binary)
+        case .fastnatTC, .otherTC: FastnatPath(topology, mode: .tc, loadOptions: flows, binary: binary)
+        case .fastnatXDP, .otherXDP: FastnatPath(topology, mode: .xdp, loadOptions: flows, binary: binary)
         case .fastnatAuto: FastnatPath(topology, mode: nil, loadOptions: flows, binary: binary)
         case .redirectTC, .redirectPeer, .redirectXDP, .bareTC, .bareXDP:
             RedirectPath(topology, kind, flows: plan.room)

@@ -7,6 +7,8 @@ internal import Lab
 final class StageStore {
     /// The fastnat that paths of fastnat run.
     let binary: String
+    /// The one that paths of another build run.
+    let other: String?
     let generators: Generators
     /// How many groups are still to ask for one.
     private var demand: [Key: Int] = [:]
@@ -27,8 +29,9 @@ final class StageStore {
     }
 
     /// `requests`: what will be asked for.
-    init(binary: String, for requests: [(PathKind, Stage.Plan)]) throws(BenchError) {
+    init(binary: String, other: String? = nil, for requests: [(PathKind, Stage.Plan)]) throws(BenchError) {
         self.binary = binary
+        self.other = other
         generators = try Generators()
         for (kind, plan) in requests {
             if let key = Key(kind, plan) { demand[key, default: 0] += 1 }

@@ -57,6 +57,22 @@ import Testing
     @Test("Names of workloads are those of the command line", arguments: WorkloadKind.allCases)
     func names(kind: WorkloadKind) { #expect(kind.workload.name == kind.rawValue) }
 
+    @Test("Another build is measured where there is one, and compared round by round")
+    func otherBuild() {
+        let own = BenchOptions(binary: "fastnat", version: "0")
+        let others = own.paths.filter(\.isOther)
+        #expect(others.isEmpty)
+        let both = BenchOptions(paths: [.fastnatXDP, .otherXDP], binary: "fastnat", other: "before", version: "0")
+        #expect(both.paths == [.iptablesNFT, .fastnatXDP, .otherXDP])
+        let cells: [(PathKind, [Double])] = [
+            (.fastnatXDP, [20, 36, 30]), (.otherXDP, [10, 30, 20]), (.fastnatTC, [5]),
+        ]
+        let faster = BuildTable(.of("pps", .packetsPerSecond, [("s", cells)]))
+        #expect(faster.rows == [["pps, s: m", "fastnat-xdp", "1.500 × other-xdp", "0.267 apart in 3 rounds"]])
+        let slower = BuildTable(.of("pps", .nanoseconds, [("s", cells)]))
+        #expect(slower.rows.first?[2] == "0.667 × other-xdp")
+    }
+
     @Test("Figures of a workload have names of their own", arguments: WorkloadKind.allCases, [true, false])
     func uniqueNames(kind: WorkloadKind, quick: Bool) {
         let options = BenchOptions(quick: quick, binary: "fastnat", version: "0")

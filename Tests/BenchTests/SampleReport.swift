@@ -29,4 +29,19 @@ extension Report {
                 WorkloadReport(name: "rr", title: "latency", series: [latency]),
             ], seconds: 61)
     }
+
+    /// These figures of all paths there are.
+    static func of(
+        _ workload: String, _ unit: FigureUnit, _ figures: [(name: String, cells: [(PathKind, [Double])])]
+    ) -> Report {
+        var report = sample()
+        report.paths = PathKind.allCases.map { .init(name: $0.rawValue, text: $0.text) }
+        let series = figures.map { figure in
+            Series(
+                name: figure.name, metric: "m", unit: unit,
+                cells: figure.cells.map { Cell(path: $0.0.rawValue, samples: $0.1, missing: "it broke") })
+        }
+        report.workloads = [WorkloadReport(name: workload, title: "", series: series)]
+        return report
+    }
 }

@@ -4,23 +4,9 @@ import Testing
 
 @Suite("Targets of the benchmark") struct TargetTests {
     /// One figure of some paths.
-    private func report(
-        _ workload: String, _ unit: FigureUnit, _ figures: [(name: String, cells: [(PathKind, [Double])])]
-    ) -> Report {
-        var report = Report.sample()
-        report.paths = PathKind.allCases.map { .init(name: $0.rawValue, text: $0.text) }
-        let series = figures.map { figure in
-            Series(
-                name: figure.name, metric: "m", unit: unit,
-                cells: figure.cells.map { Cell(path: $0.0.rawValue, samples: $0.1, missing: "it broke") })
-        }
-        report.workloads = [WorkloadReport(name: workload, title: "", series: series)]
-        return report
-    }
-
     @Test("A figure is divided by that of another path", arguments: [(5.6, Verdict.Outcome.held), (5.4, .missed)])
     func times(value: Double, outcome: Verdict.Outcome) throws {
-        let report = report("pps", .packetsPerSecond, [("s", [(.iptablesNFT, [2]), (.fastnatXDP, [value * 2])])])
+        let report = Report.of("pps", .packetsPerSecond, [("s", [(.iptablesNFT, [2]), (.fastnatXDP, [value * 2])])])
         let target = Target(.pps, "s", metric: "m", .fastnatXDP, .times(5.5, .iptablesNFT))
         let verdict = try #require(target.verdict(in: report))
         #expect(verdict.outcome == outcome && verdict.target == "≥ 5.5 × iptables-nft")
@@ -29,7 +15,7 @@ import Testing
 
     @Test("Where less is better, the limit is above", arguments: [(7.4, Verdict.Outcome.held), (7.6, .missed)])
     func less(value: Double, outcome: Verdict.Outcome) throws {
-        let report = report("rr", .microseconds, [("s", [(.iptablesNFT, [10]), (.fastnatTC, [value])])])
+        let report = Report.of("rr", .microseconds, [("s", [(.iptablesNFT, [10]), (.fastnatTC, [value])])])
         let target = Target(.rr, "s", metric: "m", .fastnatTC, .times(0.75, .iptablesNFT))
         let verdict = try #require(target.verdict(in: report))
         #expect(verdict.outcome == outcome && verdict.target == "≤ 0.75 × iptables-nft")
@@ -37,7 +23,7 @@ import Testing
 
     @Test("Of several figures the worst counts, and is named")
     func worst() throws {
-        let report = report(
+        let report = Report.of(
             "rr", .microseconds,
             [
                 ("a", [(.iptablesNFT, [10]), (.fastnatTC, [5])]), ("b", [(.iptablesNFT, [10]), (.fastnatTC, [9])]),
@@ -51,7 +37,7 @@ import Testing
         let cells: [(PathKind, [Double])] = [
             (.iptablesNFT, [1]), (.fastnatTC, [4]), (.fastnatXDP, [8]), (.fastnatAuto, [6]),
         ]
-        let report = report("bulk", .gigabitsPerSecond, [("a", cells)])
+        let report = Report.of("bulk", .gigabitsPerSecond, [("a", cells)])
         func verdict(_ bound: Target.Bound) throws -> Verdict {
             try #require(Target(.bulk, "a", metric: "m", .fastnatAuto, bound).verdict(in: report))
         }
@@ -69,21 +55,21 @@ import Testing
             (.iptablesNFT, [1]), (.fastnatTC, [value]), (.redirectTC, [3]), (.redirectPeer, [4]),
         ]
         let target = Target(.pps, "a", metric: "m", .fastnatTC, .times(4.2, .iptablesNFT))
-        var verdict = try #require(target.verdict(in: report("pps", .packetsPerSecond, [("a", cells)])))
+        var verdict = try #require(target.verdict(in: Report.of("pps", .packetsPerSecond, [("a", cells)])))
         #expect(verdict.outcome == outcome && verdict.limitText == limit)
         cells.append((.bareTC, [9]))
-        verdict = try #require(target.verdict(in: report("pps", .packetsPerSecond, [("a", cells)])))
+        verdict = try #require(target.verdict(in: Report.of("pps", .packetsPerSecond, [("a", cells)])))
         #expect(verdict.outcome == (outcome == .held ? .held : .missed) && verdict.limitText == "9.00")
         let both = Target(.pps, "a", "b", metric: "m", .fastnatTC, .times(4.2, .iptablesNFT))
         let series = [("a", cells), ("b", cells.dropLast() + [(.bareTC, [3.5])])]
-        #expect(try #require(both.verdict(in: report("pps", .packetsPerSecond, series))).limitText == "3.50")
+        #expect(try #require(both.verdict(in: Report.of("pps", .packetsPerSecond, series))).limitText == "3.50")
     }
 
     @Test(
         "The limit of a lead elsewhere is what a limit reaches here, of its own lead there",
         arguments: [(3.0, Verdict.Outcome.beyond, "0.75"), (5, .missed, "1.25")])
     func limitOfLead(reached: Double, outcome: Verdict.Outcome, limit: String) throws {
-        let report = report(
+        let report = Report.of(
             "pps", .packetsPerSecond,
             [
                 ("in", [(.iptablesNFT, [1]), (.fastnatTC, [8]), (.bareTC, [4])]),
@@ -97,13 +83,13 @@ import Testing
     @Test("A figure that is missing is not measured, and says why; one that is noisy says so")
     func uncertain() throws {
         let target = Target(.pps, "s", metric: "m", .fastnatXDP, .times(5.5, .iptablesNFT))
-        let missing = report("pps", .packetsPerSecond, [("s", [(.iptablesNFT, [2]), (.fastnatXDP, [])])])
+        let missing = Report.of("pps", .packetsPerSecond, [("s", [(.iptablesNFT, [2]), (.fastnatXDP, [])])])
         #expect(try #require(target.verdict(in: missing)).outcome == .unmeasured)
         #expect(try #require(target.verdict(in: missing)).text == "it broke")
-        let noisy = report(
+        let noisy = Report.of(
             "pps", .packetsPerSecond, [("s", [(.iptablesNFT, [1, 2, 3]), (.fastnatXDP, [20, 20, 20])])])
         #expect(try #require(target.verdict(in: noisy)).isNoisy)
-        #expect(target.verdict(in: report("cps", .packetsPerSecond, [("s", [])])) == nil)
+        #expect(target.verdict(in: Report.of("cps", .packetsPerSecond, [("s", [])])) == nil)
     }
 
     @Test("Each target is of figures that a whole run has, on paths that it measures")

@@ -119,7 +119,12 @@ struct BenchTests {
         try cleanUp(after: token)
     }
 
-    @Test("Wrong arguments", arguments: [["--paths", "nonsense"], ["--workloads", "pps,x"], ["--rounds", "0"]])
+    @Test(
+        "Wrong arguments",
+        arguments: [
+            ["--paths", "nonsense"], ["--workloads", "pps,x"], ["--rounds", "0"], ["--paths", "other-tc"],
+            ["--against", "/nothing"],
+        ])
     func wrongArguments(arguments: [String]) throws {
         let result = try ChildProcess([FastnatPath.defaultBinary, "bench"] + arguments).wait()
         #expect(result.status == 64 && result.outputBytes.isEmpty, "\(result)")

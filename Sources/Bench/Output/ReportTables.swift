@@ -17,6 +17,8 @@ public struct ReportTables {
         if !verdicts.isEmpty {
             parts += ["targets  \(verdicts.summary)", TargetTable(report).text() + "  " + TargetTable.legend]
         }
+        let builds = BuildTable(report)
+        if !builds.rows.isEmpty { parts += ["builds", builds.text() + "  " + BuildTable.legend] }
         parts.append(Self.legend)
         return parts.joined(separator: "\n") + "\n"
     }

@@ -24,14 +24,7 @@ struct TargetTable {
         "limit: the same of a bare NAT at the same hook, or where that is not measured, of programs that only redirect; "
         + "beyond the limit: they miss the target, too."
 
-    func text() -> String {
-        let rows = [headings] + rows
-        let widths = headings.indices.map { column in rows.map { $0[column].count }.max() ?? 0 }
-        let lines = rows.map { row in
-            zip(row, widths).map { $0 + String(repeating: " ", count: $1 - $0.count) }.joined(separator: "  ")
-        }
-        return lines.map { "  \($0)".trimmedAtEnd }.joined(separator: "\n") + "\n"
-    }
+    func text() -> String { alignedRows([headings] + rows) }
 
     func markdown() -> String {
         let lines = rows.map { row in
@@ -43,6 +36,15 @@ struct TargetTable {
         let heading = ["| \(headings.joined(separator: " | ")) |", "|" + headings.map { _ in "---|" }.joined()]
         return (heading + lines).joined(separator: "\n")
     }
+}
+
+/// Lines of text with columns one below the other, indented. Rows have as many cells each.
+func alignedRows(_ rows: [[String]]) -> String {
+    let widths = (rows.first ?? []).indices.map { column in rows.map { $0[column].count }.max() ?? 0 }
+    let lines = rows.map { row in
+        zip(row, widths).map { $0 + String(repeating: " ", count: $1 - $0.count) }.joined(separator: "  ")
+    }
+    return lines.map { "  \($0)".trimmedAtEnd }.joined(separator: "\n") + "\n"
 }
 
 extension StringProtocol {

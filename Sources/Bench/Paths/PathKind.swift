@@ -14,6 +14,8 @@ public enum PathKind: String, Sendable, CaseIterable, Codable {
     case fastnatTC = "fastnat-tc"
     case fastnatXDP = "fastnat-xdp"
     case fastnatAuto = "fastnat-auto"
+    case otherTC = "other-tc"
+    case otherXDP = "other-xdp"
     case redirectTC = "redirect-tc"
     case redirectPeer = "redirect-peer"
     case redirectXDP = "redirect-xdp"
@@ -36,7 +38,10 @@ public enum PathKind: String, Sendable, CaseIterable, Codable {
         }
     }
 
-    /// Whether it is fastnat, in some mode.
+    /// Whether it is the fastnat of another build, for which this one's library need not know the maps.
+    public var isOther: Bool { self == .otherTC || self == .otherXDP }
+
+    /// Whether it is this fastnat, in some mode.
     var isFastnat: Bool { self == .fastnatTC || self == .fastnatXDP || self == .fastnatAuto }
 
     /// Whether it is a limit, not something to use.
@@ -59,7 +64,7 @@ public enum PathKind: String, Sendable, CaseIterable, Codable {
     /// Whether its program on the uplink is at XDP.
     var isAtXDP: Bool {
         switch self {
-        case .fastnatXDP, .redirectXDP, .bareXDP: true
+        case .fastnatXDP, .otherXDP, .redirectXDP, .bareXDP: true
         default: false
         }
     }
@@ -91,6 +96,10 @@ public enum PathKind: String, Sendable, CaseIterable, Codable {
             "fastnat load --mode xdp"
         case .fastnatAuto:
             "fastnat load --mode auto, the default; measured where TC and XDP each have their strength"
+        case .otherTC:
+            "fastnat load --mode tc of another build (--against)"
+        case .otherXDP:
+            "fastnat load --mode xdp of another build (--against)"
         case .redirectTC:
             "limit: TC programs that redirect between the two interfaces and do nothing else, no NAT"
         case .redirectPeer:

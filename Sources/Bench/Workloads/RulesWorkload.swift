@@ -174,7 +174,7 @@ private final class LibraryProbe: Probe {
     private var port: UInt16 = 62_000
 
     init(_ stage: Stage) throws(BenchError) {
-        guard stage.path is FastnatPath else { throw .unavailable("there is no such library") }
+        guard stage.kind.isFastnat else { throw .unavailable("there is no such library") }
         self.stage = stage
         _ = try sample(seconds: 0)
     }

@@ -21,6 +21,9 @@ struct BenchCommand: ParsableCommand {
     @Option(help: "Workloads, with commas between them. Default: all.", transform: WorkloadList.init)
     var workloads = WorkloadList()
 
+    @Option(help: "The program of another build, measured beside this one as other-tc and other-xdp.")
+    var against: String?
+
     @Option(help: "Samples of each figure. Default: 4, with --quick 1.")
     var rounds: Int?
 
@@ -41,6 +44,12 @@ struct BenchCommand: ParsableCommand {
 
     func validate() throws {
         if let rounds, !(1...1000).contains(rounds) { throw ValidationError("--rounds is a number from 1 to 1000") }
+        if against == nil, paths.values.contains(where: \.isOther) {
+            throw ValidationError("other-tc and other-xdp take --against: the program of another build")
+        }
+        if let against, access(against, X_OK) != 0 {
+            throw ValidationError("--against: there is no program \(against) that could be run")
+        }
     }
 
     func run() throws {
@@ -65,7 +74,7 @@ struct BenchCommand: ParsableCommand {
         return try Benchmark.run(
             BenchOptions(
                 paths: paths.values, workloads: workloads.values, rounds: rounds, quick: quick, binary: ownBinary(),
-                version: FastnatCommand.configuration.version))
+                other: against, version: FastnatCommand.configuration.version))
     }
 
     private func compareRatios(of report: Report, with past: Report) -> [Comparison.Loss] {
