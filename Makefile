@@ -146,7 +146,7 @@ format: setup-lint ## Format all Swift and C
 
 COST := .build/scripts/datapath-cost
 
-$(COST): scripts/datapath-cost.c | setup-build
+$(COST): scripts/datapath-cost.c $(wildcard bpf/abi/*.h) | setup-build
 	@mkdir -p $(@D)
 	$(call step,CC,$@)
 	$(Q)gcc -O2 -Wall -Wextra -Werror -o $@ $< -lbpf

@@ -126,6 +126,24 @@ import Testing
     }
 
     @Test(arguments: Kind.all)
+    func `the last place of a table is found, wherever it is`(kind: Kind) throws {
+        let datapath = try TestDatapath(flows: 32_768)
+        let slots = datapath.maps.slots.capacity
+        for (number, word) in [0, slots / 3, slots - 1].enumerated() {
+            let place: UInt64 = (kind.family.places == 2 ? 0b11 : 0b1) << 30
+            for other in 0..<slots { try datapath.maps.slots.set(other, .max) }
+            try datapath.maps.slots.set(word, ~place)
+            let opened = Result { try datapath.open(Conversation(kind).with { $0.client.port += UInt16(number) }) }
+            let taken = try datapath.maps.slots.value(word)
+            for other in 0..<slots { try datapath.maps.slots.set(other, other == word ? place : 0) }
+            try opened.get()
+            #expect(taken == .max)
+            try datapath.expectConsistent(originals: 1)
+            _ = try datapath.datapath.flushFlows()
+        }
+    }
+
+    @Test(arguments: Kind.all)
     func `slots and index entries are used again and again`(kind: Kind) throws {
         let datapath = try TestDatapath()
         for round in 0..<5 {

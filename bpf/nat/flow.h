@@ -215,9 +215,9 @@ static __always_inline void flow_publish(struct flow *flow)
 
 static __always_inline __u32 flow_slots_allocate(__u32 wide, bool plain)
 {
-	if (wide)
-		return flow_slot_allocate_pair();
-	return plain ? flow_slot_allocate_inlined() : flow_slot_allocate();
+	__u32 slot = wide ? flow_slot_allocate_pair() : plain ? flow_slot_allocate_inlined() : flow_slot_allocate();
+
+	return slot == SLOT_NONE ? flow_slot_search(wide) : slot;
 }
 
 static __always_inline enum reason flow_make(struct __sk_buff *skb, bool plain, struct scratch *scratch)

@@ -37,12 +37,21 @@ struct {
 	__type(value, __u64);
 } flow_slots SEC(".maps");
 
-/* One element: the slot that a CPU looks at first for the next flow, less what keeps CPUs apart (flow_slots.h). */
+/* Where a CPU looks for slots (flow_slots.h). */
+struct slot_cursor {
+	__u32 place;     /* the slot that it looks at first for the next flow, less what keeps CPUs apart */
+	__u32 failed[2]; /* jiffies when a search for a slot, and for a pair, found nothing last */
+	__u32 is_wide;   /* of the search that goes on */
+	__u32 found;     /* by the last search, or SLOT_NONE */
+	__u32 zero;
+};
+
+/* One element. */
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
 	__uint(max_entries, 1);
 	__type(key, __u32);
-	__type(value, __u32);
+	__type(value, struct slot_cursor);
 } slot_cursors SEC(".maps");
 
 /* One element: how many flows there are. Atomic adds, on creation, opening and deletion alone. */
