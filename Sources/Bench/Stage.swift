@@ -58,7 +58,7 @@ final class Stage {
         topology = try lab { () throws(TestingError) in
             try Topology(Topology.Options(plan.layout).with { $0.clientOffloads = !plan.isWire })
         }
-        path = Stage.makePath(kind, topology, plan, kind.isOther ? store.other ?? store.binary : store.binary)
+        path = Stage.makePath(kind, topology, plan, store.binary(of: kind))
         do throws(BenchError) {
             try prepare()
         } catch {

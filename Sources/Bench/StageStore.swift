@@ -5,10 +5,8 @@ internal import Lab
 ///
 /// Only those that generators send frames to: sockets leave connections behind that wait in their namespaces for a minute.
 final class StageStore {
-    /// The fastnat that paths of fastnat run.
-    let binary: String
-    /// The one that paths of another build run.
-    let other: String?
+    private let binary: String
+    private let other: String?
     let generators: Generators
     /// How many groups are still to ask for one.
     private var demand: [Key: Int] = [:]
@@ -28,7 +26,10 @@ final class StageStore {
         }
     }
 
-    /// `requests`: what will be asked for.
+    /// - Parameters:
+    ///   - binary: the fastnat that paths of fastnat run.
+    ///   - other: the one that paths of another build run; nil: there are none.
+    ///   - requests: what will be asked for.
     init(binary: String, other: String? = nil, for requests: [(PathKind, Stage.Plan)]) throws(BenchError) {
         self.binary = binary
         self.other = other
@@ -37,6 +38,9 @@ final class StageStore {
             if let key = Key(kind, plan) { demand[key, default: 0] += 1 }
         }
     }
+
+    /// The program that a path of fastnat runs.
+    func binary(of kind: PathKind) -> String { kind.isOther ? other ?? binary : binary }
 
     /// A stage for one of the requests, which goes back to `giveBack`.
     func stage(_ kind: PathKind, _ plan: Stage.Plan) throws(BenchError) -> Stage {

@@ -30,7 +30,7 @@ extension Report {
             ], seconds: 61)
     }
 
-    /// These figures of all paths there are.
+    /// One workload, with these figures of some paths.
     static func of(
         _ workload: String, _ unit: FigureUnit, _ figures: [(name: String, cells: [(PathKind, [Double])])]
     ) -> Report {

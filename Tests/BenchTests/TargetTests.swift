@@ -3,7 +3,6 @@ import Testing
 @testable import Bench
 
 @Suite("Targets of the benchmark") struct TargetTests {
-    /// One figure of some paths.
     @Test("A figure is divided by that of another path", arguments: [(5.6, Verdict.Outcome.held), (5.4, .missed)])
     func times(value: Double, outcome: Verdict.Outcome) throws {
         let report = Report.of("pps", .packetsPerSecond, [("s", [(.iptablesNFT, [2]), (.fastnatXDP, [value * 2])])])

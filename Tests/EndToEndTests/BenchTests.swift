@@ -59,18 +59,18 @@ struct BenchTests {
         let file = NSTemporaryDirectory() + "bench-\(UUID()).json"
         defer { try? FileManager.default.removeItem(atPath: file) }
         let process = try spawn(
-            "--quick", "--rounds", "1", "--paths", "iptables-nft,fastnat-tc,fastnat-xdp", "--workloads", "pps,bulk,cps",
-            "--json", file)
+            "--quick", "--rounds", "1", "--paths", "iptables-nft,fastnat-tc,fastnat-xdp,other-tc", "--workloads",
+            "pps,bulk,cps", "--against", FastnatPath.defaultBinary, "--json", file)
         let token = try token(of: process)
         let result = try process.wait(timeout: .seconds(150))
         #expect(result.succeeded, "\(result)")
         let report = try Report(readingFrom: file)
         #expect(report.workloads.map(\.name) == ["pps", "bulk", "cps"])
         for series in report.workloads.flatMap(\.series) {
-            #expect(series.cells.map(\.path) == ["iptables-nft", "fastnat-tc", "fastnat-xdp"])
+            #expect(series.cells.map(\.path) == ["iptables-nft", "fastnat-tc", "fastnat-xdp", "other-tc"])
             for cell in series.cells { #expect((cell.median ?? 0) > 0, "\(series.name): \(cell)") }
         }
-        #expect(result.output.contains("fastnat-xdp"))
+        #expect(result.output.contains("fastnat-xdp") && result.output.contains(" × other-tc"))
         #expect(try #require(report.machine.readNanoseconds) > 0)
         if report.machine.cpus > 1 { #expect(try #require(report.machine.lineNanoseconds) > 0) }
         try expectNothingLeft(of: token)

@@ -74,7 +74,7 @@ struct BenchCommand: ParsableCommand {
         return try Benchmark.run(
             BenchOptions(
                 paths: paths.values, workloads: workloads.values, rounds: rounds, quick: quick, binary: ownBinary(),
-                other: against, version: FastnatCommand.configuration.version))
+                other: against.map(absolutePath), version: FastnatCommand.configuration.version))
     }
 
     private func compareRatios(of report: Report, with past: Report) -> [Comparison.Loss] {
@@ -82,6 +82,13 @@ struct BenchCommand: ParsableCommand {
         complain("bench: compared \(comparison.compared) ratios, \(comparison.losses.count) lost more than 10 %")
         for loss in comparison.losses { complain("bench: \(loss)") }
         return comparison.losses
+    }
+
+    /// The program is started in other namespaces, by a search along PATH where its name has no slash.
+    private func absolutePath(_ path: String) -> String {
+        guard let resolved = realpath(path, nil) else { return path }
+        defer { free(resolved) }
+        return String(cString: resolved)
     }
 
     private func ownBinary() -> String {
