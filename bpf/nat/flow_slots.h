@@ -9,6 +9,9 @@
  * for all on a slow machine): flows that began one after another and live on fill words in a row. */
 #define SLOT_PROBE_WORDS 16
 #define SLOT_SEARCH_WORDS 1024
+/* Free pairs that a search may find to rest: each is a record that no cache holds. From each it goes on at a random word, as
+ * around flows that have died together all have to. */
+#define RESTING_PAIRS 16
 /* CPUs begin to look this many words apart. */
 #define SLOT_CPU_STRIDE 61
 
@@ -65,7 +68,7 @@ static __always_inline bool word_take_pair(__u64 *word, __u32 number, __u32 bit)
 	return false;
 }
 
-/* Takes the slot, or pair, of a word that is free: its bit; 64: none is. */
+/* Takes the slot, or pair, of a word that is free: its bit; 64: none is; 65: a pair is, and may not be taken. */
 static __always_inline __u32 word_take(__u64 *word, __u32 number, __u32 is_wide)
 {
 	__u64 taken = READ_ONCE(*word);
@@ -77,7 +80,7 @@ static __always_inline __u32 word_take(__u64 *word, __u32 number, __u32 is_wide)
 	if (bit >= SLOTS_PER_WORD)
 		return SLOTS_PER_WORD;
 	if (is_wide)
-		return word_take_pair(word, number, bit) ? bit : SLOTS_PER_WORD;
+		return word_take_pair(word, number, bit) ? bit : SLOTS_PER_WORD + 1;
 	return __sync_fetch_and_or(word, 1ULL << bit) & 1ULL << bit ? SLOTS_PER_WORD : bit;
 }
 
@@ -99,6 +102,10 @@ static long slot_search_word(__u32 index, void *context)
 		cursor->place = (cursor->place & ~(SLOTS_PER_WORD - 1)) + SLOTS_PER_WORD;
 		return 0;
 	}
+	if (bit > SLOTS_PER_WORD) {
+		cursor->place = bpf_get_prandom_u32() & ~(SLOTS_PER_WORD - 1);
+		return ++cursor->resting == RESTING_PAIRS;
+	}
 	cursor->found = number * SLOTS_PER_WORD + bit;
 	return 1;
 }
@@ -115,6 +122,7 @@ __noinline __u32 flow_slot_search(__u32 is_wide)
 		return SLOT_NONE;
 	cursor->is_wide = is_wide;
 	cursor->found = SLOT_NONE;
+	cursor->resting = 0;
 	bpf_loop(SLOT_SEARCH_WORDS, slot_search_word, NULL, 0);
 	if (cursor->found == SLOT_NONE)
 		cursor->failed[is_wide] = tick;

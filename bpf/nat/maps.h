@@ -43,7 +43,7 @@ struct slot_cursor {
 	__u32 failed[2]; /* jiffies when a search for a slot, and for a pair, found nothing last */
 	__u32 is_wide;   /* of the search that goes on */
 	__u32 found;     /* by the last search, or SLOT_NONE */
-	__u32 zero;
+	__u32 resting;   /* free pairs that it could not take */
 };
 
 /* One element. */
