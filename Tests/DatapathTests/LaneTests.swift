@@ -40,34 +40,52 @@ import Testing
         return packet
     }
 
-    /// What becomes of a frame, and what its flow counts, with the lane closed, and open.
+    /// With the lane closed, open, and, at XDP, as a packet before has left it.
+    private static func clocks(after last: PooledDatapath.Clock?) -> [PooledDatapath.Clock] {
+        [.init(streakOnUplinks: 1, streakOfContainers: 1), .init()] + (last.map { [$0] } ?? [])
+    }
+
+    /// What becomes of a frame, and what its flow counts, in each of these cases.
     private func expectAlike(
         _ datapath: TestDatapath, _ frame: [UInt8], _ entry: Entry, _ comment: String,
-        sourceLocation: SourceLocation = #_sourceLocation
+        after last: PooledDatapath.Clock?, sourceLocation: SourceLocation = #_sourceLocation
     ) throws -> Outcome {
         var outcomes: [Outcome] = []
         var packets: [UInt64] = []
-        for streak: UInt32 in [1, 0] {
+        for clock in Self.clocks(after: last) {
             let before = try datapath.datapath.flows().map { $0.original.packets + $0.reply.packets }.reduce(0, +)
             try datapath.setNextHops(.fresh)
-            try datapath.setStreaks(streak)
+            try datapath.setClocks(clock)
             outcomes.append(try datapath.outcome(of: frame, at: entry.hook, on: entry.side))
             let after = try datapath.datapath.flows().map { $0.original.packets + $0.reply.packets }.reduce(0, +)
             packets.append(after - before)
         }
-        #expect(outcomes[0].verdict == outcomes[1].verdict, "\(comment)", sourceLocation: sourceLocation)
         let contents = outcomes.map { outcome in comparable(outcome.packet, of: frame) }
-        #expect(contents[0] == contents[1], "\(comment)", sourceLocation: sourceLocation)
-        #expect(outcomes[0].counted == outcomes[1].counted, "\(comment)", sourceLocation: sourceLocation)
-        #expect(packets[0] == packets[1], "\(comment)", sourceLocation: sourceLocation)
+        for turn in 1..<outcomes.count {
+            #expect(outcomes[0].verdict == outcomes[turn].verdict, "\(comment)", sourceLocation: sourceLocation)
+            #expect(contents[0] == contents[turn], "\(comment)", sourceLocation: sourceLocation)
+            #expect(outcomes[0].counted == outcomes[turn].counted, "\(comment)", sourceLocation: sourceLocation)
+            #expect(packets[0] == packets[turn], "\(comment)", sourceLocation: sourceLocation)
+        }
         return outcomes[1]
+    }
+
+    /// What packets behind this one meet at XDP.
+    private func clock(after frame: [UInt8], _ entry: Entry, in datapath: TestDatapath) throws -> PooledDatapath.Clock?
+    {
+        guard entry.hook == .xdp else { return nil }
+        try datapath.setStreaks(0)
+        _ = try datapath.outcome(of: frame, at: entry.hook, on: entry.side)
+        let clock: PooledDatapath.Clock = try #require(try datapath.lastClock(entry.transport))
+        return clock
     }
 
     @Test(arguments: Entry.all)
     func `each byte of the headers, whatever it is`(entry: Entry) throws {
         var random = Generator(seed: 23)
         let (datapath, frame) = try opened(entry)
-        #expect(try expectAlike(datapath, frame, entry, "as it was").verdict == .redirected)
+        let last = try clock(after: frame, entry, in: datapath)
+        #expect(try expectAlike(datapath, frame, entry, "as it was", after: last).verdict == .redirected)
         let ports = 34..<38
         var forwarded = 0
         for place in 12..<(entry.transport == .tcp ? 54 : 42) where !ports.contains(place) {
@@ -78,7 +96,7 @@ import Testing
                 if (26..<34).contains(place) && frame[place] != value { continue }
                 var other = frame
                 other[place] = value
-                let outcome = try expectAlike(datapath, other, entry, "byte \(place) is \(value)")
+                let outcome = try expectAlike(datapath, other, entry, "byte \(place) is \(value)", after: last)
                 if outcome.verdict == .redirected { forwarded += 1 }
             }
         }
@@ -88,17 +106,18 @@ import Testing
     @Test(arguments: Entry.all)
     func `lengths of the frame and of its headers`(entry: Entry) throws {
         let (datapath, frame) = try opened(entry)
+        let last = try clock(after: frame, entry, in: datapath)
         for length in 34...frame.count {
-            _ = try expectAlike(datapath, Array(frame.prefix(length)), entry, "\(length) bytes")
+            _ = try expectAlike(datapath, Array(frame.prefix(length)), entry, "\(length) bytes", after: last)
         }
         for longer in [1, 3, 20, 100] {
             let padded = frame + [UInt8](repeating: 0, count: longer)
-            #expect(try expectAlike(datapath, padded, entry, "\(longer) more").verdict == .redirected)
+            #expect(try expectAlike(datapath, padded, entry, "\(longer) more", after: last).verdict == .redirected)
         }
         for length in 0...(frame.count - 14 + 2) {
             var other = frame
             (other[16], other[17]) = (UInt8(length >> 8), UInt8(length & 0xff))
-            _ = try expectAlike(datapath, other, entry, "total length \(length)")
+            _ = try expectAlike(datapath, other, entry, "total length \(length)", after: last)
         }
     }
 
@@ -134,12 +153,13 @@ import Testing
         throws
     {
         let (datapath, frame) = try opened(entry)
+        let last = try clock(after: frame, entry, in: datapath)
         let (slot, record) = try #require(try datapath.liveRecords().first)
         var other = record
         Self.parts[part](&other, entry.side == .container)
         try datapath.maps.setRecord(slot, other)
-        for streak: UInt32 in [1, 0] {
-            try datapath.setStreaks(streak)
+        for clock in Self.clocks(after: last) {
+            try datapath.setClocks(clock)
             let outcome = try datapath.outcome(of: frame, at: entry.hook, on: entry.side)
             #expect(outcome.verdict == .passed && outcome.packet == frame)
             // What refreshes next hops for XDP writes what it has read.
@@ -154,6 +174,7 @@ import Testing
     @Test(arguments: Entry.all.filter { $0.transport == .tcp })
     func `an entry that is not in use leads nowhere`(entry: Entry) throws {
         let (datapath, frame) = try opened(entry)
+        let last = try clock(after: frame, entry, in: datapath)
         let index = try MappedArray(datapath.maps.index)
         let isUsed: UInt64 = 1 << 31
         let buckets = (0..<index.count).filter { number in
@@ -169,8 +190,8 @@ import Testing
             }
             try datapath.maps.index.set(number, unused)
         }
-        for streak: UInt32 in [1, 0] {
-            try datapath.setStreaks(streak)
+        for clock in Self.clocks(after: last) {
+            try datapath.setClocks(clock)
             #expect(try datapath.outcome(of: frame, at: entry.hook, on: entry.side).verdict == .passed)
         }
         for (number, bucket) in kept { try datapath.maps.index.set(number, bucket) }

@@ -6,12 +6,23 @@
 
 #include "maps.h"
 
+/* The hash of an IPv4 tuple, and what it is of besides the protocol. */
+struct hash_note {
+	__u64 addresses; /* source and destination as they stand in a packet */
+	__u64 hash;
+	__u32 ports; /* likewise */
+	__u32 zero;
+};
+
 struct clock {
 	__u64 tick; /* jiffies */
 	__u64 now;  /* CLOCK_MONOTONIC at that, ns */
 	/* By side: so many packets in a row have begun a flow, up to STREAK_EXPECTED (pipeline/begin.h). Here, where each
 	 * packet looks. */
 	__u32 streaks[SIDES_THAT_BEGIN];
+	/* Of the last packets that the lane took at XDP (pipeline/lane.h). */
+	struct hash_note last_tcp;
+	struct hash_note last_udp;
 };
 
 /* One element. */

@@ -62,13 +62,42 @@ static __always_inline bool lane_parse_transport(struct packet *packet, __u8 pro
 	return length >= sizeof(*tcp) && length <= available && !(packet->tcp_flags & TCP_SYN);
 }
 
-static __always_inline bool lane_find(const struct packet *packet, struct flow_reference *reference)
+static __always_inline __u64 lane_hash_anew(const struct packet *packet)
+{
+	const struct tuple *tuple = packet->tuple;
+
+	return tuple_hash_ipv4(tuple->source.words[3], tuple->source_port, tuple->destination.words[3], tuple->destination_port,
+			       tuple->protocol, layout.hash_keys);
+}
+
+/* Packets come in trains: the one behind another of its flow takes that one's hash. Not at TC, where a train is one packet. */
+static __always_inline __u64 lane_hash(const struct packet *packet, struct clock *clock)
+{
+	const struct iphdr *ip = packet->data + ETH_HLEN;
+	const struct udphdr *transport = packet->data + LANE_TRANSPORT_OFFSET;
+	struct hash_note *last;
+	__u64 addresses;
+	__u32 ports;
+
+	if (packet->hook != HOOK_XDP)
+		return lane_hash_anew(packet);
+	last = packet->tuple->protocol == IPPROTO_TCP ? &clock->last_tcp : &clock->last_udp;
+	addresses = word_at(&ip->saddr);
+	ports = half_word_at(&transport->source);
+	if (addresses != last->addresses || ports != last->ports) {
+		last->addresses = addresses;
+		last->ports = ports;
+		last->hash = lane_hash_anew(packet);
+	}
+	return last->hash;
+}
+
+static __always_inline bool lane_find(const struct packet *packet, struct clock *clock, struct flow_reference *reference)
 {
 	const struct tuple *tuple = packet->tuple;
 	const struct iphdr *ip = packet->data + ETH_HLEN;
 	const struct udphdr *transport = packet->data + LANE_TRANSPORT_OFFSET;
-	__u64 hash = tuple_hash_ipv4(tuple->source.words[3], tuple->source_port, tuple->destination.words[3],
-				     tuple->destination_port, tuple->protocol, layout.hash_keys);
+	__u64 hash = lane_hash(packet, clock);
 	struct flow_bucket *bucket = bucket_at(bucket_first(hash));
 	const struct ipv4_ends *ends;
 	__u32 place;
@@ -97,23 +126,23 @@ found:
 }
 
 /* Not while the next packet is taken for one that begins a flow (first_packet_is_expected). */
-static __always_inline bool lane_is_open(struct packet *packet)
+static __always_inline bool lane_is_open(struct packet *packet, struct clock **clock)
 {
-	struct clock *clock;
-
+	*clock = NULL;
 	if (packet->side >= SIDES_THAT_BEGIN)
 		return true;
-	clock = map_only_element(&clocks);
-	packet->now = clock_now(clock);
-	return clock && !clock->streaks[packet->side];
+	*clock = map_only_element(&clocks);
+	packet->now = clock_now(*clock);
+	return *clock && !(*clock)->streaks[packet->side];
 }
 
 static __always_inline bool lane_run(struct packet *packet, __u8 protocol, enum verdict *verdict)
 {
 	struct flow_reference reference;
+	struct clock *clock;
 
-	if (!lane_is_open(packet) || !lane_parse_network(packet) || !lane_parse_transport(packet, protocol) ||
-	    !lane_find(packet, &reference))
+	if (!lane_is_open(packet, &clock) || !lane_parse_network(packet) || !lane_parse_transport(packet, protocol) ||
+	    !lane_find(packet, clock, &reference))
 		return false;
 	*verdict = forward(packet, &reference);
 	return true;

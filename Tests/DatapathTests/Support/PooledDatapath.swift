@@ -169,6 +169,25 @@ final class PooledDatapath: @unchecked Sendable {
         var now: UInt64 = 0
         var streakOnUplinks: UInt32 = 0
         var streakOfContainers: UInt32 = 0
+        var lastOfTCP = HashNote()
+        var lastOfUDP = HashNote()
+
+        /// Of the last packet at XDP.
+        subscript(transport: Transport) -> HashNote {
+            get { transport == .tcp ? lastOfTCP : lastOfUDP }
+            set {
+                if transport == .tcp { lastOfTCP = newValue } else { lastOfUDP = newValue }
+            }
+        }
+    }
+
+    /// `struct hash_note`.
+    struct HashNote: BitwiseCopyable, Equatable {
+        /// Source and destination of the packet as they stand in it.
+        var addresses: UInt64 = 0
+        var hash: UInt64 = 0
+        var ports: UInt32 = 0
+        var zero: UInt32 = 0
     }
 
     /// What is still taken, though no flow lives: nothing, unless something leaks.

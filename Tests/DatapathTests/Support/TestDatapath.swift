@@ -81,13 +81,25 @@ final class TestDatapath: Sendable {
 
     /// Has every CPU believe that so many packets in a row have begun a flow, on both sides.
     func setStreaks(_ streak: UInt32) throws {
-        try pooled.clocks().setAll(
-            0, PooledDatapath.Clock(streakOnUplinks: streak, streakOfContainers: streak))
+        try setClocks(PooledDatapath.Clock(streakOnUplinks: streak, streakOfContainers: streak))
     }
+
+    /// Gives every CPU this.
+    func setClocks(_ clock: PooledDatapath.Clock) throws { try pooled.clocks().setAll(0, clock) }
 
     /// How many every CPU believes it was on this side.
     func streaks(_ side: Side) throws -> [UInt32] {
         try pooled.clocks().values(0).map(side == .uplink ? \.streakOnUplinks : \.streakOfContainers)
+    }
+
+    /// What the CPU has that a packet at XDP has come to last.
+    func lastClock(_ transport: Transport) throws -> PooledDatapath.Clock? {
+        try pooled.clocks().values(0).first { $0[transport].addresses != 0 }
+    }
+
+    /// The hashes that the CPUs have of their last packets.
+    func lastHashes(_ transport: Transport) throws -> [PooledDatapath.HashNote] {
+        try pooled.clocks().values(0).map { $0[transport] }
     }
 
     /// Has every CPU find the way that has just been asked for, for packets that come in where those of a test run do.
