@@ -13,7 +13,7 @@ struct FlowMemoryWorkload: Workload {
         + "always; for fastnat, its tables divided by the flows they hold; and how many of four million flows a table of 2^22 holds"
 
     func groups(_ options: BenchOptions) -> [WorkloadGroup] {
-        let flows = options.quick ? 100_000 : 500_000
+        let flows = options.quick ? 100_000 : 250_000
         let plan = Stage.Plan(layout: .direct, flows: flows, services: [PacketRateWorkload.service], takesFrames: true)
         let measurements = [("memory", false), ("memory, packets counted", true)].map { name, isCounted in
             Measurement(name: name, metrics: [.init(name: "a flow", unit: .bytes)]) { stage throws(BenchError) in
