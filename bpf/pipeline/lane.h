@@ -70,7 +70,7 @@ static __always_inline __u64 lane_hash_anew(const struct packet *packet)
 			       tuple->protocol, layout.hash_keys);
 }
 
-/* Packets come in trains: the one behind another of its flow takes that one's hash. Not at TC, where a train is one packet.
+/* Packets come in trains: the one behind another of its flow takes that one's hash. Not at TC, where one of TCP is one packet.
  * What nobody has written yet is of a packet from nowhere to nowhere, which has no flow. */
 static __always_inline __u64 lane_hash(const struct packet *packet, struct clock *clock)
 {
