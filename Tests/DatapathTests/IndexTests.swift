@@ -71,9 +71,74 @@ import Testing
         let later = try datapath.run(conversations.map { $0.request(payload: [3]).bytes }, at: .xdp)
         #expect(later.map(\.action) == conversations.map { $0.published.port < 8200 ? 2 : 4 })
     }
+
+    /// Or else in a table that is nearly full there would now and then be a tuple with three full buckets.
+    @Test(arguments: Kind.all)
+    func `the last place of a bucket is for tuples that have no other`(kind: Kind) throws {
+        let datapath = try TestDatapath()
+        let (conversation, homes, seconds, thirds) = try conversationWithDistinctBuckets(kind, in: datapath)
+        let (places, all) = (Int(BUCKET_ENTRIES.rawValue), homes.union(seconds).union(thirds))
+        try datapath.crowd(all, places - 1)
+        try datapath.crowd(homes, places - 2)
+        #expect(try datapath.bucketsUsed(by: conversation) == homes)
+        try datapath.crowd(homes, places)
+        #expect(try datapath.bucketsUsed(by: conversation) == seconds)
+        try datapath.crowd(seconds, places)
+        #expect(try datapath.bucketsUsed(by: conversation) == thirds)
+        try datapath.crowd(thirds, places)
+        try datapath.expectDropped(conversation.request(.syn), counting: "table_full")
+        try datapath.crowd(all, 0)
+    }
+
+    /// A conversation each tuple of which has three buckets that no other has, but for the first, which is the same; and these: the
+    /// second ones are taken while the first is full but for one place, and so on.
+    private func conversationWithDistinctBuckets(_ kind: Kind, in datapath: TestDatapath) throws
+        -> (Conversation, homes: Set<Int>, seconds: Set<Int>, thirds: Set<Int>)
+    {
+        let places = Int(BUCKET_ENTRIES.rawValue)
+        for port in UInt16(40_000)...40_100 {
+            let conversation = Conversation(kind.family, kind.transport, clientPort: port)
+            let homes = try datapath.bucketsUsed(by: conversation)
+            try datapath.crowd(homes, places - 1)
+            let seconds = try datapath.bucketsUsed(by: conversation)
+            try datapath.crowd(seconds, places - 1)
+            let thirds = try datapath.bucketsUsed(by: conversation)
+            try datapath.crowd(homes.union(seconds), 0)
+            if homes.count == 1, seconds.count == 2, thirds.count == 2, homes.union(seconds).union(thirds).count == 5 {
+                return (conversation, homes, seconds, thirds)
+            }
+        }
+        throw TestingError.malformed("of a hundred flows none has five buckets")
+    }
 }
 
 extension TestDatapath {
+    /// Makes buckets have so many entries, which lead to nothing that any packet could be of.
+    fileprivate func crowd(_ buckets: some Sequence<Int>, _ count: Int) throws {
+        var crowded = flow_bucket()
+        withUnsafeMutableBytes(of: &crowded.entries) { bytes in
+            let entries = bytes.bindMemory(to: UInt64.self)
+            for place in 0..<count { entries[place] = Self.stranger }
+        }
+        for bucket in buckets { try maps.index.set(UInt32(bucket), crowded) }
+    }
+
+    /// In use, of a tag that tuples have only by chance.
+    private static let stranger: UInt64 = 0xdead_beef << 32 | 1 << 31
+
+    /// Where the tuples of a conversation stand while it is open.
+    fileprivate func bucketsUsed(by conversation: Conversation) throws -> Set<Int> {
+        try open(conversation)
+        let index = try MappedArray(maps.index)
+        let used = (0..<index.count).filter { bucket in
+            withUnsafeBytes(of: index[bucket].entries) { bytes in
+                bytes.bindMemory(to: UInt64.self).contains { $0 != 0 && $0 != Self.stranger }
+            }
+        }
+        #expect(try datapath.flushFlows() == 1)
+        return Set(used)
+    }
+
     /// The numbers of the buckets that have entries.
     fileprivate func buckets() throws -> [Int] {
         let index = try MappedArray(maps.index)

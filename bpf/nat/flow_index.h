@@ -240,14 +240,14 @@ static __always_inline bool bucket_remove(struct flow_bucket *bucket, __u64 entr
 	return false;
 }
 
-/* Into `next`, when it is not in `bucket`. In that order: who finds neither the entry nor that one has spilled has looked
- * before it was there. */
-static __always_inline bool bucket_spill(struct flow_bucket *bucket, struct flow_bucket *next, __u64 entry)
+/* Into the first `length` places of `next`, when it is not in `bucket`. In that order: who finds neither the entry nor that one
+ * has spilled has looked before it was there. */
+static __always_inline bool bucket_spill(struct flow_bucket *bucket, struct flow_bucket *next, __u32 length, __u64 entry)
 {
 	if (bucket == next)
 		return false;
 	__sync_fetch_and_add(&bucket->spilled, 1);
-	if (entries_claim(next->entries, BUCKET_ENTRIES, entry))
+	if (entries_claim(next->entries, length, entry))
 		return true;
 	__sync_fetch_and_add(&bucket->spilled, -1);
 	return false;
@@ -256,35 +256,39 @@ static __always_inline bool bucket_spill(struct flow_bucket *bucket, struct flow
 /* Where one client has so many flows, or so many come to one port from low ports, that the first bucket is of no use, the
  * second alone would be full now and then in a table that is not; or the second is the first. */
 static __always_inline bool bucket_spill_twice(struct flow_bucket *first, struct flow_bucket *second, struct flow_bucket *third,
-					       __u64 entry)
+					       __u32 length, __u64 entry)
 {
 	if (first == third)
 		return false;
 	__sync_fetch_and_add(&first->spilled, 1);
-	if (bucket_spill(second, third, entry))
+	if (bucket_spill(second, third, length, entry))
 		return true;
 	__sync_fetch_and_add(&first->spilled, -1);
 	return false;
 }
 
 /* Nearly always into the first bucket, so that a look-up seldom reads the second. Into the emptier one where the first begins
- * to fill up: that keeps both from being full (two choices). 1: done. No part of flow_index_insert, which is to have little
- * stack of its own. */
+ * to fill up: that keeps both from being full (two choices). The last place of each of the three is for who finds no other one,
+ * or else in a table that is nearly full a few tuples of millions would find none at all. 1: done. No part of
+ * flow_index_insert, which is to have little stack of its own. */
 __noinline int flow_index_enter(__u64 hash, __u64 entry)
 {
 	struct flow_bucket *first = bucket_at(bucket_first(hash)), *second = bucket_at(bucket_second(hash));
 	struct flow_bucket *third = bucket_at(bucket_third(hash));
 	__u32 count;
-	bool choose;
 
 	if (!first || !second || !third)
 		return 0;
 	count = entries_count(first->entries, BUCKET_ENTRIES);
-	choose = count >= BUCKET_FILLING && entries_count(second->entries, BUCKET_ENTRIES) < count;
-	if (choose && bucket_spill(first, second, entry))
-		return true;
-	return entries_claim(first->entries, BUCKET_ENTRIES, entry) || (!choose && bucket_spill(first, second, entry)) ||
-	       bucket_spill_twice(first, second, third, entry);
+	if (count >= BUCKET_FILLING && entries_count(second->entries, BUCKET_ENTRIES) < count &&
+	    bucket_spill(first, second, BUCKET_ENTRIES - 1, entry))
+		return 1;
+#pragma clang loop unroll(disable)
+	for (__u32 length = BUCKET_ENTRIES - 1; length <= BUCKET_ENTRIES; length++)
+		if (entries_claim(first->entries, length, entry) || bucket_spill(first, second, length, entry) ||
+		    bucket_spill_twice(first, second, third, length, entry))
+			return 1;
+	return 0;
 }
 
 __noinline int flow_index_remove(__u64 hash, __u64 entry)
