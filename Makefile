@@ -104,9 +104,10 @@ bench-check: setup-bench build $(DOCKER_PROXY) ## Measure, and fail when fastnat
 
 # Of several runs, each kept under a name of its own: BENCH_REPORTS='a.json b.json c.json'.
 BENCH_REPORTS ?= .build/bench/report.json
+BENCH_DOCUMENTS := docs/benchmarks.md README.md
 bench-docs: ## Make what `make bench` measured last the committed figures
-	$(call step,WRITE,$(BENCH_FIGURES) docs/benchmarks.md)
-	$(Q)$(RELEASE) bench $(BENCH_REPORTS:%=--from %) --json $(BENCH_FIGURES) --document docs/benchmarks.md >/dev/null
+	$(call step,WRITE,$(BENCH_FIGURES) $(BENCH_DOCUMENTS))
+	$(Q)$(RELEASE) bench $(BENCH_REPORTS:%=--from %) --json $(BENCH_FIGURES) $(BENCH_DOCUMENTS:%=--document %) >/dev/null
 
 # Programs for tests, out of their packages: podman's would have systemd start services, busybox-static's may replace another.
 TEST_PROGRAMS := .build/test/podman .build/test/busybox

@@ -52,6 +52,30 @@ import Testing
         #expect(updated.contains("| `fastnat-xdp` | 4.00 M  4.00× |"))
         #expect(try BenchmarkDocument.updated(updated, with: .sample(), name: "d.md") == updated)
         #expect(throws: BenchError.self) { try BenchmarkDocument.updated("none", with: .sample(), name: "d.md") }
+        #expect(throws: BenchError.self) { try BenchmarkDocument.updated(begin, with: .sample(), name: "d.md") }
+    }
+
+    @Test("A summary has the reference's figure, how much better others are, and what was measured alone")
+    func summary() throws {
+        let text = "<!-- summary: written by make bench-docs -->\n<!-- end of summary -->\n"
+        let updated = try BenchmarkDocument.updated(text, with: .sample(), name: "r.md")
+        let rows = updated.split(separator: "\n").filter { $0.hasPrefix("| ") }.map(String.init)
+        #expect(
+            rows == [
+                "| | `iptables-nft` | `nftables` | `docker-proxy` | `fastnat-tc` | `fastnat-xdp` |",
+                "| packets of one flow | 1.00 M packets/s | – | – | – | 4.00× |",
+                "| response time over TCP, p50 | 10.0 µs | – | 0.25× | – | 1.25× |",
+            ])
+    }
+
+    @Test("The README's summary is of the committed figures")
+    func committed() throws {
+        let root = String(#filePath.dropLast("Tests/BenchTests/OutputTests.swift".count))
+        let report = try Report(readingFrom: root + "docs/benchmarks.json")
+        for name in ["README.md", "docs/benchmarks.md"] {
+            let text = try #require(textFile(root + name))
+            #expect(try BenchmarkDocument.updated(text, with: report, name: name) == text)
+        }
     }
 
     @Test("Names of workloads are those of the command line", arguments: WorkloadKind.allCases)

@@ -1,19 +1,40 @@
-/// The part of docs/benchmarks.md that a run writes: between two marks, everything else is left as it is.
+/// What a run writes of a document, such as docs/benchmarks.md or README.md: between marks, everything else is left as it is.
 public struct BenchmarkDocument {
-    private static let begin = "<!-- figures: written by make bench-docs -->"
-    private static let end = "<!-- end of figures -->"
+    /// A part between a pair of marks.
+    private struct Part: Sendable {
+        let begin: String
+        let end: String
+        let text: @Sendable (Report) -> String
 
-    /// Puts the figures of a report into the document at `path`.
+        init(_ name: String, _ text: @escaping @Sendable (Report) -> String) {
+            begin = "<!-- \(name): written by make bench-docs -->"
+            end = "<!-- end of \(name) -->"
+            self.text = text
+        }
+    }
+
+    private static let parts = [Part("figures", figures), Part("summary") { "\n\(SummaryTable($0).markdown())\n\n" }]
+
+    /// Puts the parts of a report that the document at `path` has marks for into it.
     public static func update(_ path: String, with report: Report) throws(BenchError) {
         guard let text = textFile(path) else { throw .file("cannot read \(path): \(errnoText())") }
         try Report.write(try updated(text, with: report, name: path), to: path)
     }
 
     static func updated(_ text: String, with report: Report, name: String) throws(BenchError) -> String {
-        guard let first = text.firstRange(of: begin), let last = text.firstRange(of: end),
-            first.upperBound <= last.lowerBound
-        else { throw .file("\(name) lacks the lines '\(begin)' and '\(end)'") }
-        return text[..<first.upperBound] + "\n" + figures(of: report) + text[last.lowerBound...]
+        let present = parts.filter { text.contains($0.begin) }
+        if present.isEmpty {
+            let marks = parts.map { "'\($0.begin)'" }.joined(separator: " or ")
+            throw .file("\(name) has no line \(marks), after which figures would go")
+        }
+        var text = text
+        for part in present {
+            guard let first = text.firstRange(of: part.begin), let last = text.firstRange(of: part.end),
+                first.upperBound <= last.lowerBound
+            else { throw .file("\(name) lacks the line '\(part.end)' after '\(part.begin)'") }
+            text = text[..<first.upperBound] + "\n" + part.text(report) + text[last.lowerBound...]
+        }
+        return text
     }
 
     private static func figures(of report: Report) -> String {

@@ -39,8 +39,8 @@ struct BenchCommand: ParsableCommand {
     @Option(help: "Compare ratios with what --json wrote to this file; a loss of more than 10 % is exit status 76.")
     var compare: String?
 
-    @Option(help: "Write the figures into this document, between its marks.")
-    var document: String?
+    @Option(help: "Write the figures into this document, between its marks; several times: into each.")
+    var document: [String] = []
 
     func validate() throws {
         if let rounds, !(1...1000).contains(rounds) { throw ValidationError("--rounds is a number from 1 to 1000") }
@@ -60,7 +60,7 @@ struct BenchCommand: ParsableCommand {
             print(ReportTables(report).text(), terminator: "")
             if let json { try report.write(to: json) }
             if let html { try Report.write(ReportPage(report).html(), to: html) }
-            if let document { try BenchmarkDocument.update(document, with: report) }
+            for path in document { try BenchmarkDocument.update(path, with: report) }
             if let past { losses = compareRatios(of: report, with: past) }
         }
         if !losses.isEmpty { throw ExitCode(ExitStatus.slower.rawValue) }
