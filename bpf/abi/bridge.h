@@ -21,7 +21,18 @@ struct bridge_port {
 	__u64 confirmed; /* when the bridge was last seen to take one for the host; 0: never */
 };
 
+/* What a CPU has found of a port in this tick: frames from its station to the bridge are for the host. As they stand in a
+ * frame, for comparisons of several bytes at once. */
+struct port_note {
+	__u32 port; /* ifindex */
+	__u32 tick; /* jiffies */
+	__u64 bridge_mac_and_station;
+	__u32 rest_of_station;
+	__u32 zero;
+};
+
 _Static_assert(sizeof(struct station_key) == 12, "struct station_key");
 _Static_assert(sizeof(struct bridge_port) == 32, "struct bridge_port");
+_Static_assert(sizeof(struct port_note) == 24, "struct port_note");
 
 #endif

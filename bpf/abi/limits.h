@@ -7,7 +7,7 @@
 
 enum limit {
 	/* Layout version of everything in abi/. A loader reuses pinned maps only when it is equal. */
-	ABI_VERSION = 21,
+	ABI_VERSION = 22,
 	/* A flow's slot is a 24-bit number in an index entry. */
 	MAX_FLOWS_LIMIT = 1 << 24,
 	DEFAULT_MAX_FLOWS = 1 << 18,
@@ -22,6 +22,7 @@ enum limit {
 	HOST_ADDRESSES = 64,
 	CLIENT_ADDRESSES = 256,
 	ARRIVALS = 16,
+	PORT_NOTES = 8,
 	/* Next hops that flows share, of which as many of one hash. */
 	MAX_NEXT_HOPS = 1 << 14,
 	NEXT_HOP_WAYS = 4,

@@ -6,6 +6,7 @@
 #define FASTNAT_NAT_BRIDGE_H
 
 #include "clock.h"
+#include "notes.h"
 
 #define NS_PER_MS 1000000ULL
 
@@ -96,21 +97,47 @@ __noinline int station_confirm(struct __sk_buff *skb)
 	return 0;
 }
 
-/* Whether a frame that has come in by a port is for the host itself: not for a neighbour on the bridge, nor for everybody. The
- * kernel knows only when it has reached the bridge. */
-static __always_inline bool port_frame_is_for_host(struct __sk_buff *skb)
+/* The note of what a frame of a port may be, and that port's as a rule. */
+static __always_inline struct port_note *port_note_at(__u32 port)
 {
-	struct ethhdr *ethernet = (void *)(long)skb->data;
-	__u32 index = skb->ifindex;
-	struct bridge_port *port = bpf_map_lookup_elem(&bridge_ports, &index);
-	bool is_for_host;
+	__u32 place = port % PORT_NOTES;
 
-	if (!port || (void *)(ethernet + 1) > (void *)(long)skb->data_end)
+	return bpf_map_lookup_elem(&port_notes, &place);
+}
+
+/* Whether a frame that has come in by a port is for the host itself: not for a neighbour on the bridge, nor for everybody. The
+ * kernel knows only when it has reached the bridge. `frame` is what a note has of such a frame. Looked up in a hash. */
+static __always_inline bool port_frame_is_for_host_by_map(struct __sk_buff *skb, const struct ethhdr *ethernet,
+							  struct port_note *note, const struct port_note *frame)
+{
+	__u32 index = frame->port;
+	struct bridge_port *port = bpf_map_lookup_elem(&bridge_ports, &index);
+
+	if (!port)
 		return false;
-	is_for_host = !skb->vlan_present && mac_equal(ethernet->h_dest, port->bridge_mac);
 	if (!mac_equal(ethernet->h_source, port->station) || passed(time_now(), port->seen, STATION_GRANULARITY))
 		station_note(skb);
-	return is_for_host;
+	if (skb->vlan_present || !mac_equal(ethernet->h_dest, port->bridge_mac))
+		return false;
+	if (mac_equal(ethernet->h_source, port->station))
+		*note = *frame;
+	return true;
+}
+
+/* The same, and where that has been seen in this tick, without the hash. */
+static __always_inline bool port_frame_is_for_host(struct __sk_buff *skb)
+{
+	struct port_note frame = {.port = skb->ifindex, .tick = bpf_jiffies64()}, *note = port_note_at(frame.port);
+	const struct ethhdr *ethernet = (void *)(long)skb->data;
+
+	if (!note || (void *)(ethernet + 1) > (void *)(long)skb->data_end)
+		return false;
+	__builtin_memcpy(&frame.bridge_mac_and_station, ethernet->h_dest, sizeof(frame.bridge_mac_and_station));
+	__builtin_memcpy(&frame.rest_of_station, ethernet->h_source + 2, sizeof(frame.rest_of_station));
+	if (note->port == frame.port && note->tick == frame.tick && note->rest_of_station == frame.rest_of_station &&
+	    note->bridge_mac_and_station == frame.bridge_mac_and_station && !skb->vlan_present)
+		return true;
+	return port_frame_is_for_host_by_map(skb, ethernet, note, &frame);
 }
 
 #endif

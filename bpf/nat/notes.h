@@ -48,4 +48,13 @@ struct {
 	__type(value, struct route_note);
 } route_notes SEC(".maps");
 
+/* last bits of an ifindex → the last frame of a station of such a port that was for the host, on this CPU. Written by the
+ * datapath, overwritten by the next. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, PORT_NOTES);
+	__type(key, __u32);
+	__type(value, struct port_note);
+} port_notes SEC(".maps");
+
 #endif
