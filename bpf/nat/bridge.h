@@ -97,7 +97,7 @@ __noinline int station_confirm(struct __sk_buff *skb)
 	return 0;
 }
 
-/* The note of what a frame of a port may be, and that port's as a rule. */
+/* The note of the port, or of another one whose ifindex ends in the same bits. */
 static __always_inline struct port_note *port_note_at(__u32 port)
 {
 	__u32 place = port % PORT_NOTES;
@@ -106,7 +106,7 @@ static __always_inline struct port_note *port_note_at(__u32 port)
 }
 
 /* Whether a frame that has come in by a port is for the host itself: not for a neighbour on the bridge, nor for everybody. The
- * kernel knows only when it has reached the bridge. `frame` is what a note has of such a frame. Looked up in a hash. */
+ * kernel knows only when it has reached the bridge. Found in bridge_ports, a hash; `frame` becomes the note where it is. */
 static __always_inline bool port_frame_is_for_host_by_map(struct __sk_buff *skb, const struct ethhdr *ethernet,
 							  struct port_note *note, const struct port_note *frame)
 {
