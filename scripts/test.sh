@@ -19,8 +19,6 @@ if [[ $strict == 1 ]]; then
 	flags+=(-Xswiftc -warnings-as-errors)
 fi
 flags+=(--scratch-path "$scratch")
-selection=()
-if [[ -n ${FILTER:-} ]]; then selection+=(--filter "$FILTER"); fi
 read -ra more <<<"${TEST_FLAGS:-}"
 
 if ((EUID != 0)); then echo "Not root: tests that need network namespaces or BPF are skipped." >&2; fi
@@ -35,10 +33,30 @@ export FASTNAT_BINARY=${FASTNAT_BINARY:-$PWD/$built}
 	exit 1
 }
 
+# The stack of the thread that crashed, and no more: whoever sees the end of a long log alone sees it.
+export SWIFT_BACKTRACE=${SWIFT_BACKTRACE:-enable=yes,color=no,interactive=no,threads=crashed,registers=none,images=none}
+
 log=$scratch/test.log
 begin=$SECONDS
 status=0
-"$swift" test --skip-build "${flags[@]}" ${selection+"${selection[@]}"} ${more+"${more[@]}"} 2>&1 | tee "$log" || status=$?
+crashes=()
+: >"$log"
+
+run() { # a name for what is run, arguments of swift test
+	local name=$1 from
+	shift
+	from=$(wc -l <"$log")
+	"$swift" test --skip-build "${flags[@]}" "$@" ${more+"${more[@]}"} 2>&1 | tee -a "$log" && return
+	status=1
+	tail -n "+$((from + 1))" "$log" | grep -aq 'Test run with [0-9]' || crashes+=("$name")
+}
+
+# A crash takes all tests of its process with it: so the tests of each target have one.
+if [[ -n ${FILTER:-} ]]; then
+	run "$FILTER" --filter "$FILTER"
+else
+	for target in Tests/*; do run "${target#Tests/}\." --filter "^${target#Tests/}\."; done
+fi
 took="$((SECONDS - begin)) s"
 
 # Lines such as: ➜ Test "…" skipped: "needs root"
@@ -47,10 +65,14 @@ echo
 if [[ -n $skipped ]]; then printf 'Skipped:\n%s\n\n' "$skipped"; fi
 if ((status != 0)); then
 	grep -aE '^✘' "$log" || true
+	grep -aE -B 4 -A 40 '^\*\*\* Program crashed' "$log" || true
+	for name in ${crashes+"${crashes[@]}"}; do echo "Crashed: $name"; done | tee -a "$log"
 	echo "Tests failed ($took)."
 	exit "$status"
 fi
-if ! grep -aqE 'Test run with [1-9][0-9]* tests? ' "$log"; then
+total=$(grep -aoE 'Test run with [1-9][0-9]* tests? in [0-9]+ suites?' "$log" |
+	awk '{ tests += $4; suites += $7 } END { if (tests) print tests " tests in " suites " suites" }' || true)
+if [[ -z $total ]]; then
 	echo "No test ran ($took)."
 	exit 1
 fi
@@ -58,4 +80,4 @@ if [[ -n $skipped && $strict == 1 ]]; then
 	echo "Tests passed ($took), but some were skipped: here that is a failure."
 	exit 1
 fi
-echo "Tests passed ($took)${skipped:+, but for those that were skipped}."
+echo "Tests passed: $total ($took)${skipped:+, but for those that were skipped}." | tee -a "$log"
