@@ -32,6 +32,23 @@ import Testing
         try datapath.expectConsistent(originals: 6 + kept)
     }
 
+    /// It may be taken back: two CPUs that make one at once find each other's.
+    @Test("an external port that is still being made is nobody's yet", arguments: Kind.all)
+    func unfinished(kind: Kind) throws {
+        let datapath = try TestDatapath([])
+        try datapath.masquerade(kind.family, .endpointIndependent(.endpoint))
+        let first = try datapath.open(Outbound(kind))
+        let next = first.with { $0.server.port += 1 }
+        let pattern = try #require(try datapath.liveRecords().first { $0.record.flags & FLOW_PATTERN.rawValue != 0 })
+        var unfinished = pattern.record
+        unfinished.state.phase = UInt8(FLOW_DEAD.rawValue)
+        try datapath.maps.setRecord(pattern.slot, unfinished)
+        try datapath.expectDropped(next.request(.syn), on: .container, counting: "flow_race")
+        try datapath.maps.setRecord(pattern.slot, pattern.record)
+        #expect(try datapath.open(next).external == first.external)
+        try datapath.expectConsistent(originals: 3)
+    }
+
     @Test("filters: who may send to the external port", arguments: filters)
     func filtering(kind: Kind, filter: MasqueradeFilter) throws {
         let datapath = try TestDatapath([])

@@ -208,8 +208,8 @@ __noinline int pattern_holds(struct __sk_buff *skb, __u32 slot, const struct flo
 }
 
 /* Finds the pattern of the request as it stands, or makes it. */
-static __always_inline enum reason pattern_obtain(struct __sk_buff *skb, struct flow_request *request,
-						  struct flow_reference *pattern)
+static __always_inline enum reason pattern_find_or_make(struct __sk_buff *skb, struct flow_request *request,
+							struct flow_reference *pattern)
 {
 	enum reason reason;
 
@@ -224,6 +224,17 @@ static __always_inline enum reason pattern_obtain(struct __sk_buff *skb, struct 
 	if (reason != REASON_NONE && reason != REASON_FLOW_RACE)
 		return reason;
 	return flow_find(&request->original, pattern) ? REASON_NONE : REASON_FLOW_RACE;
+}
+
+/* The same, if it is finished. Whoever is making it may find that another CPU has made one, and take it back, port and all. */
+static __always_inline enum reason pattern_obtain(struct __sk_buff *skb, struct flow_request *request,
+						  struct flow_reference *pattern)
+{
+	enum reason reason = pattern_find_or_make(skb, request, pattern);
+
+	if (reason == REASON_NONE && READ_ONCE(pattern->flow->state.phase) == FLOW_DEAD)
+		return REASON_FLOW_RACE;
+	return reason;
 }
 
 /* Gives the request the external port of its source, and notes which address it sends to where that matters. */
