@@ -59,6 +59,19 @@ import Testing
         }
     }
 
+    /// As with every second packet of a client that opens one connection after the other.
+    @Test(arguments: Hook.allCases, Kind.all)
+    func `a known flow's packet ends a streak that nothing is expected of yet`(hook: Hook, kind: Kind) throws {
+        let datapath = try prepared(hook, kind)
+        let known = Conversation(kind)
+        try datapath.setStreaks(1)
+        try datapath.expectForwarded(known, known.request(payload: [1]), at: hook)
+        #expect(try datapath.streaks(.uplink).contains(0))
+        try datapath.expectReturned(known, known.reply(payload: [2]))
+        #expect(try datapath.streaks(.container).contains(0))
+        try datapath.expectConsistent(originals: 1)
+    }
+
     @Test(arguments: Hook.allCases, Kind.all)
     func `a flow whose tuple has spilled is found, and not begun again`(hook: Hook, kind: Kind) throws {
         let datapath = try prepared(hook, kind)

@@ -5,8 +5,8 @@ import Testing
 
 @testable import FastNAT
 
-/// The fast lane (`bpf/pipeline/lane.h`) does with a packet what the pipeline does, or leaves it to that. While a new flow is
-/// expected, the lane is closed: so one test run shows what the pipeline does, another one what both do.
+/// The fast lane (`bpf/pipeline/lane.h`) does with a packet what the pipeline does, or leaves it to that. The lane can be closed:
+/// so one test run shows what the pipeline does, another one what both do.
 @Suite struct LaneTests {
     /// Where a packet of an open flow comes in.
     struct Entry: Sendable, CustomTestStringConvertible {
@@ -40,9 +40,12 @@ import Testing
         return packet
     }
 
+    /// A streak that is longer than any closes the lane, and has nothing expected.
+    private static let closed: UInt32 = 3
+
     /// With the lane closed, open, and, at XDP, as a packet before has left it.
     private static func clocks(after last: PooledDatapath.Clock?) -> [PooledDatapath.Clock] {
-        [.init(streakOnUplinks: 1, streakOfContainers: 1), .init()] + (last.map { [$0] } ?? [])
+        [.init(streakOnUplinks: closed, streakOfContainers: closed), .init()] + (last.map { [$0] } ?? [])
     }
 
     /// What becomes of a frame, and what its flow counts, in each of these cases.
@@ -127,7 +130,7 @@ import Testing
     func `what TCP says of its connection`(entry: Entry, flags: UInt8) throws {
         var states: [[FlowState]] = []
         var outcomes: [Outcome.Verdict] = []
-        for streak: UInt32 in [1, 0] {
+        for streak in [Self.closed, 0] {
             var (datapath, frame) = try opened(entry)
             frame[47] = flags
             try datapath.setStreaks(streak)

@@ -14,10 +14,13 @@ struct hash_note {
 	__u32 zero;
 };
 
+/* After so many packets in a row that have begun a flow each, the next one on their side is taken for such a one. */
+#define STREAK_EXPECTED 2
+
 struct clock {
 	__u64 tick; /* jiffies */
 	__u64 now;  /* CLOCK_MONOTONIC at that, ns */
-	/* By side: so many packets in a row have begun a flow, up to STREAK_EXPECTED (pipeline/begin.h). Here, where each
+	/* By side: so many packets in a row have begun a flow, up to STREAK_EXPECTED. Here, where each
 	 * packet looks. */
 	__u32 streaks[SIDES_THAT_BEGIN];
 	/* Of the last packets that the lane took at XDP (pipeline/lane.h). */

@@ -7,9 +7,6 @@
 #include "admit.h"
 #include "forward.h"
 
-/* After so many packets in a row that have begun a flow each, the next one on their side is taken for such a one. */
-#define STREAK_EXPECTED 2
-
 /* Has the index's line of the flow's replies fetched, if the packet begins one. 0: it is not masqueraded, as far as is noted.
  */
 __noinline int outbound_expect(const struct tuple *original, __u32 ifindex, __u64 now)
@@ -47,7 +44,7 @@ static __always_inline bool first_packet_is_expected(struct packet *packet)
 	scratch = map_only_element(&scratches); /* not behind the store, nor for packets of known flows */
 	if (!scratch)
 		return false;
-	expected = packet->streak >= STREAK_EXPECTED && packet_may_begin(packet);
+	expected = packet->streak == STREAK_EXPECTED && packet_may_begin(packet);
 	if (expected)
 		flow_index_expect(packet->hash);
 	if (packet->side == SIDE_CONTAINER && !outbound_expect(packet->tuple, packet_ifindex(packet), packet->now))
@@ -194,6 +191,7 @@ static __always_inline enum verdict begin_at_once(struct packet *packet)
 	request = &beginning.scratch->request;
 	request_set_mapping(request, &match, SIDE_UPLINK);
 	beginning.scratch->first.reply_hash = tuple_hash(&request->reply, layout.hash_keys);
+	flow_index_expect(beginning.scratch->first.reply_hash);
 	if (!first_packet_is_first(&beginning.scratch->first) || !request_set_arrival(request, packet))
 		return begin_leave(packet);
 	first_packet_recall(packet, beginning.scratch);

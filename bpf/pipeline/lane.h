@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR MIT */
-/* The fast lane of attached programs, for most packets there are: IPv4 without options, TCP without SYN or UDP, of a flow that
- * its first bucket leads to. All others are left, untouched, to the pipeline, which would do the same with these; but there
- * parser and look-up know more kinds, and what they find stands in memory. */
+/* The fast lane of attached programs, for most packets there are: IPv4 without options, UDP, or TCP that begins no connection,
+ * of a flow that its first bucket leads to. All others are left, untouched, to the pipeline, which would do the same with
+ * these; but there parser and look-up know more kinds, and what they find stands in memory. */
 #ifndef FASTNAT_PIPELINE_LANE_H
 #define FASTNAT_PIPELINE_LANE_H
 
@@ -59,7 +59,7 @@ static __always_inline bool lane_parse_transport(struct packet *packet, __u8 pro
 	packet->headers_length = sizeof(struct iphdr) + length;
 	packet->tcp_flags = ((const __u8 *)tcp)[TCP_FLAGS_OFFSET];
 	packet->without_checksum = false;
-	return length >= sizeof(*tcp) && length <= available && !(packet->tcp_flags & TCP_SYN);
+	return length >= sizeof(*tcp) && length <= available && !tcp_flags_begin(packet->tcp_flags);
 }
 
 static __always_inline __u64 lane_hash_anew(const struct packet *packet)
@@ -126,7 +126,9 @@ found:
 	       READ_ONCE(reference->flow->state.kind) == tuple->protocol;
 }
 
-/* Not while the next packet is taken for one that begins a flow (first_packet_is_expected). */
+/* Not while the next packet is taken for one that begins a flow (first_packet_is_expected). One that begins none ends the
+ * streak.
+ */
 static __always_inline bool lane_is_open(struct packet *packet, struct clock **clock)
 {
 	*clock = NULL;
@@ -134,7 +136,7 @@ static __always_inline bool lane_is_open(struct packet *packet, struct clock **c
 		return true;
 	*clock = map_only_element(&clocks);
 	packet->now = clock_now(*clock);
-	return *clock && !(*clock)->streaks[packet->side];
+	return *clock && (*clock)->streaks[packet->side] < STREAK_EXPECTED;
 }
 
 static __always_inline bool lane_run(struct packet *packet, __u8 protocol, enum verdict *verdict)
@@ -145,6 +147,8 @@ static __always_inline bool lane_run(struct packet *packet, __u8 protocol, enum 
 	if (!lane_is_open(packet, &clock) || !lane_parse_network(packet) || !lane_parse_transport(packet, protocol) ||
 	    !lane_find(packet, clock, &reference))
 		return false;
+	if (clock && clock->streaks[packet->side])
+		clock->streaks[packet->side] = 0;
 	*verdict = forward(packet, &reference);
 	return true;
 }
