@@ -191,7 +191,8 @@ static __always_inline enum verdict begin_at_once(struct packet *packet)
 	request = &beginning.scratch->request;
 	request_set_mapping(request, &match, SIDE_UPLINK);
 	beginning.scratch->first.reply_hash = tuple_hash(&request->reply, layout.hash_keys);
-	flow_index_expect(beginning.scratch->first.reply_hash);
+	if (bucket_first(beginning.scratch->first.reply_hash) != bucket_first(beginning.scratch->first.hash))
+		flow_index_expect(beginning.scratch->first.reply_hash);
 	if (!first_packet_is_first(&beginning.scratch->first) || !request_set_arrival(request, packet))
 		return begin_leave(packet);
 	first_packet_recall(packet, beginning.scratch);
