@@ -48,7 +48,7 @@ run() { # a name for what is run, arguments of swift test
 	from=$(wc -l <"$log")
 	"$swift" test --skip-build "${flags[@]}" "$@" ${more+"${more[@]}"} 2>&1 | tee -a "$log" && return
 	status=1
-	tail -n "+$((from + 1))" "$log" | grep -aq 'Test run with [0-9]' || crashes+=("$name")
+	tail -n "+$((from + 1))" "$log" | grep -a 'Test run with [0-9]' >/dev/null || crashes+=("$name")
 }
 
 # A crash takes all tests of its process with it: so the tests of each target have one.

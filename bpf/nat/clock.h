@@ -20,8 +20,7 @@ struct hash_note {
 struct clock {
 	__u64 tick; /* jiffies */
 	__u64 now;  /* CLOCK_MONOTONIC at that, ns */
-	/* By side: so many packets in a row have begun a flow, up to STREAK_EXPECTED. Here, where each
-	 * packet looks. */
+	/* By side: so many packets in a row have begun a flow, up to STREAK_EXPECTED. Here, where each packet looks. */
 	__u32 streaks[SIDES_THAT_BEGIN];
 	/* Of the last packets that the lane took at XDP (pipeline/lane.h). */
 	struct hash_note last_tcp;

@@ -126,9 +126,7 @@ found:
 	       READ_ONCE(reference->flow->state.kind) == tuple->protocol;
 }
 
-/* Not while the next packet is taken for one that begins a flow (first_packet_is_expected). One that begins none ends the
- * streak.
- */
+/* Not while the next packet is taken for one that begins a flow (first_packet_is_expected). */
 static __always_inline bool lane_is_open(struct packet *packet, struct clock **clock)
 {
 	*clock = NULL;
@@ -147,7 +145,7 @@ static __always_inline bool lane_run(struct packet *packet, __u8 protocol, enum 
 	if (!lane_is_open(packet, &clock) || !lane_parse_network(packet) || !lane_parse_transport(packet, protocol) ||
 	    !lane_find(packet, clock, &reference))
 		return false;
-	if (clock && clock->streaks[packet->side])
+	if (clock && clock->streaks[packet->side]) /* it has begun no flow */
 		clock->streaks[packet->side] = 0;
 	*verdict = forward(packet, &reference);
 	return true;
