@@ -44,8 +44,8 @@ static __always_inline bool first_packet_is_expected(struct packet *packet)
 	scratch = map_only_element(&scratches); /* not behind the store, nor for packets of known flows */
 	if (!scratch)
 		return false;
-	expected =
-		packet->streak == STREAK_EXPECTED && packet_may_begin(packet); /* of a longer one, as tests have, nothing is */
+	/* Not of a longer streak: by that, LaneTests close the lane and have the packet looked for. */
+	expected = packet->streak == STREAK_EXPECTED && packet_may_begin(packet);
 	if (expected)
 		flow_index_expect(packet->hash);
 	if (packet->side == SIDE_CONTAINER && !outbound_expect(packet->tuple, packet_ifindex(packet), packet->now))
