@@ -59,6 +59,19 @@ import Testing
         }
     }
 
+    /// A SYN is expected always; one of a known flow has to be looked for after all, and not to be expected again.
+    @Test(arguments: Family.allCases)
+    func `a SYN that comes again goes its way by the program that looks for it`(family: Family) throws {
+        let kind = Kind(family: family, transport: .tcp)
+        let datapath = try prepared(.tc, kind)
+        let known = Conversation(kind)
+        try datapath.without([STAGE_KNOWN]) { try datapath.expectPassed(known.request(.syn), at: .tc) }
+        try datapath.setStreaks(0)
+        try datapath.expectForwarded(known, known.request(.syn), at: .tc)
+        #expect(try datapath.streaks(.uplink).contains(0) && !datapath.streaks(.uplink).contains(3))
+        try datapath.expectConsistent(originals: 1)
+    }
+
     /// As with every second packet of a client that opens one connection after the other.
     @Test(arguments: Hook.allCases, Kind.all)
     func `a known flow's packet ends a streak that nothing is expected of yet`(hook: Hook, kind: Kind) throws {

@@ -17,10 +17,14 @@ struct hash_note {
 /* After so many packets in a row that have begun a flow each, the next one on their side is taken for such a one. */
 #define STREAK_EXPECTED 2
 
+/* In a streak's place: the next packet is the one that has just been expected wrongly, and is to be looked for. */
+#define STREAK_REFUTED 3
+
 struct clock {
 	__u64 tick; /* jiffies */
 	__u64 now;  /* CLOCK_MONOTONIC at that, ns */
-	/* By side: so many packets in a row have begun a flow, up to STREAK_EXPECTED. Here, where each packet looks. */
+	/* By side: so many packets in a row have begun a flow, up to STREAK_EXPECTED, or STREAK_REFUTED. Here, where each
+	 * packet looks. */
 	__u32 streaks[SIDES_THAT_BEGIN];
 	/* Of the last packets that the lane took at XDP (pipeline/lane.h). */
 	struct hash_note last_tcp;

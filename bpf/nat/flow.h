@@ -117,28 +117,43 @@ static __always_inline bool request_keeps_port(const struct flow_request *reques
 	return port_is_in_range(request, request->reply.destination_port) && !tuple_equal(&request->reply, &request->original);
 }
 
+/* The entries of both directions of the flow in `slot` that scratch's first packet begins, in their first buckets. */
+struct flow_entries {
+	__u64 original;
+	__u64 reply;
+};
+
+static __always_inline struct flow_entries first_packet_entries(const struct first_packet *first, __u32 slot, __u32 generation)
+{
+	struct flow_entries entries = {
+		.original = entry_make(first->hash, slot, DIRECTION_ORIGINAL, generation),
+		.reply = entry_make(first->reply_hash, slot, DIRECTION_REPLY, generation),
+	};
+
+	return entries;
+}
+
 /* The same for a flow that keeps its client's port, of a packet that was looked for. */
 static __always_inline enum reason flow_insert_plain(const struct flow_request *request, const struct first_packet *first,
 						     const struct flow *flow, __u32 slot)
 {
 	__u64 original_hash = first->hash, reply_hash = first->reply_hash;
-	__u64 original = entry_make(original_hash, slot, DIRECTION_ORIGINAL, flow->state.generation);
-	__u64 reply = entry_make(reply_hash, slot, DIRECTION_REPLY, flow->state.generation);
+	struct flow_entries entries = first_packet_entries(first, slot, flow->state.generation);
 	int result;
 
 	if (!request_keeps_port(request))
 		return REASON_NO_FREE_PORT;
 	if (bucket_first(original_hash) == bucket_first(reply_hash)
-		    ? flow_index_enter_both(bucket_first(original_hash), original, reply)
-		    : flow_index_enter_apart(original_hash, original, reply_hash, reply))
+		    ? flow_index_enter_both(bucket_first(original_hash), entries.original, entries.reply)
+		    : flow_index_enter_apart(original_hash, entries.original, reply_hash, entries.reply))
 		return REASON_NONE;
-	result = flow_exists(&request->reply) ? INSERT_EXISTS : flow_index_insert(&request->reply, reply_hash, reply);
+	result = flow_exists(&request->reply) ? INSERT_EXISTS : flow_index_insert(&request->reply, reply_hash, entries.reply);
 	if (result != INSERT_DONE)
 		return result == INSERT_FULL ? REASON_TABLE_FULL : REASON_NO_FREE_PORT;
-	result = flow_index_insert(&request->original, original_hash, original);
+	result = flow_index_insert(&request->original, original_hash, entries.original);
 	if (result == INSERT_DONE)
 		return REASON_NONE;
-	flow_index_remove(reply_hash, reply);
+	flow_index_remove(reply_hash, entries.reply);
 	return result == INSERT_FULL ? REASON_TABLE_FULL : REASON_FLOW_RACE;
 }
 
@@ -213,6 +228,117 @@ static __always_inline void flow_publish(struct flow *flow)
 		gauges_add(gauges, flow_is_wide(flow), 0, -1);
 }
 
+/* Puts the entries of a flow in another one's places. false: those are not all in their first buckets. */
+static __always_inline bool flow_index_replace(const struct first_packet *first, struct flow_entries from,
+					       struct flow_entries to)
+{
+	struct flow_bucket *originals = bucket_at(bucket_first(first->hash));
+	struct flow_bucket *replies = bucket_at(bucket_first(first->reply_hash));
+
+	if (!originals || !replies || !bucket_replace(replies, from.reply, to.reply))
+		return false;
+	if (bucket_replace(originals, from.original, to.original))
+		return true;
+	bucket_replace(replies, to.reply, from.reply);
+	return false;
+}
+
+/* Whether the flow that the request's follows on its original tuple has its reply's, too, and differs from it in nothing that
+ * somebody else keeps count of. */
+static __always_inline bool former_is_alike(const struct flow *former, __u32 slot, const struct flow_request *request)
+{
+	return (flow_flags(former) & ~FLOW_SHARES_HOP) == request->flags && former->parent == request->parent &&
+	       !(request->flags & (FLOW_COUNTED | FLOW_COUNTED_BY_SOURCE)) && request_keeps_port(request) &&
+	       flow_has_tuple(former, slot, DIRECTION_REPLY, &request->reply);
+}
+
+/* Whether one half-open flow more is no reason to end another. */
+static __always_inline bool half_open_has_room(const struct flow_gauges *gauges, __u32 places)
+{
+	struct settings *limits = map_only_element(&settings);
+
+	return limits && READ_ONCE(gauges->counts.half_open) + places <= limits->max_half_open;
+}
+
+/* Fills in what is known of a flow that begins at once. */
+static __always_inline void flow_fill_plain(struct flow *flow, __u32 slot, const struct scratch *scratch, __u32 wide)
+{
+	flow_fill(flow, slot, &scratch->request, wide, true, scratch->first.kind.seen, scratch->first.now);
+	flow_set_first_hop(flow, &scratch->first);
+	flow_count_first(flow, &scratch->first);
+}
+
+/* Counts the flow of the request for its mapping, and what begins at once, the packet. Nothing but packets on this CPU makes
+ * flows, one at a time. */
+static __always_inline void flow_count_opened(const struct scratch *scratch, bool plain)
+{
+	struct mapping_counters *counters = mapping_counters_of(scratch->request.mapping_id);
+
+	if (!counters)
+		return;
+	counters->opened++;
+	if (plain) {
+		counters->packets++;
+		counters->bytes += scratch->first.shape.ip_length;
+	}
+}
+
+/* Ends the former flow and makes the request's in its slot. It is dead to others before its entries are replaced, and those are
+ * before it is written: as if the slot had been freed, and taken again. 0: nothing has changed. */
+__noinline int flow_take_over(void)
+{
+	const struct scratch *scratch = map_only_element(&scratches);
+	struct flow_gauges *gauges = map_only_element(&flow_gauges);
+	struct flow_reference former = {};
+	const struct first_packet *first;
+	struct mapping_counters *counters;
+	struct flow_state state, dead;
+	struct flow_entries from, to;
+	__u32 slot, wide;
+
+	if (!scratch)
+		return 0;
+	first = &scratch->first;
+	former.entry = first->former;
+	former.flow = entry_flow(former.entry);
+	slot = entry_slot(former.entry);
+	wide = request_is_wide(&scratch->request);
+	if (!former.flow || !gauges || !flow_reference_state(&former, &state) ||
+	    !former_is_alike(former.flow, slot, &scratch->request) || !half_open_has_room(gauges, flow_places(wide)) ||
+	    !flow_turn(former.flow, state, FLOW_DEAD))
+		return 0;
+	from = first_packet_entries(first, slot, state.generation);
+	to = first_packet_entries(first, slot, generation_next(state.generation));
+	dead = state;
+	dead.phase = FLOW_DEAD;
+	if (!flow_index_replace(first, from, to)) {
+		flow_turn(former.flow, dead, state.phase);
+		return 0;
+	}
+	if (flow_is_busy(former.flow)) {
+		flow_index_replace(first, to, from);
+		flow_turn(former.flow, dead, state.phase);
+		return 0;
+	}
+	counters = mapping_counters_of(former.flow->original.mapping_id);
+	if (counters)
+		__sync_fetch_and_add(&counters->closed, 1);
+	flow_fill_plain(former.flow, slot, scratch, wide);
+	gauges_add(gauges, wide, 0, state.phase != FLOW_HALF_OPEN);
+	flow_publish(former.flow);
+	flow_count_opened(scratch, true);
+	return 1;
+}
+
+/* Ends the flow of the connection that the request's follows, if it still is there. */
+static __always_inline void former_end(const struct first_packet *first)
+{
+	struct flow_reference former = {.entry = first->former, .flow = entry_flow(first->former)};
+
+	if (first->former && former.flow)
+		flow_reference_end(&former);
+}
+
 static __always_inline __u32 flow_slots_allocate(__u32 wide, bool plain)
 {
 	__u32 slot = wide ? flow_slot_allocate_pair() : plain ? flow_slot_allocate_inlined() : flow_slot_allocate();
@@ -237,12 +363,10 @@ static __always_inline enum reason flow_make(struct __sk_buff *skb, bool plain, 
 	reason = REASON_FLOW_RACE;
 	flow = flow_at(slot);
 	if (flow && !flow_is_busy(flow)) {
-		flow_fill(flow, slot, &scratch->request, wide, plain, plain ? scratch->first.kind.seen : 0,
-			  plain ? scratch->first.now : time_now());
-		if (plain) {
-			flow_set_first_hop(flow, &scratch->first);
-			flow_count_first(flow, &scratch->first);
-		}
+		if (plain)
+			flow_fill_plain(flow, slot, scratch, wide);
+		else
+			flow_fill(flow, slot, &scratch->request, wide, false, 0, time_now());
 		reason = plain ? flow_insert_plain(&scratch->request, &scratch->first, flow, slot)
 			       : flow_insert(skb, &scratch->request, flow, slot);
 	}
@@ -260,7 +384,6 @@ static __always_inline enum reason flow_make(struct __sk_buff *skb, bool plain, 
 static __always_inline enum reason flow_create_with(struct __sk_buff *skb, bool plain)
 {
 	struct scratch *scratch = map_only_element(&scratches);
-	struct mapping_counters *counters;
 	enum reason reason;
 
 	if (!scratch)
@@ -270,16 +393,8 @@ static __always_inline enum reason flow_create_with(struct __sk_buff *skb, bool 
 		limits_return(&scratch->request.original.source, scratch->request.mapping_id, scratch->request.flags);
 		return reason;
 	}
-	if (scratch->request.flags & FLOW_PATTERN)
-		return REASON_NONE;
-	counters = mapping_counters_of(scratch->request.mapping_id);
-	if (!counters)
-		return REASON_NONE;
-	counters->opened++; /* nothing but packets on this CPU makes flows, one at a time */
-	if (plain) {
-		counters->packets++;
-		counters->bytes += scratch->first.shape.ip_length;
-	}
+	if (!(scratch->request.flags & FLOW_PATTERN))
+		flow_count_opened(scratch, plain);
 	return REASON_NONE;
 }
 

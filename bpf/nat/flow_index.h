@@ -213,6 +213,19 @@ tagged:
 	return flow_find(tuple, reference);
 }
 
+/* The first entry with the tag of `hash`, or 0. */
+static __always_inline __u64 bucket_tagged(struct flow_bucket *bucket, __u64 hash)
+{
+#pragma clang loop unroll(disable)
+	for (__u32 place = 0; place < BUCKET_ENTRIES; place++) {
+		__u64 entry = READ_ONCE(bucket->entries[place]);
+
+		if (!((entry ^ (hash | ENTRY_USED)) >> 31))
+			return entry;
+	}
+	return 0;
+}
+
 static __always_inline __u32 entries_count(__u64 *entries, __u32 length)
 {
 	__u32 count = 0;
@@ -231,13 +244,19 @@ static __always_inline __u64 *entries_claim(__u64 *entries, __u32 length, __u64 
 	return NULL;
 }
 
-static __always_inline bool bucket_remove(struct flow_bucket *bucket, __u64 entry)
+/* Puts `other` in the place of `entry`; 0 removes it. false: it is not in the bucket. */
+static __always_inline bool bucket_replace(struct flow_bucket *bucket, __u64 entry, __u64 other)
 {
 #pragma clang loop unroll(disable)
 	for (int i = 0; i < BUCKET_ENTRIES; i++)
 		if (READ_ONCE(bucket->entries[i]) == entry)
-			return __sync_val_compare_and_swap(&bucket->entries[i], entry, 0) == entry;
+			return __sync_val_compare_and_swap(&bucket->entries[i], entry, other) == entry;
 	return false;
+}
+
+static __always_inline bool bucket_remove(struct flow_bucket *bucket, __u64 entry)
+{
+	return bucket_replace(bucket, entry, 0);
 }
 
 /* Into the first `length` places of `next`, when it is not in `bucket`. In that order: who finds neither the entry nor that one

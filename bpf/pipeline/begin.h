@@ -27,6 +27,13 @@ __noinline int outbound_expect(const struct tuple *original, __u32 ifindex, __u6
 	return 1;
 }
 
+/* After a streak of first packets the next one is taken for one, too; a SYN from a client always is. */
+static __always_inline bool first_packet_is_likely(const struct packet *packet)
+{
+	return packet->streak == STREAK_EXPECTED ||
+	       (packet->streak < STREAK_EXPECTED && packet->side == SIDE_UPLINK && tcp_flags_begin(packet->tcp_flags));
+}
+
 /* Where the packet is likely to begin a flow, it is not waited until its lines of the index are there, only to find nothing:
  * what else has to be known of the flow is found out meanwhile (begin_at_once, begin_outbound). The first packet that was
  * wrongly expected ends the streak. */
@@ -38,14 +45,15 @@ static __always_inline bool first_packet_is_expected(struct packet *packet)
 
 	packet->now = clock_now(clock);
 	packet->streak = clock ? clock->streaks[packet->side] : 0;
-	if (!clock || !(packet->streak || (packet->side == SIDE_CONTAINER && tcp_flags_begin(packet->tcp_flags))))
+	if (!clock || !(packet->streak || tcp_flags_begin(packet->tcp_flags)))
 		return false;
 	clock->streaks[packet->side] = 0;
 	scratch = map_only_element(&scratches); /* not behind the store, nor for packets of known flows */
 	if (!scratch)
 		return false;
-	/* Not of a longer streak: by that, LaneTests close the lane and have the packet looked for. */
-	expected = packet->streak == STREAK_EXPECTED && packet_may_begin(packet);
+	expected = first_packet_is_likely(packet) && packet_may_begin(packet);
+	if (packet->streak == STREAK_REFUTED)
+		packet->streak = 0;
 	if (expected)
 		flow_index_expect(packet->hash);
 	if (packet->side == SIDE_CONTAINER && !outbound_expect(packet->tuple, packet_ifindex(packet), packet->now))
@@ -55,14 +63,56 @@ static __always_inline bool first_packet_is_expected(struct packet *packet)
 	return expected;
 }
 
+/* Whether there is no such flow, for certain. Then nobody has to look for it any more (begin_leave). */
+static __always_inline bool first_packet_is_first(struct first_packet *first)
+{
+	if (!first->kind.is_expected)
+		return true;
+	first->kind.is_expected = !flow_index_lacks(first->hash);
+	return !first->kind.is_expected;
+}
+
+/* Whether scratch's first packet, of a connection that begins, has the tuple of one that is over: then it has been looked for,
+ * too. A function of its own, as stack is short where it is called. */
+__noinline int first_packet_follows(void)
+{
+	struct scratch *scratch = map_only_element(&scratches);
+	struct flow_bucket *bucket;
+	struct flow *former;
+	__u64 entry;
+
+	if (!scratch || !(scratch->first.kind.seen & SEEN_SYN))
+		return false;
+	bucket = bucket_at(bucket_first(scratch->first.hash));
+	entry = bucket ? bucket_tagged(bucket, scratch->first.hash) : 0;
+	former = entry_flow(entry);
+	if (!entry || !former || entry_direction(entry) != DIRECTION_ORIGINAL ||
+	    !flow_has_tuple(former, entry_slot(entry), DIRECTION_ORIGINAL, &scratch->request.original) ||
+	    !flow_is_closing(former) || flow_is_in_doubt(former))
+		return false;
+	scratch->first.former = entry;
+	scratch->first.kind.is_expected = false;
+	return true;
+}
+
+/* The next packet here is this one: one packet at a time is on its way through the programs of a CPU. */
+static __always_inline enum verdict first_packet_refute(struct packet *packet)
+{
+	struct clock *clock = map_only_element(&clocks);
+
+	if (clock)
+		clock->streaks[packet->side] = STREAK_REFUTED;
+	return packet_continue(packet, packet->side == SIDE_CONTAINER ? STAGE_KNOWN_OUTBOUND : STAGE_KNOWN);
+}
+
 /* Leaves the packet, untouched so far, to those that ask; to the one that ends a former flow, where there is one; or to those
  * that look for its flow first. */
 static __always_inline enum verdict begin_leave(struct packet *packet)
 {
-	const struct scratch *scratch = map_only_element(&scratches);
+	struct scratch *scratch = map_only_element(&scratches);
 
-	if (scratch && scratch->first.kind.is_expected)
-		return packet_continue(packet, packet->side == SIDE_CONTAINER ? STAGE_KNOWN_OUTBOUND : STAGE_KNOWN);
+	if (scratch && !first_packet_is_first(&scratch->first))
+		return first_packet_refute(packet);
 	if (packet->hook == HOOK_XDP)
 		return VERDICT_PASS;
 	return packet_continue(packet, scratch && scratch->first.former ? STAGE_ROUTE : STAGE_ADMIT);
@@ -121,15 +171,6 @@ static __always_inline enum verdict first_packet_forward(struct packet *packet, 
 					: redirect_to_output(packet, &rewrite->next_hop);
 }
 
-/* Ends the flow of the connection that this one follows, if it still is there. */
-static __always_inline void former_end(__u64 entry)
-{
-	struct flow_reference former = {.entry = entry, .flow = entry_flow(entry)};
-
-	if (entry && former.flow)
-		flow_reference_end(&former);
-}
-
 /* Makes the flow of the request. Under limits, whether it can have its port is looked at first: what is left to STAGE_ADMIT is
  * counted there, and a rate has no way back. */
 static __always_inline enum reason begin_create(const struct scratch *scratch, bool limited)
@@ -137,7 +178,9 @@ static __always_inline enum reason begin_create(const struct scratch *scratch, b
 	const struct flow_request *request = &scratch->request;
 	enum reason reason = REASON_NONE;
 
-	former_end(scratch->first.former);
+	if (scratch->first.former && !limited && flow_take_over())
+		return REASON_NONE;
+	former_end(&scratch->first);
 	if (limited)
 		reason = request_keeps_port(request) && !flow_exists(&request->reply) ? limits_take() : REASON_NO_FREE_PORT;
 	return reason == REASON_NONE ? flow_create_plain() : reason;
@@ -157,15 +200,6 @@ static __always_inline enum verdict begin_forward(struct packet *packet, const s
 	if (verdict == VERDICT_DROP)
 		flow_withdraw(packet->tuple);
 	return verdict;
-}
-
-/* Whether there is no such flow, for certain. Then nobody has to look for it any more (begin_leave). */
-static __always_inline bool first_packet_is_first(struct first_packet *first)
-{
-	if (!first->kind.is_expected)
-		return true;
-	first->kind.is_expected = !flow_index_lacks(first->hash);
-	return !first->kind.is_expected;
 }
 
 static __always_inline void streak_go_on(enum side side, const struct first_packet *first)
@@ -194,7 +228,8 @@ static __always_inline enum verdict begin_at_once(struct packet *packet)
 	beginning.scratch->first.reply_hash = tuple_hash(&request->reply, layout.hash_keys);
 	if (bucket_first(beginning.scratch->first.reply_hash) != bucket_first(beginning.scratch->first.hash))
 		flow_index_expect(beginning.scratch->first.reply_hash);
-	if (!first_packet_is_first(&beginning.scratch->first) || !request_set_arrival(request, packet))
+	if ((!first_packet_is_first(&beginning.scratch->first) && !first_packet_follows()) ||
+	    !request_set_arrival(request, packet))
 		return begin_leave(packet);
 	first_packet_recall(packet, beginning.scratch);
 	reason = begin_create(beginning.scratch, match.mapping->flags & MAPPING_LIMITED);
