@@ -1,6 +1,7 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <netinet/tcp.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -115,16 +116,20 @@ static int load_run(struct load *load, unsigned int concurrency, uint64_t begin,
 	return 0;
 }
 
-int cbench_connections(uint32_t address, uint16_t port, unsigned int concurrency, uint64_t nanoseconds,
+int cbench_connections(uint32_t address, uint16_t port, unsigned int concurrency, unsigned int cpu, uint64_t nanoseconds,
 		       struct cbench_outcome *outcome)
 {
 	struct load *load = calloc(1, sizeof(*load));
-	uint64_t begin = now();
 	int result = -1, saved;
+	cpu_set_t allowed;
+	uint64_t begin;
+	bool is_bound;
 
 	if (!load)
 		return -1;
 	memset(outcome, 0, sizeof(*outcome));
+	is_bound = !sched_getaffinity(0, sizeof(allowed), &allowed) && !cbench_pin(cpu);
+	begin = now();
 	load->server = ipv4_address(address, port);
 	load->outcome = outcome;
 	for (int i = 0; i < MAX_CONCURRENCY; i++)
@@ -139,6 +144,8 @@ int cbench_connections(uint32_t address, uint16_t port, unsigned int concurrency
 			close(load->connections[i].descriptor);
 	close(load->poll);
 	free(load);
+	if (is_bound)
+		sched_setaffinity(0, sizeof(allowed), &allowed);
 	errno = saved;
 	return result;
 }

@@ -18,6 +18,7 @@ struct cbench_server {
 	int datagrams;
 	bool closes;
 	bool spins;
+	int cpu;
 	atomic_bool stopped;
 	pthread_t thread;
 	/* By descriptor: whether it is a connection of ours, and how much of a message it has brought. */
@@ -91,6 +92,8 @@ static void *serve(void *argument)
 	struct cbench_server *server = argument;
 	struct epoll_event events[EVENTS];
 
+	if (server->cpu != CBENCH_ANY_CPU)
+		cbench_pin((unsigned int)server->cpu);
 	while (!atomic_load_explicit(&server->stopped, memory_order_relaxed)) {
 		int count = epoll_wait(server->poll, events, EVENTS, server->spins ? 0 : 20);
 
@@ -140,7 +143,7 @@ static void server_free(struct cbench_server *server)
 	errno = saved;
 }
 
-struct cbench_server *cbench_server_start(uint16_t port, bool closes, bool spins)
+struct cbench_server *cbench_server_start(uint16_t port, bool closes, bool spins, int cpu)
 {
 	struct cbench_server *server = calloc(1, sizeof(*server));
 
@@ -148,6 +151,7 @@ struct cbench_server *cbench_server_start(uint16_t port, bool closes, bool spins
 		return NULL;
 	server->closes = closes;
 	server->spins = spins;
+	server->cpu = cpu;
 	server->poll = epoll_create1(EPOLL_CLOEXEC);
 	server->listener = bound_socket(SOCK_STREAM, port);
 	server->datagrams = bound_socket(SOCK_DGRAM, port);

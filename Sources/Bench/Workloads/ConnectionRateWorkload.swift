@@ -34,6 +34,9 @@ struct ConnectionRateWorkload: Workload {
 
 /// Counts connections to a service of a stage.
 final class ConnectionRateProbe: Probe {
+    /// Each end keeps to a CPU of its own where there are two, as ends have that are two machines.
+    private static let clientCPU: UInt32 = 0, serverCPU: UInt32 = 1
+
     private let stage: Stage
     private let server: EchoServer
     private let target: Packet.Endpoint
@@ -42,7 +45,9 @@ final class ConnectionRateProbe: Probe {
         try stage.requireSockets()
         self.stage = stage
         target = stage.target(service)
-        server = try EchoServer(in: stage.topology.container.namespace, port: service.containerPort, closes: true)
+        server = try EchoServer(
+            in: stage.topology.container.namespace, port: service.containerPort, closes: true,
+            cpu: Int32(Self.serverCPU))
         _ = try sample(seconds: 0.05)
     }
 
@@ -60,7 +65,8 @@ final class ConnectionRateProbe: Probe {
     private func connect(seconds: Double) throws(BenchError) -> cbench_outcome {
         try stage.topology.client.namespace.inside { () throws(BenchError) in
             var outcome = cbench_outcome()
-            let result = cbench_connections(target.address.word, target.port, 32, UInt64(seconds * 1e9), &outcome)
+            let result = cbench_connections(
+                target.address.word, target.port, 32, Self.clientCPU, UInt64(seconds * 1e9), &outcome)
             if result != 0 { throw .wrong("connecting to \(target): \(errnoText())") }
             return outcome
         }

@@ -15,6 +15,9 @@
 /* The ELF object with the benchmark's programs; `size` is set to its bytes. Static storage. */
 const void *cbench_object(size_t *size);
 
+/* Where a thread is not to keep to one CPU. */
+enum { CBENCH_ANY_CPU = -1 };
+
 /* Bytes of a request and of its response. */
 enum { CBENCH_MESSAGE_SIZE = 64 };
 
@@ -22,8 +25,9 @@ enum { CBENCH_MESSAGE_SIZE = 64 };
 struct cbench_server;
 
 /* Listens on `port` of any IPv4 address of the calling thread's network namespace. `closes`: TCP connections are closed after
- * one answer. `spins`: it never sleeps, so that no wake-up is in a latency. */
-struct cbench_server *cbench_server_start(uint16_t port, bool closes, bool spins);
+ * one answer. `spins`: it never sleeps, so that no wake-up is in a latency. `cpu`: its thread keeps to that, where there is
+ * such a one; CBENCH_ANY_CPU: to none. */
+struct cbench_server *cbench_server_start(uint16_t port, bool closes, bool spins, int cpu);
 void cbench_server_stop(struct cbench_server *server);
 
 /* What a load measured. */
@@ -37,8 +41,8 @@ struct cbench_outcome {
 };
 
 /* Connects, asks, gets the answer, closes; `concurrency` (at most 1024) connections at once, for so long. `address` is in
- * network order. */
-int cbench_connections(uint32_t address, uint16_t port, unsigned int concurrency, uint64_t nanoseconds,
+ * network order. The calling thread keeps to `cpu` meanwhile, where there is such a one. */
+int cbench_connections(uint32_t address, uint16_t port, unsigned int concurrency, unsigned int cpu, uint64_t nanoseconds,
 		       struct cbench_outcome *outcome);
 
 /* Asks over one connection (or one UDP socket) again and again, never sleeping. */
