@@ -243,6 +243,19 @@ static __always_inline bool flow_index_replace(const struct first_packet *first,
 	return false;
 }
 
+/* The same for a flow that is dead, unless somebody is still writing its next hop. Who finds it by its new entries may do so
+ * before the record is written: what he writes is right for both flows, whose tuples are the same. */
+static __always_inline bool flow_index_take_over(const struct first_packet *first, const struct flow *flow,
+						 struct flow_entries from, struct flow_entries to)
+{
+	if (!flow_index_replace(first, from, to))
+		return false;
+	if (!flow_is_busy(flow))
+		return true;
+	flow_index_replace(first, to, from);
+	return false;
+}
+
 /* Whether the flow that the request's follows on its original tuple has its reply's, too, and differs from it in nothing that
  * somebody else keeps count of. */
 static __always_inline bool former_is_alike(const struct flow *former, __u32 slot, const struct flow_request *request)
@@ -309,14 +322,9 @@ __noinline int flow_take_over(void)
 		return 0;
 	from = first_packet_entries(first, slot, state.generation);
 	to = first_packet_entries(first, slot, generation_next(state.generation));
-	dead = state;
-	dead.phase = FLOW_DEAD;
-	if (!flow_index_replace(first, from, to)) {
-		flow_turn(former.flow, dead, state.phase);
-		return 0;
-	}
-	if (flow_is_busy(former.flow)) {
-		flow_index_replace(first, to, from);
+	if (!flow_index_take_over(first, former.flow, from, to)) {
+		dead = state;
+		dead.phase = FLOW_DEAD;
 		flow_turn(former.flow, dead, state.phase);
 		return 0;
 	}
