@@ -121,15 +121,7 @@ import Testing
             .map { $0.request().bytes }
         for _ in 0..<20 {
             try datapath.add(family.standardMappings)
-            let rendezvous = Rendezvous(of: 2)
-            _ = try inParallel(2) { thread in
-                rendezvous.meet(0)
-                if thread == 0 {
-                    _ = try datapath.run(requests, at: .tc)
-                } else {
-                    try datapath.datapath.removeAllMappings()
-                }
-            }
+            try datapath.run(requests, beside: { try datapath.datapath.removeAllMappings() })
             #expect(try datapath.states() == [])
         }
     }
@@ -164,6 +156,19 @@ extension TestDatapath {
             flow.reply.word = isBusy ? WORD_BUSY.rawValue : 0
             flow.parent = .max  // not one with addresses
             try maps.setRecord(slot, flow)
+        }
+    }
+
+    /// Sends packets at TC while another CPU does something else.
+    func run(_ packets: [[UInt8]], beside other: @escaping @Sendable () throws -> Void) throws {
+        let rendezvous = Rendezvous(of: 2)
+        _ = try inParallel(2) { thread in
+            rendezvous.meet(0)
+            if thread == 0 {
+                _ = try self.run(packets, at: .tc)
+            } else {
+                try other()
+            }
         }
     }
 

@@ -76,43 +76,12 @@ import Testing
         try datapath.expectConsistent()
     }
 
-    @Test(arguments: Family.allCases)
-    func `two CPUs that begin the same connections have one flow of each`(family: Family) throws {
-        let datapath = try TestDatapath(family.standardMappings)
-        let conversations = (0..<100).map { Conversation(family, .tcp, clientPort: 40_000 + UInt16($0)) }
-        for _ in 0..<5 {
-            for conversation in conversations {
-                try datapath.open(conversation)
-                try end(conversation, datapath)
-            }
-            let requests = conversations.map { $0.request(.syn).bytes }
-            try datapath.race(requests, requests)
-            try datapath.expectConsistent(originals: 100)
-            #expect(try datapath.states().allSatisfy { $0 == .halfOpen })
-            _ = try datapath.datapath.flushFlows()
-        }
-    }
-
     /// Who ends flows meanwhile ends either the one before, or the next.
     @Test(arguments: Family.allCases)
     func `is not torn by who ends all flows`(family: Family) throws {
         let datapath = try TestDatapath(family.standardMappings)
-        let conversations = (0..<100).map { Conversation(family, .tcp, clientPort: 40_000 + UInt16($0)) }
         for _ in 0..<10 {
-            for conversation in conversations {
-                try datapath.open(conversation)
-                try end(conversation, datapath)
-            }
-            let requests = conversations.map { $0.request(.syn).bytes }
-            let rendezvous = Rendezvous(of: 2)
-            _ = try inParallel(2) { thread in
-                rendezvous.meet(0)
-                if thread == 0 {
-                    _ = try datapath.run(requests, at: .tc)
-                } else {
-                    _ = try datapath.datapath.flushFlows()
-                }
-            }
+            try datapath.run(nextRequests(datapath, family), beside: { _ = try datapath.datapath.flushFlows() })
             try datapath.expectConsistent()
             _ = try datapath.datapath.flushFlows()
             #expect(try datapath.leftovers() == [])
@@ -128,6 +97,16 @@ import Testing
         try datapath.open(conversation)
         try end(conversation, datapath)
         return (datapath, conversation)
+    }
+
+    /// SYNs on the tuples of connections that are over.
+    private func nextRequests(_ datapath: TestDatapath, _ family: Family) throws -> [[UInt8]] {
+        try (0..<100).map { number in
+            let conversation = Conversation(family, .tcp, clientPort: 40_000 + number)
+            try datapath.open(conversation)
+            try end(conversation, datapath)
+            return conversation.request(.syn).bytes
+        }
     }
 
     private func end(_ conversation: Conversation, _ datapath: TestDatapath) throws {
