@@ -102,7 +102,7 @@ import Testing
     /// SYNs on the tuples of connections that are over.
     private func nextRequests(_ datapath: TestDatapath, _ family: Family) throws -> [[UInt8]] {
         try (0..<100).map { number in
-            let conversation = Conversation(family, .tcp, clientPort: 40_000 + number)
+            let conversation = Conversation(family, .tcp, clientPort: 40_000 + UInt16(number))
             try datapath.open(conversation)
             try end(conversation, datapath)
             return conversation.request(.syn).bytes
