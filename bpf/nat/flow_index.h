@@ -213,19 +213,6 @@ tagged:
 	return flow_find(tuple, reference);
 }
 
-/* The first entry with the tag of `hash`, or 0. */
-static __always_inline __u64 bucket_tagged(struct flow_bucket *bucket, __u64 hash)
-{
-#pragma clang loop unroll(disable)
-	for (__u32 place = 0; place < BUCKET_ENTRIES; place++) {
-		__u64 entry = READ_ONCE(bucket->entries[place]);
-
-		if (!((entry ^ (hash | ENTRY_USED)) >> 31))
-			return entry;
-	}
-	return 0;
-}
-
 static __always_inline __u32 entries_count(__u64 *entries, __u32 length)
 {
 	__u32 count = 0;

@@ -77,22 +77,19 @@ static __always_inline bool first_packet_is_first(struct first_packet *first)
 __noinline int first_packet_follows(void)
 {
 	struct scratch *scratch = map_only_element(&scratches);
-	struct flow_bucket *bucket;
 	struct flow *former;
-	__u64 entry;
+	__u64 hash, entry;
+	__u32 place;
 
 	if (!scratch || !(scratch->first.kind.seen & SEEN_SYN))
-		return false;
-	bucket = bucket_at(bucket_first(scratch->first.hash));
-	entry = bucket ? bucket_tagged(bucket, scratch->first.hash) : 0;
-	former = entry_flow(entry);
-	if (!entry || !former || entry_direction(entry) != DIRECTION_ORIGINAL ||
-	    !flow_has_tuple(former, entry_slot(entry), DIRECTION_ORIGINAL, &scratch->request.original) ||
-	    !flow_is_closing(former) || flow_is_in_doubt(former))
-		return false;
+		return 0;
+	hash = scratch->first.hash;
+	former = bucket_find(bucket_at(bucket_first(hash)), &scratch->request.original, hash, 0, &entry, &place);
+	if (!former || entry_direction(entry) != DIRECTION_ORIGINAL || !flow_is_closing(former) || flow_is_in_doubt(former))
+		return 0;
 	scratch->first.former = entry;
 	scratch->first.kind.is_expected = false;
-	return true;
+	return 1;
 }
 
 /* The next packet here is this one: one packet at a time is on its way through the programs of a CPU. */
