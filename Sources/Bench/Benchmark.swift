@@ -58,11 +58,9 @@ public struct Benchmark {
     private mutating func measure(
         _ group: WorkloadGroup, of workload: any Workload, _ store: StageStore
     ) -> [Series] {
-        var contenders: [Contender] = []
-        for kind in options.paths where workload.concerns(kind) {
-            progress.step("\(workload.name): \(kind.rawValue)")
-            contenders.append(Contender(kind, group.plan, store))
-        }
+        let kinds = options.paths.filter(workload.concerns)
+        for kind in kinds { progress.step("\(workload.name): \(kind.rawValue)") }
+        let contenders = zip(kinds, store.stages(kinds, group.plan)).map { Contender($0, $1) }
         defer { for contender in contenders { contender.close() } }
         return group.measurements.flatMap { measure($0, contenders, of: workload.name) }
     }
@@ -132,16 +130,16 @@ private final class Contender {
     /// Why it has no figures.
     private(set) var failure: String?
 
-    init(_ kind: PathKind, _ plan: Stage.Plan, _ store: StageStore) {
+    init(_ kind: PathKind, _ stage: Result<Stage, BenchError>) {
         self.kind = kind
-        var failure: String?
-        do throws(BenchError) {
-            stage = try store.stage(kind, plan)
-        } catch {
-            stage = nil
-            failure = error.summary
+        switch stage {
+        case .success(let stage):
+            self.stage = stage
+            stageFailure = nil
+        case .failure(let error):
+            self.stage = nil
+            stageFailure = error.summary
         }
-        stageFailure = failure
     }
 
     /// Prepares a measurement in the place of the last.

@@ -42,23 +42,38 @@ final class StageStore {
     /// The program that a path of fastnat runs.
     func binary(of kind: PathKind) -> String { kind.isOther ? other ?? binary : binary }
 
-    /// A stage for one of the requests, which goes back to `giveBack`.
-    func stage(_ kind: PathKind, _ plan: Stage.Plan) throws(BenchError) -> Stage {
-        if let key = Key(kind, plan) { demand[key, default: 0] -= 1 }
-        return try additional(kind, plan)
+    /// Stages of one group of the requests, which go back to `giveBack`.
+    func stages(_ kinds: [PathKind], _ plan: Stage.Plan) -> [Result<Stage, BenchError>] {
+        let kept = kinds.map { kind in
+            if let key = Key(kind, plan) { demand[key, default: 0] -= 1 }
+            return keptStage(kind, plan)
+        }
+        return Crew.each(of: kinds.count) { number in
+            if let stage = kept[number] { return .success(stage) }
+            do throws(BenchError) {
+                return .success(try Stage(kinds[number], plan, from: self))
+            } catch {
+                return .failure(error)
+            }
+        }
     }
 
     /// A stage that is not one of the requests.
     func additional(_ kind: PathKind, _ plan: Stage.Plan) throws(BenchError) -> Stage {
-        if let key = Key(kind, plan), let stage = kept[key]?.popLast() {
-            do throws(BenchError) {
-                try stage.republish(plan.services)
-                return stage
-            } catch {
-                stage.close()
-            }
-        }
+        if let stage = keptStage(kind, plan) { return stage }
         return try Stage(kind, plan, from: self)
+    }
+
+    /// One that is kept, with other ports.
+    private func keptStage(_ kind: PathKind, _ plan: Stage.Plan) -> Stage? {
+        guard let key = Key(kind, plan), let stage = kept[key]?.popLast() else { return nil }
+        do throws(BenchError) {
+            try stage.republish(plan.services)
+            return stage
+        } catch {
+            stage.close()
+            return nil
+        }
     }
 
     /// Takes the stage away, or keeps it for a request to come.

@@ -34,10 +34,10 @@ private let isRoot = geteuid() == 0
         let store = try StageStore(
             binary: FastnatPath.defaultBinary, for: plans.map { (.fastnatTC, $0) })
         defer { store.close() }
-        let stage = try store.stage(.fastnatTC, plans[0])
+        let stage = try store.stages([.fastnatTC], plans[0])[0].get()
         try verify(stage, 1_000)
         store.giveBack(stage)
-        let next = try store.stage(.fastnatTC, plans[1])
+        let next = try store.stages([.fastnatTC], plans[1])[0].get()
         #expect(next === stage)
         try verify(next, 2_000)
         #expect(throws: BenchError.self) { try verify(next, 1_000) }
@@ -55,10 +55,10 @@ private let isRoot = geteuid() == 0
         let store = try StageStore(binary: FastnatPath.defaultBinary, for: requests + requests)
         defer { store.close() }
         for (kind, plan) in requests {
-            let stage = try store.stage(kind, plan)
+            let stage = try store.stages([kind], plan)[0].get()
             stage.isSound = !plan.takesFrames
             store.giveBack(stage)
-            let other = try store.stage(kind, plan)
+            let other = try store.stages([kind], plan)[0].get()
             #expect(other !== stage)
             store.giveBack(other)
         }

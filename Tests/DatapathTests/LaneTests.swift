@@ -77,9 +77,8 @@ import Testing
     private func clock(after frame: [UInt8], _ entry: Entry, in datapath: TestDatapath) throws -> PooledDatapath.Clock?
     {
         guard entry.hook == .xdp else { return nil }
-        try datapath.setStreaks(0)
-        _ = try datapath.outcome(of: frame, at: entry.hook, on: entry.side)
-        let clock: PooledDatapath.Clock = try #require(try datapath.lastClock(entry.transport))
+        let clock: PooledDatapath.Clock = try #require(try datapath.clock(behindTwoOf: frame))
+        #expect(clock.train.entry != 0)
         return clock
     }
 

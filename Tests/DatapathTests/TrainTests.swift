@@ -5,7 +5,7 @@ import Testing
 
 @testable import FastNAT
 
-/// Packets come in trains: at XDP, one behind another of its flow takes that one's hash (`lane_hash`,
+/// Packets come in trains: at XDP, one behind two others of its flow is looked for where they were found (`lane_follow`,
 /// `bpf/pipeline/lane.h`).
 @Suite struct TrainTests {
     private static let transports: [Transport] = [.tcp, .udp]
@@ -23,22 +23,36 @@ import Testing
     }
 
     @Test(arguments: transports)
-    func `a packet goes by the hash of the one before, whatever that is`(transport: Transport) throws {
+    func `two packets of a flow make a train`(transport: Transport) throws {
         let datapath = try TestDatapath()
         let frame = try begin(Conversation(.ipv4, transport), in: datapath)
-        try datapath.setStreaks(0)
-        #expect(try verdict(of: frame, in: datapath) == .redirected)
-        var clock = try #require(try datapath.lastClock(transport))
+        let one = try #require(try datapath.clock(behind: .init(), frame))
+        #expect(one.train.entry == 0 && one.train.last != 0)
+        let two = try #require(try datapath.clock(behind: one, frame))
+        #expect(two.train.entry == one.train.last && two.train.last == one.train.last)
         let index = try MappedArray(datapath.maps.index)
-        let home = UInt32(truncatingIfNeeded: clock[transport].hash) % UInt32(index.count)
+        let entries = withUnsafeBytes(of: index[Int(two.train.bucket)]) { Array($0.bindMemory(to: UInt64.self)) }
+        #expect(entries[Int(two.train.place)] == two.train.entry)
+    }
+
+    @Test(arguments: transports)
+    func `a packet of a train is looked for where those before it were found`(transport: Transport) throws {
+        let datapath = try TestDatapath()
+        let frame = try begin(Conversation(.ipv4, transport), in: datapath)
+        var clock = try #require(try datapath.clock(behindTwoOf: frame))
+        let index = try MappedArray(datapath.maps.index)
+        let home = clock.train.bucket
         let away = (home + 1) % UInt32(index.count)
         let bucket = index[Int(home)]
         // No packet would look for it there.
         try datapath.maps.index.set(away, bucket)
         try datapath.maps.index.set(home, flow_bucket())
-        clock[transport].hash &+= 1
         try datapath.setStreaks(0)
         #expect(try verdict(of: frame, in: datapath) == .passed)
+        try datapath.setClocks(clock)
+        #expect(try verdict(of: frame, in: datapath) == .passed)
+        #expect(try datapath.clocks().contains { $0.train.entry == 0 })
+        clock.train.bucket = away
         try datapath.setClocks(clock)
         #expect(try verdict(of: frame, in: datapath) == .redirected)
         try datapath.maps.index.set(home, bucket)
@@ -47,7 +61,7 @@ import Testing
 
     /// Each part of a tuple, and the protocol, in turns with what it differs from.
     @Test(arguments: transports)
-    func `packets of other flows between have hashes of their own`(transport: Transport) throws {
+    func `a packet of another flow ends the train`(transport: Transport) throws {
         let datapath = try TestDatapath(
             Family.ipv4.standardMappings + ["8090/tcp", "8090/udp"].map { Family.ipv4.mapping($0, to: "90") })
         let conversation = Conversation(.ipv4, transport)
@@ -61,16 +75,18 @@ import Testing
         ]
         let trains = try ([conversation] + others).map { conversation in
             let frame = try begin(conversation, in: datapath)
-            try datapath.setStreaks(0)
-            #expect(try verdict(of: frame, in: datapath) == .redirected)
-            return (conversation.transport, frame, try #require(try datapath.lastClock(conversation.transport)))
+            return (frame, try #require(try datapath.clock(behindTwoOf: frame)))
         }
-        #expect(Set(trains.map { $0.2[$0.0].hash }).count == trains.count)
-        for (other, frame, clock) in trains {
-            for before in trains {
-                try datapath.setClocks(before.2)
+        #expect(Set(trains.map(\.1.train.entry)).count == trains.count)
+        for (frame, own) in trains {
+            for (_, before) in trains {
+                let isSame = before.train == own.train
+                try datapath.setClocks(before)
                 #expect(try verdict(of: frame, in: datapath) == .redirected)
-                #expect(try datapath.lastHashes(other).contains(clock[other]))
+                #expect(
+                    try datapath.clocks().contains {
+                        $0.train.last == own.train.entry && $0.train.entry == (isSame ? own.train.entry : 0)
+                    })
             }
         }
     }
@@ -79,9 +95,28 @@ import Testing
     func `a packet behind the last of a flow does not go by that`(transport: Transport) throws {
         let datapath = try TestDatapath()
         let frame = try begin(Conversation(.ipv4, transport), in: datapath)
-        #expect(try verdict(of: frame, in: datapath) == .redirected)
+        let clock = try #require(try datapath.clock(behindTwoOf: frame))
         #expect(try datapath.datapath.flushFlows() == 1)
+        try datapath.setClocks(clock)
         #expect(try verdict(of: frame, in: datapath) == .passed)
         #expect(try datapath.datapath.flows().isEmpty)
+    }
+
+    /// The record says whose it is, the index whether it still is somebody's.
+    @Test(arguments: transports)
+    func `a flow that has gone is not followed, whatever its record says`(transport: Transport) throws {
+        let datapath = try TestDatapath()
+        let frame = try begin(Conversation(.ipv4, transport), in: datapath)
+        let clock = try #require(try datapath.clock(behindTwoOf: frame))
+        let index = try MappedArray(datapath.maps.index)
+        let bucket = index[Int(clock.train.bucket)]
+        var next = bucket
+        // The same flow of the next generation.
+        withUnsafeMutableBytes(of: &next) { $0.bindMemory(to: UInt64.self)[Int(clock.train.place)] ^= 1 << 24 }
+        try datapath.maps.index.set(clock.train.bucket, next)
+        try datapath.setClocks(clock)
+        #expect(try verdict(of: frame, in: datapath) == .redirected)
+        #expect(try datapath.clocks().contains { $0.train.entry == 0 && $0.train.last == clock.train.entry ^ 1 << 24 })
+        try datapath.maps.index.set(clock.train.bucket, bucket)
     }
 }

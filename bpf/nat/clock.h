@@ -6,12 +6,12 @@
 
 #include "maps.h"
 
-/* The hash of an IPv4 tuple, and what it is of besides the protocol. */
-struct hash_note {
-	__u64 addresses; /* source and destination as they stand in a packet */
-	__u64 hash;
-	__u32 ports; /* likewise */
-	__u32 zero;
+/* Where a CPU's last packets have found their flow (pipeline/lane.h). */
+struct train {
+	__u64 entry;  /* of the flow that the next packet is looked for in first; 0: it is looked up */
+	__u32 bucket; /* where that stands in the index */
+	__u32 place;
+	__u64 last; /* of the last packet that was looked up */
 };
 
 /* After so many packets in a row that have begun a flow each, the next one on their side is taken for such a one. */
@@ -26,9 +26,7 @@ struct clock {
 	/* By side: so many packets in a row have begun a flow, up to STREAK_EXPECTED, or STREAK_REFUTED. Here, where each
 	 * packet looks. */
 	__u32 streaks[SIDES_THAT_BEGIN];
-	/* Of the last packets that the lane took at XDP (pipeline/lane.h). */
-	struct hash_note last_tcp;
-	struct hash_note last_udp;
+	struct train train; /* at XDP */
 };
 
 /* One element. */

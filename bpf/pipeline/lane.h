@@ -62,7 +62,7 @@ static __always_inline bool lane_parse_transport(struct packet *packet, __u8 pro
 	return length >= sizeof(*tcp) && length <= available && !tcp_flags_begin(packet->tcp_flags);
 }
 
-static __always_inline __u64 lane_hash_anew(const struct packet *packet)
+static __always_inline __u64 lane_hash(const struct packet *packet)
 {
 	const struct tuple *tuple = packet->tuple;
 
@@ -70,37 +70,50 @@ static __always_inline __u64 lane_hash_anew(const struct packet *packet)
 			       tuple->protocol, layout.hash_keys);
 }
 
-/* Packets come in trains: the one behind another of its flow takes that one's hash. Not at TC, where one of TCP is one packet.
- * What nobody has written yet is of a packet from nowhere to nowhere, which has no flow. */
-static __always_inline __u64 lane_hash(const struct packet *packet, struct clock *clock)
+/* Whether the flow that the entry leads to is the packet's. */
+static __always_inline bool lane_flow_matches(const struct packet *packet, struct flow_reference *reference)
 {
 	const struct iphdr *ip = packet->data + ETH_HLEN;
 	const struct udphdr *transport = packet->data + LANE_TRANSPORT_OFFSET;
-	struct hash_note *last;
-	__u64 addresses;
-	__u32 ports;
+	const struct ipv4_ends *ends;
 
-	if (packet->hook != HOOK_XDP)
-		return lane_hash_anew(packet);
-	last = packet->tuple->protocol == IPPROTO_TCP ? &clock->last_tcp : &clock->last_udp;
-	addresses = word_at(&ip->saddr);
-	ports = half_word_at(&transport->source);
-	if (addresses != last->addresses || ports != last->ports) {
-		last->addresses = addresses;
-		last->ports = ports;
-		last->hash = lane_hash_anew(packet);
-	}
-	return last->hash;
+	reference->flow = entry_flow(reference->entry);
+	if (!reference->flow)
+		return false;
+	ends = flow_ends(reference->flow, entry_direction(reference->entry));
+	return word_at(&ends->source) == word_at(&ip->saddr) &&
+	       half_word_at(&ends->source_port) == half_word_at(&transport->source) &&
+	       READ_ONCE(reference->flow->state.kind) == packet->tuple->protocol;
 }
 
-static __always_inline bool lane_find(const struct packet *packet, struct clock *clock, struct flow_reference *reference)
+/* Whether the packet is one more of the train. */
+static __always_inline bool lane_follow(const struct packet *packet, const struct train *train,
+					struct flow_reference *reference)
 {
-	const struct tuple *tuple = packet->tuple;
-	const struct iphdr *ip = packet->data + ETH_HLEN;
-	const struct udphdr *transport = packet->data + LANE_TRANSPORT_OFFSET;
-	__u64 hash = lane_hash(packet, clock);
+	struct flow_bucket *bucket = bucket_at(train->bucket);
+
+	if (!bucket)
+		return false;
+	reference->position = bucket_place(bucket, train->place);
+	reference->entry = train->entry;
+	return flow_reference_holds(reference) && lane_flow_matches(packet, reference);
+}
+
+/* A train is two packets of a flow, one behind the other. */
+static __always_inline void train_note(struct train *train, __u64 entry, __u32 bucket, __u32 place)
+{
+	if (train->last == entry) {
+		train->bucket = bucket;
+		train->place = place;
+		train->entry = entry;
+	}
+	train->last = entry;
+}
+
+static __always_inline bool lane_look_up(const struct packet *packet, struct train *train, struct flow_reference *reference)
+{
+	__u64 hash = lane_hash(packet);
 	struct flow_bucket *bucket = bucket_at(bucket_first(hash));
-	const struct ipv4_ends *ends;
 	__u32 place;
 
 	if (!bucket)
@@ -115,15 +128,29 @@ static __always_inline bool lane_find(const struct packet *packet, struct clock 
 	}
 	return false;
 found:
-	if (packet->side == SIDE_PORT) /* whose program the verifier would go through for each place, three times as long */
-		reference->position = bucket_place(bucket, verifier_forget(place, hash));
-	reference->flow = entry_flow(reference->entry);
-	if (!reference->flow)
+	if (packet->side == SIDE_PORT || train) { /* or the verifier would go through the program for each place */
+		place = verifier_forget(place, hash);
+		reference->position = bucket_place(bucket, place);
+	}
+	if (!lane_flow_matches(packet, reference))
 		return false;
-	ends = flow_ends(reference->flow, entry_direction(reference->entry));
-	return word_at(&ends->source) == word_at(&ip->saddr) &&
-	       half_word_at(&ends->source_port) == half_word_at(&transport->source) &&
-	       READ_ONCE(reference->flow->state.kind) == tuple->protocol;
+	if (train)
+		train_note(train, reference->entry, bucket_first(hash), place);
+	return true;
+}
+
+/* Packets come in trains: one behind two others of its flow is looked for there first, with no hash and no look through a
+ * bucket. Not at TC, where one of TCP is one packet. */
+static __always_inline bool lane_find(const struct packet *packet, struct clock *clock, struct flow_reference *reference)
+{
+	struct train *train = packet->hook == HOOK_XDP ? &clock->train : NULL;
+
+	if (train && train->entry) {
+		if (lane_follow(packet, train, reference))
+			return true;
+		train->entry = 0;
+	}
+	return lane_look_up(packet, train, reference);
 }
 
 /* Not while the next packet is taken for one that begins a flow (first_packet_is_expected). */

@@ -15,7 +15,7 @@ struct NewFlowWorkload: Workload {
         var scattered = shape
         scattered.order = BENCH_ORDER_ANYBODY
         let direct = [
-            Self.measurement("direct", shape), Self.measurement("direct, TC sink", counted),
+            Self.measurement("direct", shape), Self.measurement("direct, TC sink", counted).inRounds(2),
             Self.measurement("direct, from anybody", scattered).inRounds(0.5),
         ]
         let groups = [

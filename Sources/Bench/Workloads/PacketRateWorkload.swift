@@ -13,11 +13,12 @@ struct PacketRateWorkload: Workload {
     func groups(_ options: BenchOptions) -> [WorkloadGroup] {
         let service = Self.service
         var direct = [
-            Self.measurement("direct, 1 flow", PacketStream.Shape(service: service)),
+            // Asked to the percent.
+            Self.measurement("direct, 1 flow", PacketStream.Shape(service: service)).inRounds(2),
             Self.measurement("direct, 1 flow, TC sink", PacketStream.Shape(sink: .tc, service: service)),
         ]
         let bridge = [
-            Self.measurement("bridge, 1 flow", PacketStream.Shape(service: service)),
+            Self.measurement("bridge, 1 flow", PacketStream.Shape(service: service)).inRounds(2),
             Self.measurement("bridge, 1 flow, TC sink", PacketStream.Shape(sink: .tc, service: service)),
         ]
         var many = [several("64 k flows", 65_536)]
@@ -29,9 +30,9 @@ struct PacketRateWorkload: Workload {
                 Self.measurement("direct, both ways", PacketStream.Shape(directions: both, service: service)),
                 several("64 flows", 64),
             ]
-            direct += unjudged.map { $0.inRounds(0.5) }
+            direct += unjudged.map { $0.inRounds(0.25) }
             many += [
-                several("64 k flows, TC sink", 65_536, .tc), several("100 k flows", 100_000).inRounds(0.5),
+                several("64 k flows, TC sink", 65_536, .tc), several("100 k flows", 100_000).inRounds(0.25),
             ]
             million = [several("1 M flows", 1_000_000), several("1 M flows, TC sink", 1_000_000, .tc)]
         }

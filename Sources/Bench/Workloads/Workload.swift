@@ -58,8 +58,9 @@ struct Measurement {
         var unit: FigureUnit
         /// Of the few slowest: noisy by nature, so nothing is repeated for it.
         var isTail = false
-        /// Of the slices of a round the median counts where of other figures the best does: what errs in either direction.
-        var takesMedian = false
+        /// Of the slices of a round that one counts in which the first figure was best, and not the best of this one: what errs in
+        /// either direction.
+        var isOfBestTurn = false
     }
 }
 
@@ -77,12 +78,12 @@ extension Measurement {
         return max(1, Int((Double(options.rounds) * share).rounded(.up)))
     }
 
-    /// Of several samples the best, or the median, for each metric by itself.
+    /// Of several samples the best, for each metric by itself unless it is that of the best turn.
     func figures(ofTurns samples: [[Double]]) -> [Double] {
-        metrics.enumerated().map { index, metric in
-            let values = samples.map { $0[index] }
-            if metric.takesMedian { return Statistics(values)?.median ?? 0 }
-            return (metric.unit.isHigherBetter ? values.max() : values.min()) ?? 0
+        metrics.indices.map { index in
+            let judge = metrics[index].isOfBestTurn ? 0 : index
+            let isBetter: (Double, Double) -> Bool = metrics[judge].unit.isHigherBetter ? { $0 < $1 } : { $0 > $1 }
+            return samples.max { isBetter($0[judge], $1[judge]) }?[index] ?? 0
         }
     }
 }

@@ -169,25 +169,17 @@ final class PooledDatapath: @unchecked Sendable {
         var now: UInt64 = 0
         var streakOnUplinks: UInt32 = 0
         var streakOfContainers: UInt32 = 0
-        var lastOfTCP = HashNote()
-        var lastOfUDP = HashNote()
-
-        /// Of the last packet at XDP.
-        subscript(transport: Transport) -> HashNote {
-            get { transport == .tcp ? lastOfTCP : lastOfUDP }
-            set {
-                if transport == .tcp { lastOfTCP = newValue } else { lastOfUDP = newValue }
-            }
-        }
+        var train = Train()
     }
 
-    /// `struct hash_note`.
-    struct HashNote: BitwiseCopyable, Equatable {
-        /// Source and destination of the packet as they stand in it.
-        var addresses: UInt64 = 0
-        var hash: UInt64 = 0
-        var ports: UInt32 = 0
-        var zero: UInt32 = 0
+    /// `struct train`.
+    struct Train: BitwiseCopyable, Equatable {
+        /// In the index, of the flow that the last packets were of, when that was two times the same.
+        var entry: UInt64 = 0
+        var bucket: UInt32 = 0
+        var place: UInt32 = 0
+        /// Of the flow that was looked up last.
+        var last: UInt64 = 0
     }
 
     /// What is still taken, though no flow lives: nothing, unless something leaks.

@@ -92,14 +92,19 @@ final class TestDatapath: Sendable {
         try pooled.clocks().values(0).map(side == .uplink ? \.streakOnUplinks : \.streakOfContainers)
     }
 
-    /// What the CPU has that a packet at XDP has come to last.
-    func lastClock(_ transport: Transport) throws -> PooledDatapath.Clock? {
-        try pooled.clocks().values(0).first { $0[transport].addresses != 0 }
+    /// What CPUs know of the packets before.
+    func clocks() throws -> [PooledDatapath.Clock] { try pooled.clocks().values(0) }
+
+    /// What the CPU knows that this frame has come to at XDP, when another one like it was the last on every CPU, or nil.
+    func clock(behind first: PooledDatapath.Clock, _ frame: [UInt8]) throws -> PooledDatapath.Clock? {
+        try setClocks(first)
+        _ = try outcome(of: frame, at: .xdp)
+        return try clocks().first { $0.train != first.train }
     }
 
-    /// The hashes that the CPUs have of their last packets.
-    func lastHashes(_ transport: Transport) throws -> [PooledDatapath.HashNote] {
-        try pooled.clocks().values(0).map { $0[transport] }
+    /// What a CPU knows behind two packets of a flow.
+    func clock(behindTwoOf frame: [UInt8]) throws -> PooledDatapath.Clock? {
+        try clock(behind: .init(), frame).flatMap { try clock(behind: $0, frame) }
     }
 
     /// Has every CPU find the way that has just been asked for, for packets that come in where those of a test run do.
