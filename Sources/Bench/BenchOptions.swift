@@ -6,7 +6,7 @@ public struct BenchOptions: Sendable {
     public var paths: [PathKind]
     /// The workloads.
     public var workloads: [WorkloadKind]
-    /// Samples of each figure.
+    /// Rounds of most figures.
     public var rounds: Int
     /// Fewer cases, shorter samples.
     public var quick: Bool
@@ -36,6 +36,6 @@ public struct BenchOptions: Sendable {
         self.version = version
     }
 
-    /// Seconds of one sample.
+    /// Seconds of a round, whose turns share it.
     var sampleSeconds: Double { quick ? 0.1 : 0.2 }
 }

@@ -82,20 +82,17 @@ public struct Benchmark {
         return found
     }
 
-    /// A round, in which each slice takes all paths in a new order, so that whatever else the machine does meets all of them
-    /// alike. `workload`: where it is of the steps that were planned.
+    /// A round: all paths take turns, each time in a new order, so that whatever else the machine does meets all of them alike.
+    /// `workload`: where it is of the steps that were planned.
     private mutating func takeTurns(_ measurement: Measurement, _ contenders: [Contender], planned workload: String?) {
-        let slices = options.quick ? max(1, measurement.slices / 2) : measurement.slices
-        for slice in 0..<slices {
+        let turns = options.quick ? max(1, measurement.turns / 2) : measurement.turns
+        for turn in 0..<turns {
             for contender in contenders.shuffled() {
-                if let workload, slice == 0 {
+                if let workload, turn == 0 {
                     progress.step("\(workload), \(measurement.name): \(contender.kind.rawValue)")
                 }
-                contender.sample(seconds: options.sampleSeconds / Double(slices))
+                contender.sample(seconds: options.sampleSeconds / Double(turns))
             }
-        }
-        if measurement.takesBest {
-            for contender in contenders { contender.replaceLast(slices, by: measurement.figures) }
         }
     }
 
@@ -112,7 +109,7 @@ public struct Benchmark {
 }
 
 extension Measurement {
-    /// Whether a path's rounds differed so much that more are worth their time.
+    /// Whether a path's turns differed so much that more are worth their time.
     fileprivate func isNoisy(_ found: [Series]) -> Bool {
         zip(metrics, found).contains { metric, series in !metric.isTail && series.cells.contains(where: \.isNoisy) }
     }
@@ -155,7 +152,7 @@ private final class Contender {
     func sample(seconds: Double) {
         guard let probe else { return }
         do throws(BenchError) {
-            samples.append(try probe.sample(seconds: seconds))
+            samples.append(try probe.sample(seconds: seconds).map(Self.rounded))
         } catch {
             failure = error.summary
             samples = []
@@ -164,17 +161,16 @@ private final class Contender {
         }
     }
 
+    /// Five digits: files of thousands of samples are read by people, too.
+    private static func rounded(_ value: Double) -> Double {
+        guard value != 0, value.isFinite else { return value }
+        let unit = pow(10, log10(abs(value)).rounded(.down) - 4)
+        return unit < 1 ? (value / unit).rounded() / (1 / unit).rounded() : (value / unit).rounded() * unit
+    }
+
     /// Gives its stage back.
     func close() {
         probe = nil
         if let stage { stage.store.giveBack(stage) }
-    }
-
-    /// Makes one sample of the last `count`, where there are any.
-    func replaceLast(_ count: Int, by merge: ([[Double]]) -> [Double]) {
-        guard samples.count >= count else { return }
-        let last = Array(samples.suffix(count))
-        samples.removeLast(count)
-        samples.append(merge(last))
     }
 }

@@ -92,7 +92,7 @@ import Testing
             (.fastnatXDP, [20, 36, 30]), (.otherXDP, [10, 30, 20]), (.fastnatTC, [5]),
         ]
         let faster = BuildTable(.of("pps", .packetsPerSecond, [("s", cells)]))
-        #expect(faster.rows == [["pps, s: m", "fastnat-xdp", "1.500 × other-xdp", "0.267 apart in 3 rounds"]])
+        #expect(faster.rows == [["pps, s: m", "fastnat-xdp", "1.500 × other-xdp", "0.267 apart in 3 turns"]])
         let slower = BuildTable(.of("pps", .nanoseconds, [("s", cells)]))
         #expect(slower.rows.first?[2] == "0.667 × other-xdp")
     }

@@ -15,6 +15,14 @@ import Testing
         #expect(Statistics([]) == nil)
     }
 
+    @Test("The more turns, the less a median may be off")
+    func margin() throws {
+        let few = try #require(Statistics([0.8, 0.9, 1, 1.1, 1.2]))
+        let many = try #require(Statistics([[Double]](repeating: [0.8, 0.9, 1, 1.1, 1.2], count: 16).flatMap(\.self)))
+        #expect(abs(few.margin - 0.2 * 1.81 / 5.0.squareRoot()) < 0.001 && few.isNoisy)
+        #expect(abs(many.margin * 4 - few.margin) < 0.001 && !many.isNoisy)
+    }
+
     @Test("Noise begins above 10 %", arguments: [(0.06, false), (0.14, true)])
     func noise(distance: Double, isNoisy: Bool) throws {
         // Quartiles of three values lie half-way between them.
@@ -106,17 +114,5 @@ import Testing
         #expect(Comparison(of: gone, with: .sample()).losses.map(\.now) == [nil])
         let noisy = Comparison(of: .sample(fastnat: 1, spread: [0.5, 1, 1.5]), with: .sample())
         #expect(noisy.losses.isEmpty && noisy.compared == 1)
-    }
-
-    @Test("Of turns the best counts, whichever way is better, and of what errs either way that of the best turn")
-    func bestTurn() {
-        let metrics = [
-            Measurement.Metric(name: "throughput", unit: .gigabitsPerSecond),
-            Measurement.Metric(name: "p50", unit: .microseconds),
-            Measurement.Metric(name: "efficiency", unit: .gigabitsPerCPUSecond, isOfBestTurn: true),
-        ]
-        let measurement = Measurement(name: "", metrics: metrics) { _ throws(BenchError) in throw .notPermitted }
-        #expect(measurement.figures(ofTurns: [[3, 7, 40], [4, 9, 33], [2, 8, 15]]) == [4, 7, 33])
-        #expect(measurement.figures(ofTurns: [[3, 7, 16]]) == [3, 7, 16])
     }
 }

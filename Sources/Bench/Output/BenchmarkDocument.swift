@@ -46,7 +46,7 @@ public struct BenchmarkDocument {
             \(fixed(machine.memory, 0)) GiB, \(machine.date). \(tools). Load when it began: \(fixed(machine.load, 2)).
             Distances: \(machine.distances ?? "not measured").
             Offloads of a veth: \(machine.offloads.joined(separator: ", ")).
-            Medians of \(settings.rounds) rounds, \(fixed(settings.sampleSeconds, 2)) s a sample. \(ReportTables.legend)
+            Medians of the turns of \(settings.rounds) rounds, \(fixed(settings.sampleSeconds, 2)) s a round. \(ReportTables.legend)
             \(runs(of: report))
 
             \(ReportTables(report).markdown())

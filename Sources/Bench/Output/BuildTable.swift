@@ -10,11 +10,11 @@ struct BuildTable {
             workload.series.flatMap { series in
                 Self.pairs.compactMap { own, other in
                     guard let ratio = series.comparison(own.rawValue, to: other.rawValue) else { return nil }
-                    let rounds = series.cell(own.rawValue)?.samples.count ?? 0
+                    let turns = series.cell(own.rawValue)?.samples.count ?? 0
                     return [
                         "\(workload.name), \(series.name): \(series.metric)", own.rawValue,
                         "\(fixed(ratio.median, 3)) × \(other.rawValue)",
-                        "\(fixed(ratio.spread, 3)) apart in \(rounds) rounds",
+                        "\(fixed(ratio.spread, 3)) apart in \(turns) turns",
                     ]
                 }
             }
@@ -25,5 +25,5 @@ struct BuildTable {
 
     /// What stands in the rows.
     static let legend =
-        "the median of the rounds' ratios, and how far apart their quartiles are as a part of it; above 1 this build is the better one."
+        "the median of the turns' ratios, and how far apart their quartiles are as a part of it; above 1 this build is the better one."
 }

@@ -42,9 +42,9 @@ public struct ReportPage {
         let machine = report.machine
         return
             "Linux \(machine.kernel), \(machine.cpus) CPUs (\(machine.processor)), \(machine.system), \(machine.date). "
-            + "Each bar is the median of up to \(report.settings.rounds) interleaved rounds, each dot one of them, the line from quartile "
-            + "to quartile; × is how many times better than \(PathKind.reference.rawValue), ~ marks rounds that differed by more than "
-            + "10 %. A path whose packets did not all arrive with the right addresses and checksums has no figure, but the reason."
+            + "Each bar is the median of all turns of \(report.settings.rounds) interleaved rounds, more or fewer, each dot one of them, the line "
+            + "from quartile to quartile; × is how many times better than \(PathKind.reference.rawValue) in the same turns, ~ marks what may be off by "
+            + "more than 10 %. A path whose packets did not all arrive with the right addresses and checksums has no figure, but the reason."
             + (report.settings.rounds < 3
                 ? " With so few rounds the spread is not known: this is a first look, no proof." : "")
     }

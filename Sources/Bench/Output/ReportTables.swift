@@ -40,13 +40,13 @@ public struct ReportTables {
 
     /// What the marks mean.
     public static let legend =
-        "×: how many times better than \(PathKind.reference.rawValue). ~: rounds differed by more than 10 % "
-        + "(distance of the quartiles). –: no figure."
+        "×: how many times better than \(PathKind.reference.rawValue). ~: may be off by more than 10 % "
+        + "(95 %, by the distance of the quartiles). –: no figure."
 
     private var heading: String {
         let machine = report.machine
         return "fastnat \(machine.fastnat) on Linux \(machine.kernel), \(machine.cpus) CPUs (\(machine.processor)); "
-            + "medians of \(report.settings.rounds) rounds, \(fixed(report.settings.sampleSeconds, 2)) s each; "
+            + "medians of the turns of \(report.settings.rounds) rounds, \(fixed(report.settings.sampleSeconds, 2)) s each; "
             + "\(Progress.clock(report.seconds)) min"
     }
 

@@ -22,9 +22,9 @@ public struct Report: Codable, Sendable, Hashable {
 
     /// How it was measured.
     public struct Settings: Codable, Sendable, Hashable {
-        /// Samples of each figure.
+        /// Rounds of most figures.
         public var rounds: Int
-        /// Seconds of one sample.
+        /// Seconds of a round, whose turns share it.
         public var sampleSeconds: Double
         /// Whether it was `--quick`.
         public var quick: Bool
@@ -75,8 +75,8 @@ public struct Series: Codable, Sendable, Hashable {
         comparison(path, to: reference)?.median
     }
 
-    /// The same, with its spread: that of the ratios of each round, because what else the machine does changes from one to the next,
-    /// and meets all paths of one round alike. nil for what is a ratio itself.
+    /// The same, with its spread: that of the ratios of each turn, because what else the machine does changes from one to the next,
+    /// and meets all paths alike when they take it one after the other. nil for what is a ratio itself.
     func comparison(_ path: String, to reference: String = PathKind.reference.rawValue) -> Statistics? {
         let (value, base) = unit.isHigherBetter ? (path, reference) : (reference, path)
         guard unit != .ofOnePort, let value = cell(value), let base = cell(base) else { return nil }
@@ -88,7 +88,7 @@ public struct Series: Codable, Sendable, Hashable {
 public struct Cell: Codable, Sendable, Hashable {
     /// The path.
     public var path: String
-    /// Its rounds.
+    /// Its turns.
     public var samples: [Double]
     /// Why there are none.
     public var missing: String?
@@ -97,8 +97,8 @@ public struct Cell: Codable, Sendable, Hashable {
     /// The distance between the quartiles, as a part of the median.
     public var spread: Double?
 
-    /// Whether rounds differed so much that the median says little.
-    public var isNoisy: Bool { (spread ?? 0) > Statistics.noiseLimit }
+    /// Whether turns differed so much that the median says little.
+    public var isNoisy: Bool { Statistics(samples)?.isNoisy ?? false }
 
     /// What its samples are of another path's, taken in the same turns; nil where there are none, or other turns.
     func quotients(by other: Cell) -> Statistics? {

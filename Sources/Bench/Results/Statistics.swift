@@ -1,4 +1,4 @@
-/// What several rounds of one measurement say together.
+/// What several turns of one measurement say together.
 public struct Statistics: Sendable, Hashable {
     /// The middle value.
     public let median: Double
@@ -12,12 +12,17 @@ public struct Statistics: Sendable, Hashable {
         median = Self.quantile(0.5, of: sorted)
         let range = Self.quantile(0.75, of: sorted) - Self.quantile(0.25, of: sorted)
         spread = median == 0 ? 0 : range / abs(median)
+        margin = spread * 1.96 * 1.25 / 1.35 / Double(sorted.count).squareRoot()
     }
 
-    /// Whether rounds differed so much that the median says little.
-    public var isNoisy: Bool { spread > Self.noiseLimit }
+    /// How far off the median may be, as a part of it: half of its interval of 95 %, by the distance of the quartiles (1.35
+    /// standard deviations, of which the median of n has 1.25 / √n). 0: of one sample nothing is known.
+    public let margin: Double
 
-    /// The spread from which on a figure is called noisy.
+    /// Whether turns differed so much that the median says little.
+    public var isNoisy: Bool { margin > Self.noiseLimit }
+
+    /// The margin from which on a figure is called noisy.
     public static let noiseLimit = 0.1
 
     /// Interpolates linearly between the neighbours in a sorted array that is not empty.

@@ -20,22 +20,20 @@ struct BulkWorkload: Workload {
         var wire = plan
         wire.isWire = true
         let asFromWire = [measurement("1 stream up, wire", 1, false)]
-        return [WorkloadGroup(plan: plan, measurements: offloaded)]
-            + (options.quick ? [] : [WorkloadGroup(plan: wire, measurements: asFromWire)])
+        return [WorkloadGroup(plan: plan, measurements: offloaded, roundsShare: 0.75)]
+            + (options.quick ? [] : [WorkloadGroup(plan: wire, measurements: asFromWire, roundsShare: 0.75)])
     }
 
     func concerns(_ path: PathKind) -> Bool { !path.isBare }
 
-    fileprivate static let slices = 4
+    fileprivate static let turns = 4
 
     private func measurement(_ name: String, _ streams: Int, _ isDownload: Bool) -> Measurement {
         let metrics = [
             Measurement.Metric(name: "throughput", unit: .gigabitsPerSecond),
-            // CPU time is told in hundredths: of several turns the best would be the one with the greatest error.
-            Measurement.Metric(name: "efficiency", unit: .gigabitsPerCPUSecond, isOfBestTurn: true),
+            Measurement.Metric(name: "efficiency", unit: .gigabitsPerCPUSecond),
         ]
-        // Half of the throughput for a second or so is the machine's: all paths meet that.
-        return Measurement(name: name, metrics: metrics, slices: Self.slices, takesBest: true) {
+        return Measurement(name: name, metrics: metrics, turns: Self.turns) {
             stage throws(BenchError) in
             try BulkProbe(stage, Self.service, streams: streams, isDownload: isDownload)
         }
@@ -81,7 +79,7 @@ final class BulkProbe: Probe {
     /// Throughput and bits of a CPU-second. As long as samples that are not cut: the kernel tells CPU time in hundredths. iperf3
     /// itself counts time in whole seconds, and paths would take turns a fifth as often.
     func sample(seconds: Double) throws(BenchError) -> [Double] {
-        let result = try run(bytes: UInt64(seconds * Double(BulkWorkload.slices) * bytesPerSecond))
+        let result = try run(bytes: UInt64(seconds * Double(BulkWorkload.turns) * bytesPerSecond))
         guard result.busySeconds > 0 else { throw .wrong("the kernel says that no CPU was busy") }
         return [result.bits / result.seconds / 1e9, result.bits / result.busySeconds / 1e9]
     }

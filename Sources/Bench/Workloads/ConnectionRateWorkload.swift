@@ -11,7 +11,7 @@ struct ConnectionRateWorkload: Workload {
     let isAboutTables = true
 
     /// Of a sample: connections take a while to get going.
-    static let slices = 4
+    static let turns = 4
     /// Rounds are quick, and differ more than those of others.
     private static let roundsShare = 2.5
 
@@ -22,7 +22,7 @@ struct ConnectionRateWorkload: Workload {
                 measurements: [
                     Measurement(
                         name: layout.rawValue, metrics: [.init(name: "connections", unit: .connectionsPerSecond)],
-                        slices: Self.slices, takesBest: true
+                        turns: Self.turns
                     ) {
                         stage throws(BenchError) in
                         try ConnectionRateProbe(stage, Self.service)

@@ -15,7 +15,7 @@ struct OutboundWorkload: Workload {
 
     func groups(_ options: BenchOptions) -> [WorkloadGroup] {
         let (out, replies) = (shape([BENCH_TO_CLIENT]), shape([BENCH_TO_CONTAINER]))
-        let known = [measurement("out, 1 flow", out), measurement("replies, 1 flow", replies).inRounds(3)]
+        let known = [measurement("out, 1 flow", out), measurement("replies, 1 flow", replies).inRounds(2)]
         let many = measurement("replies, 64 k flows", shape([BENCH_TO_CONTAINER], flows: 65_536))
         // To one flow it is all the same how large its table is; many are in one in proportion.
         let new = NewFlowWorkload.measurement("new", shape([BENCH_TO_CLIENT], order: BENCH_ORDER_NEW))

@@ -13,12 +13,11 @@ struct PacketRateWorkload: Workload {
     func groups(_ options: BenchOptions) -> [WorkloadGroup] {
         let service = Self.service
         var direct = [
-            // Asked to the percent.
-            Self.measurement("direct, 1 flow", PacketStream.Shape(service: service)).inRounds(2),
+            Self.measurement("direct, 1 flow", PacketStream.Shape(service: service)),
             Self.measurement("direct, 1 flow, TC sink", PacketStream.Shape(sink: .tc, service: service)),
         ]
         let bridge = [
-            Self.measurement("bridge, 1 flow", PacketStream.Shape(service: service)).inRounds(2),
+            Self.measurement("bridge, 1 flow", PacketStream.Shape(service: service)),
             Self.measurement("bridge, 1 flow, TC sink", PacketStream.Shape(sink: .tc, service: service)),
         ]
         var many = [several("64 k flows", 65_536)]
@@ -55,9 +54,9 @@ struct PacketRateWorkload: Workload {
 
     static func measurement(_ name: String, _ shape: PacketStream.Shape) -> Measurement {
         // Of many flows, each is to have several packets in a sample.
-        let slices = shape.flows > 64 ? 1 : 8
+        let turns = shape.flows > 64 ? 1 : 8
         return Measurement(
-            name: name, metrics: [.init(name: "packets", unit: .packetsPerSecond)], slices: slices, takesBest: true
+            name: name, metrics: [.init(name: "packets", unit: .packetsPerSecond)], turns: turns
         ) { stage throws(BenchError) in try PacketRateProbe(stage, shape) }
     }
 }

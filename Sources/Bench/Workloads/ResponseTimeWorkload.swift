@@ -16,7 +16,7 @@ struct ResponseTimeWorkload: Workload {
                 metrics: ["p50", "p99", "p99.9"].map {
                     Measurement.Metric(name: $0, unit: .microseconds, isTail: $0 == "p99.9")
                 },
-                slices: 4, takesBest: true, repetitions: 1
+                turns: 4, repetitions: 1
             ) { stage throws(BenchError) in try ResponseTimeProbe(stage, service) }
         }
         return [WorkloadGroup(plan: Stage.Plan(layout: .direct, services: services), measurements: measurements)]

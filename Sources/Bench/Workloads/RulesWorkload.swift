@@ -63,7 +63,7 @@ struct RulesWorkload: Workload {
     private func packets(_ label: String, _ service: Stage.Service) -> Measurement {
         let shape = PacketStream.Shape(flows: 1024, service: service)
         return Measurement(
-            name: label, metrics: [.init(name: "packets", unit: .packetsPerSecond)], slices: 4, takesBest: true
+            name: label, metrics: [.init(name: "packets", unit: .packetsPerSecond)], turns: 4
         ) { stage throws(BenchError) in
             if stage.kind == .dockerProxy {
                 throw .unavailable("the proxy is a process for each port, a socket for each flow")
@@ -83,7 +83,7 @@ struct RulesWorkload: Workload {
         let plan = Stage.Plan(layout: .direct, services: services)
         let measurement = Measurement(
             name: label(count), metrics: [.init(name: "connections", unit: .connectionsPerSecond)],
-            slices: ConnectionRateWorkload.slices, takesBest: true
+            turns: ConnectionRateWorkload.turns
         ) { stage throws(BenchError) in
             try ConnectionRateProbe(stage, services[count - 1])
         }
@@ -102,8 +102,7 @@ struct RulesWorkload: Workload {
         var single = plan
         single.services = [last]
         var kept = measurement
-        kept.slices = 1
-        kept.takesBest = false
+        kept.turns = 1
         kept.metrics = measurement.metrics.map { .init(name: "\($0.name) kept", unit: .ofOnePort) }
         kept.begin = { [single] stage throws(BenchError) in
             guard stage.kind.isFastnat || stage.kind.isOther else { throw .unavailable("asked of fastnat alone") }
@@ -115,8 +114,7 @@ struct RulesWorkload: Workload {
     }
 }
 
-/// Measures a path with many ports and the same with one in turn, and divides the best turn of the one by the best of the other:
-/// what else the machine does only takes from both, and for longer than a turn.
+/// Measures a path with many ports and the same with one in turn: the median of what each two turns are of each other.
 private final class KeptProbe: Probe {
     private let many: any Probe
     private let one: any Probe
@@ -135,14 +133,15 @@ private final class KeptProbe: Probe {
 
     func sample(seconds: Double) throws(BenchError) -> [Double] {
         stage.isSound = false
-        var (best, bestOfOne) = (0.0, 0.0)
+        var quotients: [Double] = []
         for _ in 0..<Self.turns {
-            best = max(best, try many.sample(seconds: seconds / Double(Self.turns)).reduce(0, max))
-            bestOfOne = max(bestOfOne, try one.sample(seconds: seconds / Double(Self.turns)).reduce(0, max))
+            let figure = try many.sample(seconds: seconds / Double(Self.turns)).reduce(0, max)
+            let figureOfOne = try one.sample(seconds: seconds / Double(Self.turns)).reduce(0, max)
+            if figureOfOne == 0 { throw .wrong("nothing arrived with one port") }
+            quotients.append(figure / figureOfOne)
         }
-        if bestOfOne == 0 { throw .wrong("nothing arrived with one port") }
         stage.isSound = true
-        return [best / bestOfOne]
+        return [Statistics(quotients)?.median ?? 0]
     }
 }
 

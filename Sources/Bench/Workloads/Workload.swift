@@ -38,12 +38,9 @@ struct Measurement {
     var name: String
     /// What each sample gives, in this order.
     var metrics: [Metric]
-    /// So many samples in the time of one: the more often paths take turns, the less it matters what else the machine does. For
-    /// what starts and stops in no time. In a quick run, whose samples are half as long, half as many.
-    var slices = 1
-    /// Of the slices of a round the best counts, and not each: for what comes to the same in any short time, and what else the
-    /// machine does only takes from.
-    var takesBest = false
+    /// So many turns in the time of one, each of which is a sample: the more often paths take turns, the less it matters what else
+    /// the machine does. For what starts and stops in no time. In a quick run, whose samples are half as long, half as many.
+    var turns = 1
     /// What takes longer than others, or is not judged, has this part of the rounds, at least one; what takes no time and is
     /// noisy, a multiple.
     var roundsShare = 1.0
@@ -58,9 +55,6 @@ struct Measurement {
         var unit: FigureUnit
         /// Of the few slowest: noisy by nature, so nothing is repeated for it.
         var isTail = false
-        /// Of the slices of a round that one counts in which the first figure was best, and not the best of this one: what errs in
-        /// either direction.
-        var isOfBestTurn = false
     }
 }
 
@@ -76,15 +70,6 @@ extension Measurement {
     func rounds(_ options: BenchOptions) -> Int {
         let share = options.quick ? min(roundsShare, 1) : roundsShare
         return max(1, Int((Double(options.rounds) * share).rounded(.up)))
-    }
-
-    /// Of several samples the best, for each metric by itself unless it is that of the best turn.
-    func figures(ofTurns samples: [[Double]]) -> [Double] {
-        metrics.indices.map { index in
-            let judge = metrics[index].isOfBestTurn ? 0 : index
-            let isBetter: (Double, Double) -> Bool = metrics[judge].unit.isHigherBetter ? { $0 < $1 } : { $0 > $1 }
-            return samples.max { isBetter($0[judge], $1[judge]) }?[index] ?? 0
-        }
     }
 }
 

@@ -24,7 +24,7 @@ struct BenchCommand: ParsableCommand {
     @Option(help: "The program of another build, measured beside this one as other-tc and other-xdp.")
     var against: String?
 
-    @Option(help: "Samples of each figure. Default: 4, with --quick 1.")
+    @Option(help: "Rounds of each figure. Default: 4, with --quick 1.")
     var rounds: Int?
 
     @Option(help: "Write everything that was found to this file.")
