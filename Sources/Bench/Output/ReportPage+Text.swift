@@ -5,7 +5,7 @@ extension ReportPage {
             + "bridge of the host as Docker has it. Each path has namespaces of its own; they live side by side, and rounds take turns "
             + "between them in a new order each time.",
         "Packets of up to 64 flows and those to many ports, connections, response times and bulk are measured in several short turns a "
-            + "round. Each is a sample, and ratios are medians of the ratios of turns, in which paths are a second or less apart: what "
+            + "round. Each is a sample, and ratios are medians of the ratios of turns, which paths take one after the other: what "
             + "neighbours leave of a shared processor varies from one second to the next.",
         "Before a path is measured, packets go through it one flow after the other and are looked at where they arrive: TTL, addresses, "
             + "ports, IPv4 and UDP checksums. While it is measured, TTL, addresses and ports still are. Answers over TCP and UDP are "
