@@ -5,7 +5,7 @@ public var processorCount: Int { max(1, Int(sysconf(Int32(_SC_NPROCESSORS_ONLN))
 
 /// Calls `body` with each number below `count`, each on a thread of its own, and returns when all have; throws the error of the
 /// lowest number.
-func inParallel(_ count: Int, _ body: @escaping @Sendable (Int) throws(BPFError) -> Void) throws(BPFError) {
+public func inParallel(_ count: Int, _ body: @escaping @Sendable (Int) throws(BPFError) -> Void) throws(BPFError) {
     let workers = (0..<count).map { number in Worker { () throws(BPFError) in try body(number) } }
     for worker in workers { worker.start() }
     for worker in workers { worker.join() }
