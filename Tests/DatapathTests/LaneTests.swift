@@ -5,8 +5,8 @@ import Testing
 
 @testable import FastNAT
 
-/// The fast lane (`bpf/pipeline/lane.h`) does with a packet what the pipeline does, or leaves it to that. The lane can be closed:
-/// so one test run shows what the pipeline does, another one what both do.
+/// The fast lane (`bpf/pipeline/lane.h`) does with a packet what the pipeline does, or leaves it to that, and so does a train
+/// (`bpf/pipeline/train.h`). The lane can be closed: so one test run shows what the pipeline does, others what both do.
 @Suite struct LaneTests {
     /// Where a packet of an open flow comes in.
     struct Entry: Sendable, CustomTestStringConvertible {
@@ -28,7 +28,8 @@ import Testing
         try datapath.open(conversation)
         try datapath.setNextHops(.fresh)
         let packet =
-            entry.side == .uplink ? conversation.request(payload: [1, 2, 3]) : conversation.reply(payload: [1, 2, 3])
+            entry.side == .uplink
+            ? conversation.request(payload: [UInt8](1...20)) : conversation.reply(payload: [UInt8](1...20))
         return (datapath, packet.bytes)
     }
 
@@ -43,25 +44,37 @@ import Testing
     /// A streak that is longer than any closes the lane, and has nothing expected.
     private static let closed: UInt32 = 3
 
-    /// With the lane closed, open, and, at XDP, as a packet before has left it.
-    private static func clocks(after last: PooledDatapath.Clock?) -> [PooledDatapath.Clock] {
-        [.init(streakOnUplinks: closed, streakOfContainers: closed), .init()] + (last.map { [$0] } ?? [])
+    /// With the lane closed, and open.
+    private static let clocks = [
+        PooledDatapath.Clock(streakOnUplinks: closed, streakOfContainers: closed), PooledDatapath.Clock(),
+    ]
+
+    /// What flows have counted: packets and bytes.
+    private func counted(in datapath: TestDatapath) throws -> SIMD2<UInt64> {
+        try datapath.datapath.flows().flatMap { [$0.original, $0.reply] }
+            .map { SIMD2($0.packets, $0.bytes) }.reduce(SIMD2(), &+)
     }
 
-    /// What becomes of a frame, and what its flow counts, in each of these cases.
+    /// What becomes of a frame, and what its flow counts, with the lane closed, open, and behind a train.
     private func expectAlike(
         _ datapath: TestDatapath, _ frame: [UInt8], _ entry: Entry, _ comment: String,
-        after last: PooledDatapath.Clock?, sourceLocation: SourceLocation = #_sourceLocation
+        after train: PooledDatapath.Clock?, sourceLocation: SourceLocation = #_sourceLocation
     ) throws -> Outcome {
         var outcomes: [Outcome] = []
-        var packets: [UInt64] = []
-        for clock in Self.clocks(after: last) {
-            let before = try datapath.datapath.flows().map { $0.original.packets + $0.reply.packets }.reduce(0, +)
-            try datapath.setNextHops(.fresh)
-            try datapath.setClocks(clock)
-            outcomes.append(try datapath.outcome(of: frame, at: entry.hook, on: entry.side))
-            let after = try datapath.datapath.flows().map { $0.original.packets + $0.reply.packets }.reduce(0, +)
-            packets.append(after - before)
+        var packets: [SIMD2<UInt64>] = []
+        let runs: [() throws -> Outcome] =
+            Self.clocks.map { clock in
+                {
+                    try datapath.setNextHops(.fresh)
+                    try datapath.setClocks(clock)
+                    return try datapath.outcome(of: frame, at: entry.hook, on: entry.side)
+                }
+            }
+            + (train.map { train in [{ try datapath.outcome(of: frame, behind: train, on: entry.side) }] } ?? [])
+        for run in runs {
+            let before = try counted(in: datapath)
+            outcomes.append(try run())
+            packets.append(try counted(in: datapath) &- before)
         }
         let contents = outcomes.map { outcome in comparable(outcome.packet, of: frame) }
         for turn in 1..<outcomes.count {
@@ -74,20 +87,19 @@ import Testing
     }
 
     /// What packets behind this one meet at XDP.
-    private func clock(after frame: [UInt8], _ entry: Entry, in datapath: TestDatapath) throws -> PooledDatapath.Clock?
-    {
+    private func train(of frame: [UInt8], _ entry: Entry, in datapath: TestDatapath) throws -> PooledDatapath.Clock? {
         guard entry.hook == .xdp else { return nil }
-        let clock: PooledDatapath.Clock = try #require(try datapath.clock(behindTwoOf: frame))
-        #expect(clock.train.entry != 0)
-        return clock
+        let train = try datapath.train(behindTwoOf: frame, on: entry.side)
+        #expect(try datapath.goesWithTrain(frame, train, on: entry.side))
+        return train
     }
 
     @Test(arguments: Entry.all)
     func `each byte of the headers, whatever it is`(entry: Entry) throws {
         var random = Generator(seed: 23)
         let (datapath, frame) = try opened(entry)
-        let last = try clock(after: frame, entry, in: datapath)
-        #expect(try expectAlike(datapath, frame, entry, "as it was", after: last).verdict == .redirected)
+        let train = try train(of: frame, entry, in: datapath)
+        #expect(try expectAlike(datapath, frame, entry, "as it was", after: train).verdict == .redirected)
         let ports = 34..<38
         var forwarded = 0
         for place in 12..<(entry.transport == .tcp ? 54 : 42) where !ports.contains(place) {
@@ -98,7 +110,7 @@ import Testing
                 if (26..<34).contains(place) && frame[place] != value { continue }
                 var other = frame
                 other[place] = value
-                let outcome = try expectAlike(datapath, other, entry, "byte \(place) is \(value)", after: last)
+                let outcome = try expectAlike(datapath, other, entry, "byte \(place) is \(value)", after: train)
                 if outcome.verdict == .redirected { forwarded += 1 }
             }
         }
@@ -108,18 +120,18 @@ import Testing
     @Test(arguments: Entry.all)
     func `lengths of the frame and of its headers`(entry: Entry) throws {
         let (datapath, frame) = try opened(entry)
-        let last = try clock(after: frame, entry, in: datapath)
+        let train = try train(of: frame, entry, in: datapath)
         for length in 34...frame.count {
-            _ = try expectAlike(datapath, Array(frame.prefix(length)), entry, "\(length) bytes", after: last)
+            _ = try expectAlike(datapath, Array(frame.prefix(length)), entry, "\(length) bytes", after: train)
         }
         for longer in [1, 3, 20, 100] {
             let padded = frame + [UInt8](repeating: 0, count: longer)
-            #expect(try expectAlike(datapath, padded, entry, "\(longer) more", after: last).verdict == .redirected)
+            #expect(try expectAlike(datapath, padded, entry, "\(longer) more", after: train).verdict == .redirected)
         }
         for length in 0...(frame.count - 14 + 2) {
             var other = frame
             (other[16], other[17]) = (UInt8(length >> 8), UInt8(length & 0xff))
-            _ = try expectAlike(datapath, other, entry, "total length \(length)", after: last)
+            _ = try expectAlike(datapath, other, entry, "total length \(length)", after: train)
         }
     }
 
@@ -136,8 +148,15 @@ import Testing
             outcomes.append(try datapath.outcome(of: frame, at: entry.hook, on: entry.side).verdict)
             states.append(try datapath.states())
         }
-        #expect(outcomes[0] == outcomes[1])
-        #expect(states[0] == states[1])
+        if entry.hook == .xdp {
+            var (datapath, frame) = try opened(entry)
+            let train = try #require(try train(of: frame, entry, in: datapath))
+            frame[47] = flags
+            outcomes.append(try datapath.outcome(of: frame, behind: train, on: entry.side).verdict)
+            states.append(try datapath.states())
+        }
+        #expect(Set(outcomes.map(String.init(describing:))).count == 1)
+        #expect(states.allSatisfy { $0 == states[0] })
     }
 
     /// A part of a direction's tuple, as its record has it.
@@ -155,12 +174,11 @@ import Testing
         throws
     {
         let (datapath, frame) = try opened(entry)
-        let last = try clock(after: frame, entry, in: datapath)
         let (slot, record) = try #require(try datapath.liveRecords().first)
         var other = record
         Self.parts[part](&other, entry.side == .container)
         try datapath.maps.setRecord(slot, other)
-        for clock in Self.clocks(after: last) {
+        for clock in Self.clocks {
             try datapath.setClocks(clock)
             let outcome = try datapath.outcome(of: frame, at: entry.hook, on: entry.side)
             #expect(outcome.verdict == .passed && outcome.packet == frame)
@@ -176,7 +194,6 @@ import Testing
     @Test(arguments: Entry.all.filter { $0.transport == .tcp })
     func `an entry that is not in use leads nowhere`(entry: Entry) throws {
         let (datapath, frame) = try opened(entry)
-        let last = try clock(after: frame, entry, in: datapath)
         let index = try MappedArray(datapath.maps.index)
         let isUsed: UInt64 = 1 << 31
         let buckets = (0..<index.count).filter { number in
@@ -192,7 +209,7 @@ import Testing
             }
             try datapath.maps.index.set(number, unused)
         }
-        for clock in Self.clocks(after: last) {
+        for clock in Self.clocks {
             try datapath.setClocks(clock)
             #expect(try datapath.outcome(of: frame, at: entry.hook, on: entry.side).verdict == .passed)
         }

@@ -6,12 +6,35 @@
 
 #include "maps.h"
 
-/* Where a CPU's last packets have found their flow (pipeline/lane.h). */
+/* What a CPU's last packets at XDP were of, and what becomes of more of them (pipeline/train.h). What stands in packets is in
+ * their byte order. */
 struct train {
-	__u64 entry;  /* of the flow that the next packet is looked for in first; 0: it is looked up */
-	__u32 bucket; /* where that stands in the index */
+	__u64 last;  /* index entry of the last packet that was looked up */
+	__u64 until; /* the tick (jiffies) from which on nothing below holds any more */
+	/* Whose packets they are: */
+	__be32 addresses[2] __attribute__((aligned(8))); /* source, destination */
+	__be16 ports[2] __attribute__((aligned(4)));
+	__u32 protocol;   /* TRAIN_PROTOCOL */
+	__u8 arrival[8];  /* the MAC address that they come to, and two bytes of no meaning */
+	__u64 pseudo_sum; /* of their pseudo headers but for the length */
+	/* Where their flow is, and what stands in their half of it as long as they may go on like this: */
+	__u64 entry;
+	__u32 bucket;
 	__u32 place;
-	__u64 last; /* of the last packet that was looked up */
+	__u64 state; /* word, hop and mapping */
+	__u32 refreshed;
+	/* The same of their next hop: */
+	__u32 hop; /* its place in `hops`, in bytes */
+	__u32 ifindex;
+	__u32 sequence;
+	/* What they get: */
+	__u8 macs[12];
+	__u32 mtu; /* bytes of the longest */
+	__be32 new_addresses[2] __attribute__((aligned(8)));
+	__be16 new_ports[2] __attribute__((aligned(4)));
+	__u32 network_delta; /* checksum_apply; with the TTL */
+	__u32 transport_delta;
+	__u32 zero;
 };
 
 /* After so many packets in a row that have begun a flow each, the next one on their side is taken for such a one. */
@@ -26,7 +49,7 @@ struct clock {
 	/* By side: so many packets in a row have begun a flow, up to STREAK_EXPECTED, or STREAK_REFUTED. Here, where each
 	 * packet looks. */
 	__u32 streaks[SIDES_THAT_BEGIN];
-	struct train train; /* at XDP */
+	struct train train;
 };
 
 /* One element. */

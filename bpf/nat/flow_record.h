@@ -9,6 +9,17 @@
 #define READ_ONCE(x) (*(volatile typeof(x) *)&(x))
 #define WRITE_ONCE(x, value) (*(volatile typeof(x) *)&(x) = (value))
 
+/* Numbers of several fields at once, at any multiple of two bytes. */
+static __always_inline __u64 word_at(const void *place)
+{
+	return READ_ONCE(*(const __u64 *)place);
+}
+
+static __always_inline __u32 half_word_at(const void *place)
+{
+	return READ_ONCE(*(const __u32 *)place);
+}
+
 static __always_inline struct flow *flow_at(__u32 slot)
 {
 	__u32 number = slot / 2;

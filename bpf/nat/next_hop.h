@@ -11,7 +11,7 @@
  */
 #define NEIGHBOUR_INTERVAL 15
 
-/* false: it was being written meanwhile. */
+/* With its sequence. false: it was being written meanwhile. */
 static __always_inline bool next_hop_read(const struct next_hop *from, struct next_hop *to)
 {
 	__u32 sequence = READ_ONCE(from->sequence);
@@ -19,6 +19,7 @@ static __always_inline bool next_hop_read(const struct next_hop *from, struct ne
 	if (sequence & 1)
 		return false;
 	next_hop_copy(to, from);
+	to->sequence = sequence;
 	asm volatile("" ::: "memory");
 	return READ_ONCE(from->sequence) == sequence;
 }
@@ -241,6 +242,15 @@ static __always_inline enum verdict redirect_to_output(struct packet *packet, co
 {
 	packet->action =
 		next_hop->flags & NEXT_HOP_PEER ? bpf_redirect_peer(next_hop->ifindex, 0) : bpf_redirect(next_hop->ifindex, 0);
+	return VERDICT_REDIRECTED;
+}
+
+/* The same at XDP. */
+static __always_inline enum verdict redirect_frame(struct packet *packet, __u32 ifindex)
+{
+	packet->action = bpf_redirect_map(&xdp_outputs, ifindex, XDP_DROP);
+	if (packet->action == XDP_DROP) /* the output has gone since its route was looked up */
+		return packet_refuse(packet, REASON_NO_ROUTE);
 	return VERDICT_REDIRECTED;
 }
 

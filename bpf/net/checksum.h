@@ -60,6 +60,9 @@ static __always_inline __u16 checksum_apply(__u16 checksum, __u32 delta)
 	return ~checksum_fold_rest((__u16)~checksum + delta);
 }
 
+/* The delta of a TTL that is one less. */
+#define CHECKSUM_DELTA_TTL ((__u16)~bpf_htons(0x0100))
+
 /* Whether a sum is a multiple of 65,535, which is zero in one's complement: as many as there are of them, and no other number,
  * come to no more than their count by this product, the inverse of 65,535 modulo 2^64 (Granlund and Montgomery, 1994). */
 static __always_inline bool is_checksum_zero(__u64 sum)

@@ -98,6 +98,10 @@ enum icmpv4_unreachable {
 	ICMPV4_PROHIBITED = 13,
 };
 
+/* Of the four bytes that begin with the Ethernet type: that, and the first of an IPv4 header without options. */
+#define PLAIN_IPV4_MASK bpf_htonl(0xffffff00)
+#define PLAIN_IPV4 bpf_htonl(ETH_P_IP << 16 | 0x45 << 8)
+
 #define TCP_CHECKSUM_OFFSET offsetof(struct tcphdr, check)
 #define UDP_CHECKSUM_OFFSET offsetof(struct udphdr, check)
 

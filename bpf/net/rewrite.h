@@ -68,7 +68,7 @@ static __always_inline bool rewrite_network(struct packet *packet, const struct 
 		ip->ttl--;
 		ip->saddr = rewrite->source.words[3];
 		ip->daddr = rewrite->destination.words[3];
-		ip->check = checksum_apply(ip->check, rewrite->address_delta + (__u16)~bpf_htons(0x0100));
+		ip->check = checksum_apply(ip->check, rewrite->address_delta + CHECKSUM_DELTA_TTL);
 	} else {
 		struct ipv6hdr *ip = packet->data + ETH_HLEN;
 

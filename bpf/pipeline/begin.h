@@ -164,7 +164,7 @@ static __always_inline enum verdict first_packet_forward(struct packet *packet, 
 	rewrite_set_deltas(rewrite, packet->tuple, false);
 	if (!packet_rewrite(packet, rewrite))
 		return packet_refuse(packet, REASON_CHECKSUM_UPDATE);
-	return packet->hook == HOOK_XDP ? redirect_frame(packet, &rewrite->next_hop)
+	return packet->hook == HOOK_XDP ? redirect_frame(packet, rewrite->next_hop.ifindex)
 					: redirect_to_output(packet, &rewrite->next_hop);
 }
 

@@ -6,6 +6,7 @@
 #include "../nat/cross.h"
 #include "../nat/cut.h"
 #include "../nat/icmp.h"
+#include "train.h"
 
 /* What becomes of sums over the packet's addresses and ports. `is_ipv4`: before and after. */
 static __always_inline void rewrite_set_deltas(struct rewrite *rewrite, const struct tuple *tuple, bool is_ipv4)
@@ -54,14 +55,6 @@ static __always_inline bool xdp_packet_is_ordinary(struct packet *packet, const 
 	       !packet_ttl_is_used_up(packet) && !packet_checksum_is_partial(packet);
 }
 
-static __always_inline enum verdict redirect_frame(struct packet *packet, const struct next_hop *next_hop)
-{
-	packet->action = bpf_redirect_map(&xdp_outputs, next_hop->ifindex, XDP_DROP);
-	if (packet->action == XDP_DROP) /* the output has gone since its route was looked up */
-		return packet_refuse(packet, REASON_NO_ROUTE);
-	return VERDICT_REDIRECTED;
-}
-
 static __always_inline enum verdict forward_xdp(struct packet *packet, const struct flow_reference *reference, __u64 now)
 {
 	enum direction direction = entry_direction(reference->entry);
@@ -81,7 +74,9 @@ static __always_inline enum verdict forward_xdp(struct packet *packet, const str
 		return packet_refuse(packet, REASON_CHECKSUM_UPDATE);
 	flow_track(reference, half, packet, direction);
 	flow_account(half, packet, now);
-	return redirect_frame(packet, &rewrite.next_hop);
+	if (packet->train)
+		train_begin(packet->train, packet, hop.shared, &rewrite, flow_arrival(reference->flow, direction));
+	return redirect_frame(packet, rewrite.next_hop.ifindex);
 }
 
 /* A socket of this host has a port that a container had first (nat/host_socket.h): the port alone changes, and the stack goes

@@ -9,24 +9,13 @@
 
 #define LANE_TRANSPORT_OFFSET (ETH_HLEN + sizeof(struct iphdr))
 
-/* Numbers of several fields at once, at any multiple of two bytes. */
-static __always_inline __u64 word_at(const void *place)
-{
-	return READ_ONCE(*(const __u64 *)place);
-}
-
-static __always_inline __u32 half_word_at(const void *place)
-{
-	return READ_ONCE(*(const __u32 *)place);
-}
-
 /* As parse_ipv4, of packets that the lane takes. */
 static __always_inline bool lane_parse_network(struct packet *packet)
 {
 	const struct ethhdr *ethernet = packet->data;
 	const struct iphdr *ip = packet->data + ETH_HLEN;
 
-	if ((half_word_at(&ethernet->h_proto) & bpf_htonl(0xffffff00)) != bpf_htonl(ETH_P_IP << 16 | 0x45 << 8) ||
+	if ((half_word_at(&ethernet->h_proto) & PLAIN_IPV4_MASK) != PLAIN_IPV4 ||
 	    ip->frag_off & bpf_htons(IPV4_MORE_FRAGMENTS | IPV4_FRAGMENT_OFFSET))
 		return false;
 	packet->is_ipv4 = true;
@@ -86,31 +75,7 @@ static __always_inline bool lane_flow_matches(const struct packet *packet, struc
 	       READ_ONCE(reference->flow->state.kind) == packet->tuple->protocol;
 }
 
-/* Whether the packet is one more of the train. */
-static __always_inline bool lane_follow(const struct packet *packet, const struct train *train,
-					struct flow_reference *reference)
-{
-	struct flow_bucket *bucket = bucket_at(train->bucket);
-
-	if (!bucket)
-		return false;
-	reference->position = bucket_place(bucket, train->place);
-	reference->entry = train->entry;
-	return flow_reference_holds(reference) && lane_flow_matches(packet, reference);
-}
-
-/* A train is two packets of a flow, one behind the other. */
-static __always_inline void train_note(struct train *train, __u64 entry, __u32 bucket, __u32 place)
-{
-	if (train->last == entry) {
-		train->bucket = bucket;
-		train->place = place;
-		train->entry = entry;
-	}
-	train->last = entry;
-}
-
-static __always_inline bool lane_look_up(const struct packet *packet, struct train *train, struct flow_reference *reference)
+static __always_inline bool lane_find(struct packet *packet, struct clock *clock, struct flow_reference *reference)
 {
 	__u64 hash = lane_hash(packet);
 	struct flow_bucket *bucket = bucket_at(bucket_first(hash));
@@ -128,29 +93,16 @@ static __always_inline bool lane_look_up(const struct packet *packet, struct tra
 	}
 	return false;
 found:
-	if (packet->side == SIDE_PORT || train) { /* or the verifier would go through the program for each place */
+	if (packet->side == SIDE_PORT ||
+	    packet->hook == HOOK_XDP) { /* or the verifier would follow the program for each place */
 		place = verifier_forget(place, hash);
 		reference->position = bucket_place(bucket, place);
 	}
 	if (!lane_flow_matches(packet, reference))
 		return false;
-	if (train)
-		train_note(train, reference->entry, bucket_first(hash), place);
+	if (packet->hook == HOOK_XDP)
+		train_look(&clock->train, packet, reference, bucket_first(hash), place);
 	return true;
-}
-
-/* Packets come in trains: one behind two others of its flow is looked for there first, with no hash and no look through a
- * bucket. Not at TC, where one of TCP is one packet. */
-static __always_inline bool lane_find(const struct packet *packet, struct clock *clock, struct flow_reference *reference)
-{
-	struct train *train = packet->hook == HOOK_XDP ? &clock->train : NULL;
-
-	if (train && train->entry) {
-		if (lane_follow(packet, train, reference))
-			return true;
-		train->entry = 0;
-	}
-	return lane_look_up(packet, train, reference);
 }
 
 /* Not while the next packet is taken for one that begins a flow (first_packet_is_expected). */
@@ -186,6 +138,7 @@ static __always_inline bool lane_run_apart(struct packet *packet, __u8 protocol,
 
 	packet->tuple = &tuple;
 	packet->in_lane = true;
+	packet->train = NULL;
 	taken = lane_run(packet, protocol, verdict);
 	packet->tuple = other;
 	packet->in_lane = false;
@@ -201,6 +154,8 @@ static __always_inline bool lane(struct packet *packet, enum verdict *verdict)
 	if (packet->stage != STAGE_ATTACHED || packet->side == SIDE_HOST || !packet_is_for_host(packet) ||
 	    transport + sizeof(struct udphdr) > packet->data_end)
 		return false;
+	if (train_run(packet, verdict))
+		return true;
 	if (ip->protocol == IPPROTO_UDP)
 		return lane_run_apart(packet, IPPROTO_UDP, verdict);
 	return ip->protocol == IPPROTO_TCP && transport + sizeof(struct tcphdr) <= packet->data_end &&

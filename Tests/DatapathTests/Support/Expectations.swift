@@ -34,11 +34,11 @@ extension Outcome.Verdict {
 }
 
 extension TestDatapath {
-    /// Sends a frame and says what became of it. At XDP every next hop is made fresh before.
+    /// Sends a frame and says what became of it. At XDP every next hop is made fresh before, unless they are to be as they are.
     func outcome(
-        of frame: [UInt8], at hook: Hook, on side: Side = .uplink, gsoSize: UInt32 = 0
+        of frame: [UInt8], at hook: Hook, on side: Side = .uplink, gsoSize: UInt32 = 0, refreshing: Bool = true
     ) throws -> Outcome {
-        if hook == .xdp { try setNextHops(.fresh) }
+        if hook == .xdp && refreshing { try setNextHops(.fresh) }
         let before = try reasons()
         let result = try run([frame], at: hook, on: side, gsoSize: gsoSize)[0]
         let counted = try reasons().merging(before) { $0 - $1 }.filter { $0.value != 0 }

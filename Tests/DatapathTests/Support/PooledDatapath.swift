@@ -172,14 +172,31 @@ final class PooledDatapath: @unchecked Sendable {
         var train = Train()
     }
 
-    /// `struct train`.
+    /// `struct train`, which says what these are.
     struct Train: BitwiseCopyable, Equatable {
-        /// In the index, of the flow that the last packets were of, when that was two times the same.
+        var last: UInt64 = 0
+        var until: UInt64 = 0
+        var addresses: UInt64 = 0
+        var ports: UInt32 = 0
+        var protocolNumber: UInt32 = 0
+        var arrival: UInt64 = 0
+        var pseudoSum: UInt64 = 0
         var entry: UInt64 = 0
         var bucket: UInt32 = 0
         var place: UInt32 = 0
-        /// Of the flow that was looked up last.
-        var last: UInt64 = 0
+        var state: UInt64 = 0
+        var refreshed: UInt32 = 0
+        var hop: UInt32 = 0
+        var interface: UInt32 = 0
+        var sequence: UInt32 = 0
+        var addressesOfHop: UInt64 = 0
+        var restOfAddresses: UInt32 = 0
+        var mtu: UInt32 = 0
+        var newAddresses: UInt64 = 0
+        var newPorts: UInt32 = 0
+        var networkDelta: UInt32 = 0
+        var transportDelta: UInt32 = 0
+        var zero: UInt32 = 0
     }
 
     /// What is still taken, though no flow lives: nothing, unless something leaks.

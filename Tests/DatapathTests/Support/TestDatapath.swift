@@ -95,18 +95,6 @@ final class TestDatapath: Sendable {
     /// What CPUs know of the packets before.
     func clocks() throws -> [PooledDatapath.Clock] { try pooled.clocks().values(0) }
 
-    /// What the CPU knows that this frame has come to at XDP, when another one like it was the last on every CPU, or nil.
-    func clock(behind first: PooledDatapath.Clock, _ frame: [UInt8]) throws -> PooledDatapath.Clock? {
-        try setClocks(first)
-        _ = try outcome(of: frame, at: .xdp)
-        return try clocks().first { $0.train != first.train }
-    }
-
-    /// What a CPU knows behind two packets of a flow.
-    func clock(behindTwoOf frame: [UInt8]) throws -> PooledDatapath.Clock? {
-        try clock(behind: .init(), frame).flatMap { try clock(behind: $0, frame) }
-    }
-
     /// Has every CPU find the way that has just been asked for, for packets that come in where those of a test run do.
     func spreadRoute(at hook: Hook, on side: Side) throws {
         let device = side == .uplink ? network.uplink.index : network.container.index

@@ -1,0 +1,177 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR MIT */
+/* Packets come in trains: of one flow, one behind the other. At XDP the second of them notes what becomes of it, and where that
+ * is said of its flow and its next hop; those behind it, in the same tick, get the same for as long as nothing there has
+ * changed (docs/decisions/0048-what-a-train-gets.md). A packet of which there is more to ask is left to the lane. Each CPU has
+ * one train, and is at one frame at a time. */
+#ifndef FASTNAT_PIPELINE_TRAIN_H
+#define FASTNAT_PIPELINE_TRAIN_H
+
+#include "../nat/next_hop.h"
+
+#define TRAIN_TRANSPORT_OFFSET (ETH_HLEN + sizeof(struct iphdr))
+
+/* Up to the end of the longer header. UDP packets that are shorter are none of a train. */
+#define TRAIN_BYTES (TRAIN_TRANSPORT_OFFSET + sizeof(struct tcphdr))
+
+/* Of the four bytes that begin with the fragment offset: that, which is zero, and the protocol; the TTL is between. */
+#define TRAIN_PROTOCOL_MASK bpf_htonl((IPV4_MORE_FRAGMENTS | IPV4_FRAGMENT_OFFSET) << 16 | 0xff)
+
+/* Notes that a packet was looked up, and where it was found if the one before it was of its flow, too: before anything is read
+ * of flow or next hop, so that whatever changes later is seen to have changed. */
+static __always_inline void train_look(struct train *train, struct packet *packet, const struct flow_reference *reference,
+				       __u32 bucket, __u32 place)
+{
+	const struct flow_half *half = flow_half(reference->flow, entry_direction(reference->entry));
+	/* A packet of the flow changes nothing in it, unless it says so (flow_track). */
+	__u32 settled = packet->tuple->protocol == IPPROTO_TCP ? SEEN_ANY | SEEN_ACK | SEEN_OPEN : SEEN_ANY;
+
+	if (train->last == reference->entry && !packet->without_checksum && packet->data + TRAIN_BYTES <= packet->data_end &&
+	    (READ_ONCE(half->word) & settled) == settled) {
+		train->until = 0;
+		train->entry = reference->entry;
+		train->bucket = bucket;
+		train->place = place;
+		train->state = word_at(&half->word);
+		train->refreshed = READ_ONCE(half->refreshed);
+		packet->train = train;
+	}
+	train->last = reference->entry;
+}
+
+/* Notes what has become of the packet. */
+static __always_inline void train_begin(struct train *train, const struct packet *packet, const struct shared_hop *hop,
+					const struct rewrite *rewrite, const struct shared_hop *arrival)
+{
+	const struct tuple *tuple = packet->tuple;
+
+	train->addresses[0] = tuple->source.words[3];
+	train->addresses[1] = tuple->destination.words[3];
+	train->ports[0] = tuple->source_port;
+	train->ports[1] = tuple->destination_port;
+	train->protocol = bpf_htonl(tuple->protocol);
+	mac_copy(train->arrival, arrival->next_hop.source_mac);
+	train->pseudo_sum = checksum_sum_addresses(&tuple->source, &tuple->destination, true) + bpf_htons(tuple->protocol);
+	train->hop = (const void *)hop - (const void *)&hops;
+	train->ifindex = rewrite->next_hop.ifindex;
+	train->sequence = rewrite->next_hop.sequence;
+	macs_copy(train->macs, rewrite->next_hop.destination_mac);
+	train->mtu = rewrite->next_hop.mtu;
+	train->new_addresses[0] = rewrite->source.words[3];
+	train->new_addresses[1] = rewrite->destination.words[3];
+	train->new_ports[0] = rewrite->source_port;
+	train->new_ports[1] = rewrite->destination_port;
+	train->network_delta = rewrite->address_delta + CHECKSUM_DELTA_TTL;
+	train->transport_delta = rewrite->address_delta + rewrite->port_delta;
+	train->until = bpf_jiffies64() + 1;
+}
+
+/* Whether the packet is of the train, and has a hop to go. */
+static __always_inline bool train_has(const struct train *train, const struct packet *packet)
+{
+	const struct ethhdr *ethernet = packet->data;
+	const struct iphdr *ip = packet->data + ETH_HLEN;
+	const struct udphdr *transport = packet->data + TRAIN_TRANSPORT_OFFSET;
+
+	return word_at(&ip->saddr) == word_at(train->addresses) &&
+	       half_word_at(&transport->source) == half_word_at(train->ports) &&
+	       (half_word_at(&ethernet->h_proto) & PLAIN_IPV4_MASK) == PLAIN_IPV4 &&
+	       (half_word_at(&ip->frag_off) & TRAIN_PROTOCOL_MASK) == train->protocol &&
+	       mac_equal_wide(ethernet->h_dest, train->arrival) && ip->ttl > 1;
+}
+
+/* Whether a transport header of this length and with this checksum is whole, and the checksum is the packet's own. */
+static __always_inline bool train_takes(const struct train *train, const struct packet *packet, __u32 length, __u32 shortest,
+					__u16 checksum)
+{
+	return length >= shortest && sizeof(struct iphdr) + length <= packet->ip_length &&
+	       !is_checksum_zero(train->pseudo_sum + bpf_htonl(packet->ip_length - sizeof(struct iphdr)) - checksum);
+}
+
+/* As lane_parse_network, lane_parse_transport and xdp_packet_is_ordinary. */
+static __always_inline bool train_takes_lengths(const struct train *train, struct packet *packet, bool is_tcp)
+{
+	const struct iphdr *ip = packet->data + ETH_HLEN;
+	const struct udphdr *udp = packet->data + TRAIN_TRANSPORT_OFFSET;
+	const struct tcphdr *tcp = (const void *)udp;
+
+	packet->ip_length = bpf_ntohs(ip->tot_len);
+	if (ETH_HLEN + packet->ip_length > packet->data_end - packet->data || packet->ip_length > train->mtu)
+		return false;
+	if (!is_tcp)
+		return udp->check && train_takes(train, packet, bpf_ntohs(udp->len), sizeof(*udp), udp->check);
+	return (((const __u8 *)tcp)[TCP_FLAGS_OFFSET] & (TCP_FIN | TCP_SYN | TCP_RST | TCP_ACK)) == TCP_ACK &&
+	       train_takes(train, packet, (((const __u8 *)tcp)[TCP_FLAGS_OFFSET - 1] >> 4) * 4, sizeof(*tcp), tcp->check);
+}
+
+/* The half of the flow that carries the train, or NULL: something has changed. */
+static __always_inline struct flow_half *train_half(const struct train *train)
+{
+	struct flow_bucket *bucket = bucket_at(train->bucket);
+	struct flow *flow = entry_flow(train->entry);
+	__u32 offset = train->hop;
+	struct flow_half *half;
+
+	if (!bucket || !flow || offset > sizeof(hops) - sizeof(struct shared_hop) ||
+	    READ_ONCE(*bucket_place(bucket, train->place)) != train->entry)
+		return NULL;
+	half = flow_half(flow, entry_direction(train->entry));
+	return word_at(&half->word) == train->state && READ_ONCE(half->refreshed) == train->refreshed &&
+			       word_at((const void *)&hops + offset) == word_at(&train->ifindex)
+		       ? half
+		       : NULL;
+}
+
+static __always_inline void train_rewrite(const struct train *train, struct packet *packet, bool is_tcp)
+{
+	struct iphdr *ip = packet->data + ETH_HLEN;
+	struct udphdr *udp = packet->data + TRAIN_TRANSPORT_OFFSET;
+	struct tcphdr *tcp = (void *)udp;
+
+	macs_copy(packet->data, train->macs);
+	ip->ttl--;
+	ip->check = checksum_apply(ip->check, train->network_delta);
+	*(__u64 *)&ip->saddr = word_at(train->new_addresses);
+	*(__u32 *)&udp->source = half_word_at(train->new_ports);
+	if (is_tcp)
+		tcp->check = checksum_apply(tcp->check, train->transport_delta);
+	else
+		udp->check = checksum_apply(udp->check, train->transport_delta) ?: 0xffff; /* RFC 768: zero means none */
+}
+
+static __always_inline bool train_carry(struct train *train, struct packet *packet, __u64 now, bool is_tcp)
+{
+	struct flow_half *half;
+
+	if (!train_takes_lengths(train, packet, is_tcp))
+		return false;
+	half = train_half(train);
+	if (!half)
+		return false;
+	train_rewrite(train, packet, is_tcp);
+	flow_account(half, packet, now);
+	return true;
+}
+
+/* Whether the packet has gone the way of those before it: what its verdict is then. */
+static __always_inline bool train_run(struct packet *packet, enum verdict *verdict)
+{
+	struct clock *clock;
+	struct train *train;
+
+	if (packet->hook != HOOK_XDP || packet->data + TRAIN_BYTES > packet->data_end)
+		return false;
+	clock = map_only_element(&clocks);
+	if (!clock)
+		return false;
+	train = &clock->train;
+	if (bpf_jiffies64() >= train->until || !train_has(train, packet))
+		return false;
+	if (!(train->protocol == bpf_htonl(IPPROTO_TCP) ? train_carry(train, packet, clock->now, true)
+							: train_carry(train, packet, clock->now, false)))
+		return false;
+	clock->streaks[packet->side] = 0; /* it has begun no flow */
+	*verdict = redirect_frame(packet, train->ifindex);
+	return true;
+}
+
+#endif
