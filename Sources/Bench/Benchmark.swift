@@ -69,9 +69,12 @@ public struct Benchmark {
         _ measurement: Measurement, _ contenders: [Contender], of workload: String
     ) -> [Series] {
         let rounds = measurement.rounds(options)
+        let judged = measurement.judged(in: workload)
         for contender in contenders {
             progress.step("\(workload), \(measurement.name): \(contender.kind.rawValue)")
             contender.begin(measurement)
+            let takesOne = measurement.othersTakeOne && !options.quick && !judged.contains(contender.kind)
+            contender.stride = takesOne ? measurement.turns : nil
         }
         for _ in 0..<rounds { takeTurns(measurement, contenders, planned: workload) }
         var found = series(of: measurement, contenders)
@@ -87,7 +90,7 @@ public struct Benchmark {
     private mutating func takeTurns(_ measurement: Measurement, _ contenders: [Contender], planned workload: String?) {
         let turns = options.quick ? max(1, measurement.turns / 2) : measurement.turns
         for turn in 0..<turns {
-            for contender in contenders.shuffled() {
+            for contender in contenders.shuffled() where turn == 0 || contender.stride == nil {
                 if let workload, turn == 0 {
                     progress.step("\(workload), \(measurement.name): \(contender.kind.rawValue)")
                 }
@@ -101,7 +104,7 @@ public struct Benchmark {
             let cells = contenders.map { contender in
                 Cell(
                     path: contender.kind.rawValue, samples: contender.samples.map { $0[index] },
-                    missing: contender.failure)
+                    stride: contender.stride, missing: contender.failure)
             }
             return Series(name: measurement.name, metric: metric.name, unit: metric.unit, cells: cells)
         }
@@ -109,6 +112,11 @@ public struct Benchmark {
 }
 
 extension Measurement {
+    /// The paths that targets ask about.
+    fileprivate func judged(in workload: String) -> Set<PathKind> {
+        Set(metrics.flatMap { metric in Target.all.flatMap { $0.paths(workload, name, metric.name) } })
+    }
+
     /// Whether a path's turns differed so much that more are worth their time.
     fileprivate func isNoisy(_ found: [Series]) -> Bool {
         zip(metrics, found).contains { metric, series in !metric.isTail && series.cells.contains(where: \.isNoisy) }
@@ -122,6 +130,8 @@ private final class Contender {
     /// Why there is no stage.
     private let stageFailure: String?
     private var probe: (any Probe)?
+    /// In the measurement that goes on, it takes the first of so many turns; nil: each.
+    var stride: Int?
     /// Of the measurement that goes on.
     private(set) var samples: [[Double]] = []
     /// Why it has no figures.

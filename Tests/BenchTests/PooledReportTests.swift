@@ -55,6 +55,10 @@ import Testing
 
     @Test("Runs of different measurements or machines are no runs of one")
     func different() {
+        var strided = run([6])
+        strided.workloads[0].series[0].cells[0].stride = 2
+        #expect(throws: BenchError.self) { try Report(pooling: [run([6]), strided]) }
+        #expect(throws: Never.self) { try Report(pooling: [strided, strided]) }
         var other = run([6])
         other.workloads[0].series[0].name = "something else"
         #expect(throws: BenchError.self) { try Report(pooling: [run([6]), other]) }

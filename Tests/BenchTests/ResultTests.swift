@@ -53,6 +53,32 @@ import Testing
         #expect(series([]).ratio("fastnat-tc") == nil)
     }
 
+    @Test("A path that took one turn a round is compared in that turn")
+    func strides() {
+        func ratio(_ path: Cell, to reference: Cell) -> Double? {
+            Series(name: "any", metric: "packets", unit: .packetsPerSecond, cells: [path, reference])
+                .ratio(path.path, to: reference.path)
+        }
+        let each = Cell(path: "fastnat-tc", samples: [2, 900, 900, 4, 900, 900])
+        let first = Cell(path: "nftables", samples: [1, 2], stride: 3)
+        #expect(ratio(each, to: first) == 2)
+        #expect(ratio(first, to: each) == 0.5)
+        #expect(ratio(first, to: first) == 1)
+        #expect(ratio(each, to: Cell(path: "nftables", samples: [1, 2, 3], stride: 3)) == nil)
+        #expect(ratio(first, to: Cell(path: "routing", samples: [1], stride: 6)) == nil)
+    }
+
+    @Test("Of a stream's paths, those that targets ask about take all turns")
+    func judged() {
+        let paths = Set(
+            ["throughput", "efficiency"].flatMap { metric in
+                Target.all.flatMap { $0.paths("bulk", "1 stream down", metric) }
+            })
+        #expect(
+            paths == [.fastnatTC, .fastnatAuto, .routing, .iptablesNFT, .redirectTC, .redirectPeer, .bareTC])
+        #expect(Target.all.flatMap { $0.paths("bulk", "no such", "throughput") }.isEmpty)
+    }
+
     @Test(
         "Values as people read them",
         arguments: [

@@ -48,7 +48,10 @@ extension Report {
     /// What was measured, on which paths.
     private var layout: [[String]] {
         workloads.flatMap { workload in
-            workload.series.map { [workload.name, $0.name, $0.metric, $0.unit.rawValue] + $0.cells.map(\.path) }
+            workload.series.map {
+                [workload.name, $0.name, $0.metric, $0.unit.rawValue]
+                    + $0.cells.map { "\($0.path) \($0.stride ?? 1)" }
+            }
         }
     }
 }
@@ -57,6 +60,7 @@ extension Cell {
     /// What has failed in one of two runs has no figure.
     fileprivate func pooled(with other: Cell) -> Cell {
         let failure = missing ?? other.missing
-        return Cell(path: path, samples: failure == nil ? samples + other.samples : [], missing: failure)
+        return Cell(
+            path: path, samples: failure == nil ? samples + other.samples : [], stride: stride, missing: failure)
     }
 }

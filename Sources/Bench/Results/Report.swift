@@ -90,6 +90,8 @@ public struct Cell: Codable, Sendable, Hashable {
     public var path: String
     /// Its turns.
     public var samples: [Double]
+    /// Of so many turns it has taken the first; nil: each.
+    public var stride: Int?
     /// Why there are none.
     public var missing: String?
     /// The middle value.
@@ -102,14 +104,22 @@ public struct Cell: Codable, Sendable, Hashable {
 
     /// What its samples are of another path's, taken in the same turns; nil where there are none, or other turns.
     func quotients(by other: Cell) -> Statistics? {
-        guard samples.count == other.samples.count, (samples + other.samples).allSatisfy({ $0 > 0 }) else { return nil }
-        return Statistics(zip(samples, other.samples).map { $0 / $1 })
+        let (own, others) = (taken(every: other.stride), other.taken(every: stride))
+        guard own.count == others.count, (own + others).allSatisfy({ $0 > 0 }) else { return nil }
+        return Statistics(zip(own, others).map { $0 / $1 })
+    }
+
+    /// Its samples of the turns that a path of another stride has taken.
+    private func taken(every other: Int?) -> [Double] {
+        guard let other, stride == nil else { return samples }
+        return Swift.stride(from: 0, to: samples.count, by: other).map { samples[$0] }
     }
 
     /// Works the figures out.
-    public init(path: String, samples: [Double], missing: String? = nil) {
+    public init(path: String, samples: [Double], stride: Int? = nil, missing: String? = nil) {
         self.path = path
         self.samples = samples
+        self.stride = stride
         self.missing = samples.isEmpty ? missing ?? "not measured" : nil
         let statistics = Statistics(samples)
         median = statistics?.median

@@ -40,6 +40,19 @@ struct Target: Sendable {
         }
     }
 
+    /// The paths whose figures of this series say whether it is held, or could be.
+    func paths(_ workload: String, _ name: String, _ metric: String) -> [PathKind] {
+        guard self.workload.rawValue == workload, series.contains(name), self.metric == metric else { return [] }
+        let compared: [PathKind] =
+            switch bound {
+            case .times(_, let path): [path]
+            case .best(_, let paths): paths
+            case .lead: [.reference]
+            case .value: []
+            }
+        return [path] + compared + path.limits.joined()
+    }
+
     /// Whether it is held in a report; nil when the report is not of this workload, or the path is not in it.
     func verdict(in report: Report) -> Verdict? {
         guard let workload = report.workload(workload), report.paths.contains(where: { $0.name == path.rawValue }),

@@ -31,7 +31,8 @@ struct RulesWorkload: Workload {
         // Of 10 and of 100 ports, targets ask for what is kept alone.
         let share = count == 10 || count == 100 ? 0.5 : 1
         let other = [
-            publishing(newFlows, count),
+            // Where they are judged, to the percent.
+            publishing(newFlows, count).inRounds(count == Self.judged ? 2 : 1),
             adding(label, "adding one, command") { stage throws(BenchError) in try CommandProbe(stage) },
             adding(label, "adding one, in a program") { stage throws(BenchError) in try LibraryProbe(stage) },
         ].map { $0.inRounds(share) }

@@ -41,6 +41,8 @@ struct Measurement {
     /// So many turns in the time of one, each of which is a sample: the more often paths take turns, the less it matters what else
     /// the machine does. For what starts and stops in no time. In a quick run, whose samples are half as long, half as many.
     var turns = 1
+    /// Paths that no target asks about take one turn a round: for turns that take long. Not in a quick run.
+    var othersTakeOne = false
     /// What takes longer than others, or is not judged, has this part of the rounds, at least one; what takes no time and is
     /// noisy, a multiple.
     var roundsShare = 1.0
