@@ -14,7 +14,7 @@ struct train {
 	/* Whose packets they are: */
 	__be32 addresses[2] __attribute__((aligned(8))); /* source, destination */
 	__be16 ports[2] __attribute__((aligned(4)));
-	__u32 protocol;   /* TRAIN_PROTOCOL */
+	__u32 protocol;   /* TRAIN_PROTOCOL_MASK */
 	__u8 arrival[8];  /* the MAC address that they come to, and two bytes of no meaning */
 	__u64 pseudo_sum; /* of their pseudo headers but for the length */
 	/* Where their flow is, and what stands in their half of it as long as they may go on like this: */

@@ -93,8 +93,8 @@ static __always_inline bool lane_find(struct packet *packet, struct clock *clock
 	}
 	return false;
 found:
-	if (packet->side == SIDE_PORT ||
-	    packet->hook == HOOK_XDP) { /* or the verifier would follow the program for each place */
+	/* Or the verifier would go through the program for each place. */
+	if (packet->side == SIDE_PORT || packet->hook == HOOK_XDP) {
 		place = verifier_forget(place, hash);
 		reference->position = bucket_place(bucket, place);
 	}
