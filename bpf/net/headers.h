@@ -102,6 +102,9 @@ enum icmpv4_unreachable {
 #define PLAIN_IPV4_MASK bpf_htonl(0xffffff00)
 #define PLAIN_IPV4 bpf_htonl(ETH_P_IP << 16 | 0x45 << 8)
 
+/* Where the transport header begins behind that. */
+#define PLAIN_TRANSPORT_OFFSET (ETH_HLEN + sizeof(struct iphdr))
+
 #define TCP_CHECKSUM_OFFSET offsetof(struct tcphdr, check)
 #define UDP_CHECKSUM_OFFSET offsetof(struct udphdr, check)
 

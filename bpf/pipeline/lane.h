@@ -7,8 +7,6 @@
 
 #include "forward.h"
 
-#define LANE_TRANSPORT_OFFSET (ETH_HLEN + sizeof(struct iphdr))
-
 /* As parse_ipv4, of packets that the lane takes. */
 static __always_inline bool lane_parse_network(struct packet *packet)
 {
@@ -19,7 +17,7 @@ static __always_inline bool lane_parse_network(struct packet *packet)
 	    ip->frag_off & bpf_htons(IPV4_MORE_FRAGMENTS | IPV4_FRAGMENT_OFFSET))
 		return false;
 	packet->is_ipv4 = true;
-	packet->transport_offset = LANE_TRANSPORT_OFFSET;
+	packet->transport_offset = PLAIN_TRANSPORT_OFFSET;
 	packet->ip_length = bpf_ntohs(ip->tot_len);
 	address_set_ipv4(&packet->tuple->source, ip->saddr);
 	address_set_ipv4(&packet->tuple->destination, ip->daddr);
@@ -30,7 +28,7 @@ static __always_inline bool lane_parse_network(struct packet *packet)
 /* As parse_transport. */
 static __always_inline bool lane_parse_transport(struct packet *packet, __u8 protocol)
 {
-	const struct udphdr *udp = packet->data + LANE_TRANSPORT_OFFSET;
+	const struct udphdr *udp = packet->data + PLAIN_TRANSPORT_OFFSET;
 	const struct tcphdr *tcp = (const void *)udp;
 	__u32 available = packet->ip_length - sizeof(struct iphdr), length;
 
@@ -63,7 +61,7 @@ static __always_inline __u64 lane_hash(const struct packet *packet)
 static __always_inline bool lane_flow_matches(const struct packet *packet, struct flow_reference *reference)
 {
 	const struct iphdr *ip = packet->data + ETH_HLEN;
-	const struct udphdr *transport = packet->data + LANE_TRANSPORT_OFFSET;
+	const struct udphdr *transport = packet->data + PLAIN_TRANSPORT_OFFSET;
 	const struct ipv4_ends *ends;
 
 	reference->flow = entry_flow(reference->entry);
@@ -149,7 +147,7 @@ static __always_inline bool lane_run_apart(struct packet *packet, __u8 protocol,
 static __always_inline bool lane(struct packet *packet, enum verdict *verdict)
 {
 	const struct iphdr *ip = packet->data + ETH_HLEN;
-	const void *transport = packet->data + LANE_TRANSPORT_OFFSET;
+	const void *transport = packet->data + PLAIN_TRANSPORT_OFFSET;
 
 	if (packet->stage != STAGE_ATTACHED || packet->side == SIDE_HOST || !packet_is_for_host(packet) ||
 	    transport + sizeof(struct udphdr) > packet->data_end)

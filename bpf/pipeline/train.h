@@ -8,10 +8,8 @@
 
 #include "../nat/next_hop.h"
 
-#define TRAIN_TRANSPORT_OFFSET (ETH_HLEN + sizeof(struct iphdr))
-
 /* Up to the end of the longer header. UDP packets that are shorter are none of a train. */
-#define TRAIN_BYTES (TRAIN_TRANSPORT_OFFSET + sizeof(struct tcphdr))
+#define TRAIN_BYTES (PLAIN_TRANSPORT_OFFSET + sizeof(struct tcphdr))
 
 /* Of the four bytes that begin with the fragment offset: that, which is zero, and the protocol; the TTL is between. */
 #define TRAIN_PROTOCOL_MASK bpf_htonl((IPV4_MORE_FRAGMENTS | IPV4_FRAGMENT_OFFSET) << 16 | 0xff)
@@ -70,7 +68,7 @@ static __always_inline bool train_has(const struct train *train, const struct pa
 {
 	const struct ethhdr *ethernet = packet->data;
 	const struct iphdr *ip = packet->data + ETH_HLEN;
-	const struct udphdr *transport = packet->data + TRAIN_TRANSPORT_OFFSET;
+	const struct udphdr *transport = packet->data + PLAIN_TRANSPORT_OFFSET;
 
 	return word_at(&ip->saddr) == word_at(train->addresses) &&
 	       half_word_at(&transport->source) == half_word_at(train->ports) &&
@@ -80,27 +78,28 @@ static __always_inline bool train_has(const struct train *train, const struct pa
 }
 
 /* Whether a transport header of this length and with this checksum is whole, and the checksum is the packet's own. */
-static __always_inline bool train_takes(const struct train *train, const struct packet *packet, __u32 length, __u32 shortest,
-					__u16 checksum)
+static __always_inline bool train_takes_transport(const struct train *train, const struct packet *packet, __u32 length,
+						  __u32 shortest, __u16 checksum)
 {
 	return length >= shortest && sizeof(struct iphdr) + length <= packet->ip_length &&
 	       !is_checksum_zero(train->pseudo_sum + bpf_htonl(packet->ip_length - sizeof(struct iphdr)) - checksum);
 }
 
 /* As lane_parse_network, lane_parse_transport and xdp_packet_is_ordinary. */
-static __always_inline bool train_takes_lengths(const struct train *train, struct packet *packet, bool is_tcp)
+static __always_inline bool train_takes(const struct train *train, struct packet *packet, bool is_tcp)
 {
 	const struct iphdr *ip = packet->data + ETH_HLEN;
-	const struct udphdr *udp = packet->data + TRAIN_TRANSPORT_OFFSET;
+	const struct udphdr *udp = packet->data + PLAIN_TRANSPORT_OFFSET;
 	const struct tcphdr *tcp = (const void *)udp;
 
 	packet->ip_length = bpf_ntohs(ip->tot_len);
 	if (ETH_HLEN + packet->ip_length > packet->data_end - packet->data || packet->ip_length > train->mtu)
 		return false;
 	if (!is_tcp)
-		return udp->check && train_takes(train, packet, bpf_ntohs(udp->len), sizeof(*udp), udp->check);
+		return udp->check && train_takes_transport(train, packet, bpf_ntohs(udp->len), sizeof(*udp), udp->check);
 	return (((const __u8 *)tcp)[TCP_FLAGS_OFFSET] & (TCP_FIN | TCP_SYN | TCP_RST | TCP_ACK)) == TCP_ACK &&
-	       train_takes(train, packet, (((const __u8 *)tcp)[TCP_FLAGS_OFFSET - 1] >> 4) * 4, sizeof(*tcp), tcp->check);
+	       train_takes_transport(train, packet, (((const __u8 *)tcp)[TCP_FLAGS_OFFSET - 1] >> 4) * 4, sizeof(*tcp),
+				     tcp->check);
 }
 
 /* The half of the flow that carries the train, or NULL: something has changed. */
@@ -124,7 +123,7 @@ static __always_inline struct flow_half *train_half(const struct train *train)
 static __always_inline void train_rewrite(const struct train *train, struct packet *packet, bool is_tcp)
 {
 	struct iphdr *ip = packet->data + ETH_HLEN;
-	struct udphdr *udp = packet->data + TRAIN_TRANSPORT_OFFSET;
+	struct udphdr *udp = packet->data + PLAIN_TRANSPORT_OFFSET;
 	struct tcphdr *tcp = (void *)udp;
 
 	macs_copy(packet->data, train->macs);
@@ -142,7 +141,7 @@ static __always_inline bool train_carry(struct train *train, struct packet *pack
 {
 	struct flow_half *half;
 
-	if (!train_takes_lengths(train, packet, is_tcp))
+	if (!train_takes(train, packet, is_tcp))
 		return false;
 	half = train_half(train);
 	if (!half)
