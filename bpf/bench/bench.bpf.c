@@ -88,7 +88,7 @@ static __always_inline __u32 flow_choose(const struct bench_traffic *to, struct 
 	__u32 number;
 
 	if (to->order == BENCH_ORDER_NEW || to->order == BENCH_ORDER_ANYBODY) {
-		number = (__u32)count->generated++ * BENCH_MAX_CPUS + bpf_get_smp_processor_id() + to->first;
+		number = (bpf_get_smp_processor_id() << BENCH_CPU_BITS) + (__u32)count->generated++ + to->first;
 		return to->order == BENCH_ORDER_NEW ? number : number * 0x9e3779b1; /* odd: all numbers are different */
 	}
 	if (to->order == BENCH_ORDER_EACH)

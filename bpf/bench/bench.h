@@ -10,8 +10,8 @@
 /* A flow's number is this many bits of port, above a first one, and the rest in the address. */
 #define BENCH_PORT_BITS 14
 #define BENCH_FIRST_PORT 32768
-/* Numbers of new flows are interleaved between so many CPUs. */
-#define BENCH_MAX_CPUS 64
+/* New flows of each CPU have numbers of their own, one after another: so many, for 64 CPUs. */
+#define BENCH_CPU_BITS 26
 
 enum bench_direction {
 	BENCH_TO_CONTAINER,
