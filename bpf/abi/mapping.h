@@ -33,6 +33,19 @@ struct mapping {
 	struct address client;
 };
 
+/* The mapping that a CPU has found last, and for what destination. */
+struct mapping_note {
+	struct mapping mapping __attribute__((aligned(8)));
+	struct address destination __attribute__((aligned(8))); /* as behind in the packet's tuple, network byte order */
+	__be16 destination_port;
+	__u8 protocol;
+	__u8 any_address; /* 1: the mapping is one for any of the host's */
+	__u16 first_port; /* of the mapping, host byte order */
+	__u16 zero;
+	__u32 version; /* settings.mappings_version from before it was looked up */
+	__u32 noted;   /* CLOCK_MONOTONIC in units of 2^20 ns */
+};
+
 /* Owner of port ranges: an address (or any) and a protocol. */
 struct range_key {
 	struct address address;

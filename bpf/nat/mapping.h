@@ -135,6 +135,41 @@ static __always_inline bool mapping_find(const struct settings *current, const s
 	return mapping_find_for(&key, current->has_ranges, match);
 }
 
+/* Whether it was of this destination that the mapping was noted, while no mapping has changed. */
+static __always_inline bool mapping_note_holds(const struct mapping_note *note, const struct tuple *tuple, __u32 version,
+					       __u64 now)
+{
+	return note->destination_port == tuple->destination_port && note->protocol == tuple->protocol &&
+	       note->version == version && address_equal(&note->destination, &tuple->destination) &&
+	       note_is_fresh(note->noted, now);
+}
+
+/* As mapping_find, of packets that come one after another to one port. `version` is that of the mappings, read before. */
+static __always_inline bool mapping_recall(const struct settings *current, const struct tuple *tuple, __u32 version, __u64 now,
+					   struct mapping_match *match)
+{
+	struct mapping_note *note = map_only_element(&mapping_notes);
+
+	if (!note)
+		return false;
+	if (!mapping_note_holds(note, tuple, version, now)) {
+		if (!mapping_find(current, tuple, match))
+			return false;
+		note->mapping = *match->mapping;
+		note->destination = tuple->destination;
+		note->destination_port = tuple->destination_port;
+		note->protocol = tuple->protocol;
+		note->any_address = match->any_address;
+		note->first_port = match->first_port;
+		note->version = version;
+		note->noted = now >> 20;
+	}
+	match->mapping = &note->mapping;
+	match->any_address = note->any_address;
+	match->first_port = note->first_port;
+	return true;
+}
+
 static __always_inline bool mapping_allows(const struct mapping *mapping, const struct address *source)
 {
 	struct source_key key = {

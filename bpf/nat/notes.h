@@ -30,6 +30,14 @@ struct {
 	__type(value, struct arrival);
 } arrivals SEC(".maps");
 
+/* One element: the mapping that was found last, on this CPU. Written by the datapath, overwritten by the next. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct mapping_note);
+} mapping_notes SEC(".maps");
+
 /* hash of two addresses → the masquerade that holds between the last two of that hash, on this CPU. Written by the datapath,
  * overwritten by the next. */
 struct {

@@ -216,7 +216,8 @@ static __always_inline enum verdict begin_at_once(struct packet *packet)
 	struct rewrite rewrite;
 	enum reason reason;
 
-	if (!begin_enter(packet, &beginning) || !mapping_find(beginning.current, packet->tuple, &match) ||
+	if (!begin_enter(packet, &beginning) ||
+	    !mapping_recall(beginning.current, packet->tuple, beginning.version, beginning.now, &match) ||
 	    mapping_translates(match.mapping, packet->tuple) || !arrival_is_admitted(packet, &match, beginning.now) ||
 	    !first_packet_is_ordinary(packet) || !arrival_leads(packet, match.mapping, &rewrite.next_hop, beginning.now))
 		return begin_leave(packet);

@@ -84,7 +84,13 @@ final class PooledDatapath: @unchecked Sendable {
         try forgetRoutes()
         try forgetMasquerades()
         for index in 0..<ARRIVALS.rawValue { try datapath.maps.arrivals.setAll(index, arrival()) }
+        try mappingNotes().setAll(0, mapping_note())
         try clocks().setAll(0, Clock())
+    }
+
+    /// What each CPU has noted of the last flow that began at once.
+    func mappingNotes() throws -> PerCPUMap<mapping_note> {
+        try PerCPUMap(object.map("mapping_notes"), name: "mapping_notes")
     }
 
     /// Takes away what one flow has been told and others go by.

@@ -84,6 +84,12 @@ final class TestDatapath: Sendable {
         try setClocks(PooledDatapath.Clock(streakOnUplinks: streak, streakOfContainers: streak))
     }
 
+    /// What each CPU has noted of the last flow that began at once.
+    func mappingNotes() throws -> [mapping_note] { try pooled.mappingNotes().values(0) }
+
+    /// Has every CPU believe that it has noted this.
+    func setMappingNotes(_ note: mapping_note) throws { try pooled.mappingNotes().setAll(0, note) }
+
     /// Gives every CPU this.
     func setClocks(_ clock: PooledDatapath.Clock) throws { try pooled.clocks().setAll(0, clock) }
 
