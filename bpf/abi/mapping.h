@@ -36,7 +36,7 @@ struct mapping {
 /* The mapping that a CPU has found last, and for what destination. */
 struct mapping_note {
 	struct mapping mapping __attribute__((aligned(8)));
-	struct address destination __attribute__((aligned(8))); /* as behind in the packet's tuple, network byte order */
+	struct address destination __attribute__((aligned(8))); /* of the packet, as the next two */
 	__be16 destination_port;
 	__u8 protocol;
 	__u8 any_address; /* 1: the mapping is one for any of the host's */
