@@ -8,29 +8,12 @@ import Testing
 /// The fast lane (`bpf/pipeline/lane.h`) does with a packet what the pipeline does, or leaves it to that, and so does a train
 /// (`bpf/pipeline/train.h`). The lane can be closed: so one test run shows what the pipeline does, others what both do.
 @Suite struct LaneTests {
-    /// Where a packet of an open flow comes in.
-    struct Entry: Sendable, CustomTestStringConvertible {
-        let hook: Hook
-        let side: Side
-        let transport: Transport
-        var testDescription: String { "\(transport) at \(hook), \(side)" }
-
-        static let all: [Entry] = [Transport.tcp, .udp].flatMap { transport in
-            [(Hook.tc, Side.uplink), (.tc, .container), (.xdp, .uplink)].map {
-                Entry(hook: $0.0, side: $0.1, transport: transport)
-            }
-        }
-    }
-
-    private func opened(_ entry: Entry) throws -> (datapath: TestDatapath, frame: [UInt8]) {
+    private func opened(_ line: Line) throws -> (datapath: TestDatapath, frame: [UInt8]) {
         let datapath = try TestDatapath()
-        let conversation = Conversation(.ipv4, entry.transport)
+        let conversation = Conversation(.ipv4, line.transport)
         try datapath.open(conversation)
         try datapath.setNextHops(.fresh)
-        let packet =
-            entry.side == .uplink
-            ? conversation.request(payload: [UInt8](1...20)) : conversation.reply(payload: [UInt8](1...20))
-        return (datapath, packet.bytes)
+        return (datapath, line.frame(conversation))
     }
 
     /// A report to the sender has an identification of its own, and so a checksum.
@@ -57,8 +40,8 @@ import Testing
 
     /// What becomes of a frame, and what its flow counts, with the lane closed, open, and behind a train.
     private func expectAlike(
-        _ datapath: TestDatapath, _ frame: [UInt8], _ entry: Entry, _ comment: String,
-        after train: PooledDatapath.Clock?, sourceLocation: SourceLocation = #_sourceLocation
+        _ datapath: TestDatapath, _ frame: [UInt8], _ line: Line, _ comment: String,
+        after train: PooledDatapath.Clock, sourceLocation: SourceLocation = #_sourceLocation
     ) throws -> Outcome {
         var outcomes: [Outcome] = []
         var packets: [SIMD2<UInt64>] = []
@@ -67,10 +50,10 @@ import Testing
                 {
                     try datapath.setNextHops(.fresh)
                     try datapath.setClocks(clock)
-                    return try datapath.outcome(of: frame, at: entry.hook, on: entry.side)
+                    return try datapath.outcome(of: frame, at: line.hook, on: line.side)
                 }
             }
-            + (train.map { train in [{ try datapath.outcome(of: frame, behind: train, on: entry.side) }] } ?? [])
+            + [{ try datapath.outcome(of: frame, behind: train, line) }]
         for run in runs {
             let before = try counted(in: datapath)
             outcomes.append(try run())
@@ -86,75 +69,72 @@ import Testing
         return outcomes[1]
     }
 
-    /// What packets behind this one meet at XDP.
-    private func train(of frame: [UInt8], _ entry: Entry, in datapath: TestDatapath) throws -> PooledDatapath.Clock? {
-        guard entry.hook == .xdp else { return nil }
-        let train = try datapath.train(behindTwoOf: frame, on: entry.side)
-        #expect(try datapath.goesWithTrain(frame, train, on: entry.side))
+    /// What packets behind this one meet.
+    private func train(of frame: [UInt8], _ line: Line, in datapath: TestDatapath) throws -> PooledDatapath.Clock {
+        let train = try datapath.train(behindTwoOf: frame, line)
+        #expect(try datapath.goesWithTrain(frame, train, line))
         return train
     }
 
-    @Test(arguments: Entry.all)
-    func `each byte of the headers, whatever it is`(entry: Entry) throws {
+    @Test(arguments: Line.all)
+    func `each byte of the headers, whatever it is`(line: Line) throws {
         var random = Generator(seed: 23)
-        let (datapath, frame) = try opened(entry)
-        let train = try train(of: frame, entry, in: datapath)
-        #expect(try expectAlike(datapath, frame, entry, "as it was", after: train).verdict == .redirected)
+        let (datapath, frame) = try opened(line)
+        let train = try train(of: frame, line, in: datapath)
+        #expect(try expectAlike(datapath, frame, line, "as it was", after: train).verdict == .redirected)
         let ports = 34..<38
         var forwarded = 0
-        for place in 12..<(entry.transport == .tcp ? 54 : 42) where !ports.contains(place) {
+        for place in 12..<(line.transport == .tcp ? 54 : 42) where !ports.contains(place) {
             for value in [0, 1, 0x7f, 0x80, 0xff, UInt8.random(in: 0...255, using: &random)] {
                 // What begins or ends the connection makes the second run another one than the first.
-                if entry.transport == .tcp && place == 47 && value & 0x07 != 0 { continue }
+                if line.transport == .tcp && place == 47 && value & 0x07 != 0 { continue }
                 // Addresses of other flows, which the first run would begin.
                 if (26..<34).contains(place) && frame[place] != value { continue }
                 var other = frame
                 other[place] = value
-                let outcome = try expectAlike(datapath, other, entry, "byte \(place) is \(value)", after: train)
+                let outcome = try expectAlike(datapath, other, line, "byte \(place) is \(value)", after: train)
                 if outcome.verdict == .redirected { forwarded += 1 }
             }
         }
         #expect(forwarded > 30)
     }
 
-    @Test(arguments: Entry.all)
-    func `lengths of the frame and of its headers`(entry: Entry) throws {
-        let (datapath, frame) = try opened(entry)
-        let train = try train(of: frame, entry, in: datapath)
+    @Test(arguments: Line.all)
+    func `lengths of the frame and of its headers`(line: Line) throws {
+        let (datapath, frame) = try opened(line)
+        let train = try train(of: frame, line, in: datapath)
         for length in 34...frame.count {
-            _ = try expectAlike(datapath, Array(frame.prefix(length)), entry, "\(length) bytes", after: train)
+            _ = try expectAlike(datapath, Array(frame.prefix(length)), line, "\(length) bytes", after: train)
         }
         for longer in [1, 3, 20, 100] {
             let padded = frame + [UInt8](repeating: 0, count: longer)
-            #expect(try expectAlike(datapath, padded, entry, "\(longer) more", after: train).verdict == .redirected)
+            #expect(try expectAlike(datapath, padded, line, "\(longer) more", after: train).verdict == .redirected)
         }
         for length in 0...(frame.count - 14 + 2) {
             var other = frame
             (other[16], other[17]) = (UInt8(length >> 8), UInt8(length & 0xff))
-            _ = try expectAlike(datapath, other, entry, "total length \(length)", after: train)
+            _ = try expectAlike(datapath, other, line, "total length \(length)", after: train)
         }
     }
 
     @Test(
-        arguments: Entry.all.filter { $0.transport == .tcp },
+        arguments: Line.all.filter { $0.transport == .tcp },
         [0x10, 0x18, 0x30, 0x11, 0x14, 0x02, 0x12, 0x00] as [UInt8])
-    func `what TCP says of its connection`(entry: Entry, flags: UInt8) throws {
+    func `what TCP says of its connection`(line: Line, flags: UInt8) throws {
         var states: [[FlowState]] = []
         var outcomes: [Outcome.Verdict] = []
         for streak in [Self.closed, 0] {
-            var (datapath, frame) = try opened(entry)
+            var (datapath, frame) = try opened(line)
             frame[47] = flags
             try datapath.setStreaks(streak)
-            outcomes.append(try datapath.outcome(of: frame, at: entry.hook, on: entry.side).verdict)
+            outcomes.append(try datapath.outcome(of: frame, at: line.hook, on: line.side).verdict)
             states.append(try datapath.states())
         }
-        if entry.hook == .xdp {
-            var (datapath, frame) = try opened(entry)
-            let train = try #require(try train(of: frame, entry, in: datapath))
-            frame[47] = flags
-            outcomes.append(try datapath.outcome(of: frame, behind: train, on: entry.side).verdict)
-            states.append(try datapath.states())
-        }
+        var (datapath, frame) = try opened(line)
+        let train = try train(of: frame, line, in: datapath)
+        frame[47] = flags
+        outcomes.append(try datapath.outcome(of: frame, behind: train, line).verdict)
+        states.append(try datapath.states())
         #expect(Set(outcomes.map(String.init(describing:))).count == 1)
         #expect(states.allSatisfy { $0 == states[0] })
     }
@@ -169,31 +149,31 @@ import Testing
     ]
 
     /// Hashes of two tuples can have the same tag.
-    @Test(arguments: Entry.all.filter { $0.transport == .tcp }, parts.indices)
-    func `an entry with the packet's tag, whose flow has another tuple, is not the packet's`(entry: Entry, part: Int)
+    @Test(arguments: Line.all.filter { $0.transport == .tcp }, parts.indices)
+    func `an entry with the packet's tag, whose flow has another tuple, is not the packet's`(line: Line, part: Int)
         throws
     {
-        let (datapath, frame) = try opened(entry)
+        let (datapath, frame) = try opened(line)
         let (slot, record) = try #require(try datapath.liveRecords().first)
         var other = record
-        Self.parts[part](&other, entry.side == .container)
+        Self.parts[part](&other, line.side == .container)
         try datapath.maps.setRecord(slot, other)
         for clock in Self.clocks {
             try datapath.setClocks(clock)
-            let outcome = try datapath.outcome(of: frame, at: entry.hook, on: entry.side)
+            let outcome = try datapath.outcome(of: frame, at: line.hook, on: line.side)
             #expect(outcome.verdict == .passed && outcome.packet == frame)
             // What refreshes next hops for XDP writes what it has read.
             #expect(try datapath.maps.record(slot)?.original.packets == record.original.packets)
         }
         try datapath.maps.setRecord(slot, record)
         try datapath.setNextHops(.fresh)
-        #expect(try datapath.outcome(of: frame, at: entry.hook, on: entry.side).verdict == .redirected)
+        #expect(try datapath.outcome(of: frame, at: line.hook, on: line.side).verdict == .redirected)
     }
 
     /// An entry that is free has the tag of a packet whose hash begins with 32 zeros.
-    @Test(arguments: Entry.all.filter { $0.transport == .tcp })
-    func `an entry that is not in use leads nowhere`(entry: Entry) throws {
-        let (datapath, frame) = try opened(entry)
+    @Test(arguments: Line.all.filter { $0.transport == .tcp })
+    func `an entry that is not in use leads nowhere`(line: Line) throws {
+        let (datapath, frame) = try opened(line)
         let index = try MappedArray(datapath.maps.index)
         let isUsed: UInt64 = 1 << 31
         let buckets = (0..<index.count).filter { number in
@@ -211,10 +191,10 @@ import Testing
         }
         for clock in Self.clocks {
             try datapath.setClocks(clock)
-            #expect(try datapath.outcome(of: frame, at: entry.hook, on: entry.side).verdict == .passed)
+            #expect(try datapath.outcome(of: frame, at: line.hook, on: line.side).verdict == .passed)
         }
         for (number, bucket) in kept { try datapath.maps.index.set(number, bucket) }
         try datapath.setNextHops(.fresh)
-        #expect(try datapath.outcome(of: frame, at: entry.hook, on: entry.side).verdict == .redirected)
+        #expect(try datapath.outcome(of: frame, at: line.hook, on: line.side).verdict == .redirected)
     }
 }

@@ -31,6 +31,14 @@ static __always_inline __u32 packet_frame_length(struct packet *packet, __u32 wa
 	return bpf_xdp_get_buff_len(packet->context);
 }
 
+/* Whether the frame has so many bytes in it; at XDP, in its first buffer. */
+static __always_inline bool packet_has(const struct packet *packet, __u32 bytes)
+{
+	if (packet->hook == HOOK_TC)
+		return bytes <= ((struct __sk_buff *)packet->context)->len;
+	return bytes <= packet->data_end - packet->data;
+}
+
 static __always_inline bool packet_is_gso(struct packet *packet)
 {
 	return packet->hook == HOOK_TC && ((struct __sk_buff *)packet->context)->gso_size;

@@ -60,12 +60,12 @@ struct packet {
 	void *data_end;
 	enum hook hook;
 	enum side side;
-	enum stage stage;    /* of the program that runs; with VERDICT_CONTINUE, of the one that goes on */
-	bool in_lane;        /* the flow is known to be IPv4's, and so is the packet (pipeline/lane.h) */
-	bool begun;          /* this packet has made its flow */
-	__u64 now;           /* CLOCK_MONOTONIC, ns: in attached programs, of packets that may begin a flow at once */
-	__u8 streak;         /* flows that the packets before have begun (struct clock): of the same packets */
-	struct train *train; /* to be noted when it has gone on, or NULL: of those that the lane takes at XDP */
+	enum stage stage; /* of the program that runs; with VERDICT_CONTINUE, of the one that goes on */
+	bool in_lane;     /* the flow is known to be IPv4's, and so is the packet (pipeline/lane.h) */
+	bool begun;       /* this packet has made its flow */
+	__u64 now;        /* CLOCK_MONOTONIC, ns: in attached programs, of packets that may begin a flow at once; in the lane */
+	__u8 streak;      /* flows that the packets before have begun (struct clock): of the same packets */
+	struct train *train; /* to be noted when it has gone on, or NULL: of those that the lane takes */
 	__u32 races;         /* how often it has lost its flow to another CPU that made the same */
 	enum reason reason;  /* why the verdict is not VERDICT_REDIRECTED, when there is a countable one */
 	int action;

@@ -6,8 +6,8 @@
 
 #include "maps.h"
 
-/* What a CPU's last packets at XDP were of, and what becomes of more of them (pipeline/train.h). What stands in packets is in
- * their byte order. */
+/* What a CPU's last packets at a hook and side were of, and what becomes of more of them (pipeline/train.h). What stands in
+ * packets is in their byte order. */
 struct train {
 	__u64 last;  /* index entry of the last packet that was looked up */
 	__u64 until; /* the tick (jiffies) from which on nothing below holds any more */
@@ -34,8 +34,12 @@ struct train {
 	__be16 new_ports[2] __attribute__((aligned(4)));
 	__u32 network_delta; /* checksum_apply; with the TTL */
 	__u32 transport_delta;
-	__u32 zero;
+	__u32 flags; /* enum next_hop_flag */
 };
+
+/* By side at TC. Those of XDP stand where the host's own packets would, which have none. */
+#define TRAINS 4
+#define TRAIN_AT_XDP SIDE_HOST
 
 /* After so many packets in a row that have begun a flow each, the next one on their side is taken for such a one. */
 #define STREAK_EXPECTED 2
@@ -49,7 +53,7 @@ struct clock {
 	/* By side: so many packets in a row have begun a flow, up to STREAK_EXPECTED, or STREAK_REFUTED. Here, where each
 	 * packet looks. */
 	__u32 streaks[SIDES_THAT_BEGIN];
-	struct train train;
+	struct train trains[TRAINS];
 };
 
 /* One element. */

@@ -238,10 +238,9 @@ static __always_inline bool hop_settle(const struct hop *hop, const struct packe
 
 /* Sends a complete frame: into the queue of the output, or past it to its other end, where the kernel lets only packets go that
  * have come in. */
-static __always_inline enum verdict redirect_to_output(struct packet *packet, const struct next_hop *next_hop)
+static __always_inline enum verdict redirect_to_output(struct packet *packet, __u32 ifindex, __u16 flags)
 {
-	packet->action =
-		next_hop->flags & NEXT_HOP_PEER ? bpf_redirect_peer(next_hop->ifindex, 0) : bpf_redirect(next_hop->ifindex, 0);
+	packet->action = flags & NEXT_HOP_PEER ? bpf_redirect_peer(ifindex, 0) : bpf_redirect(ifindex, 0);
 	return VERDICT_REDIRECTED;
 }
 

@@ -165,7 +165,7 @@ static __always_inline enum verdict first_packet_forward(struct packet *packet, 
 	if (!packet_rewrite(packet, rewrite))
 		return packet_refuse(packet, REASON_CHECKSUM_UPDATE);
 	return packet->hook == HOOK_XDP ? redirect_frame(packet, rewrite->next_hop.ifindex)
-					: redirect_to_output(packet, &rewrite->next_hop);
+					: redirect_to_output(packet, rewrite->next_hop.ifindex, rewrite->next_hop.flags);
 }
 
 /* Makes the flow of the request. Under limits, whether it can have its port is looked at first: what is left to STAGE_ADMIT is

@@ -159,7 +159,10 @@ static __always_inline enum verdict forward_tc(struct packet *packet, const stru
 		return packet_refuse(packet, REASON_CHECKSUM_UPDATE);
 	if (cut)
 		return packet_cut(packet, &rewrite.next_hop);
-	return by_neighbour ? redirect_to_neighbour(packet, route) : redirect_to_output(packet, &rewrite.next_hop);
+	if (packet->train && cached)
+		train_begin(packet->train, packet, hop.shared, &rewrite, flow_arrival(reference->flow, direction));
+	return by_neighbour ? redirect_to_neighbour(packet, route)
+			    : redirect_to_output(packet, rewrite.next_hop.ifindex, rewrite.next_hop.flags);
 }
 
 /* The longest packet of this family that the next hop takes in the other: an IPv6 header is 20 bytes longer than an IPv4 one.
@@ -204,7 +207,8 @@ static __always_inline enum verdict forward_translated(struct packet *packet, co
 
 static __always_inline enum verdict forward(struct packet *packet, const struct flow_reference *reference)
 {
-	__u64 now = packet->stage == STAGE_ATTACHED && packet->side < SIDES_THAT_BEGIN ? packet->now : time_now();
+	__u64 now = packet->in_lane || (packet->stage == STAGE_ATTACHED && packet->side < SIDES_THAT_BEGIN) ? packet->now
+													    : time_now();
 
 	if (packet->stage == STAGE_TRANSLATE)
 		return forward_translated(packet, reference, now);

@@ -21,8 +21,7 @@ static __always_inline bool lane_parse_network(struct packet *packet)
 	packet->ip_length = bpf_ntohs(ip->tot_len);
 	address_set_ipv4(&packet->tuple->source, ip->saddr);
 	address_set_ipv4(&packet->tuple->destination, ip->daddr);
-	return packet->hook == HOOK_TC ? ETH_HLEN + packet->ip_length <= ((struct __sk_buff *)packet->context)->len
-				       : ETH_HLEN + packet->ip_length <= packet->data_end - packet->data;
+	return packet_has(packet, ETH_HLEN + packet->ip_length);
 }
 
 /* As parse_transport. */
@@ -92,26 +91,20 @@ static __always_inline bool lane_find(struct packet *packet, struct clock *clock
 	return false;
 found:
 	/* Or the verifier would go through the program for each place. */
-	if (packet->side == SIDE_PORT || packet->hook == HOOK_XDP) {
-		place = verifier_forget(place, hash);
-		reference->position = bucket_place(bucket, place);
-	}
+	place = verifier_forget(place, hash);
+	reference->position = bucket_place(bucket, place);
 	if (!lane_flow_matches(packet, reference))
 		return false;
-	if (packet->hook == HOOK_XDP)
-		train_look(&clock->train, packet, reference, bucket_first(hash), place);
+	train_look(train_of(clock, packet), packet, reference, bucket_first(hash), place);
 	return true;
 }
 
 /* Not while the next packet is taken for one that begins a flow (first_packet_is_expected). */
 static __always_inline bool lane_is_open(struct packet *packet, struct clock **clock)
 {
-	*clock = NULL;
-	if (packet->side >= SIDES_THAT_BEGIN)
-		return true;
 	*clock = map_only_element(&clocks);
 	packet->now = clock_now(*clock);
-	return *clock && (*clock)->streaks[packet->side] < STREAK_EXPECTED;
+	return *clock && (packet->side >= SIDES_THAT_BEGIN || (*clock)->streaks[packet->side] < STREAK_EXPECTED);
 }
 
 static __always_inline bool lane_run(struct packet *packet, __u8 protocol, enum verdict *verdict)
@@ -122,7 +115,7 @@ static __always_inline bool lane_run(struct packet *packet, __u8 protocol, enum 
 	if (!lane_is_open(packet, &clock) || !lane_parse_network(packet) || !lane_parse_transport(packet, protocol) ||
 	    !lane_find(packet, clock, &reference))
 		return false;
-	if (clock && clock->streaks[packet->side]) /* it has begun no flow */
+	if (packet->side < SIDES_THAT_BEGIN && clock->streaks[packet->side]) /* it has begun no flow */
 		clock->streaks[packet->side] = 0;
 	*verdict = forward(packet, &reference);
 	return true;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR MIT */
-/* Packets come in trains: of one flow, one behind the other. At XDP the second of them notes what becomes of it, and where that
- * is said of its flow and its next hop; those behind it, in the same tick, get the same for as long as nothing there has
- * changed (docs/decisions/0048-what-a-train-gets.md). A packet of which there is more to ask is left to the lane. Each CPU has
- * one train, and is at one frame at a time. */
+/* Packets come in trains: of one flow, one behind the other. The second of them notes what becomes of it, and where that is
+ * said of its flow and its next hop; those behind it, in the same tick, get the same for as long as nothing there has changed
+ * (docs/decisions/0048-what-a-train-gets.md). A packet of which there is more to ask is left to the lane. Each CPU has one
+ * train at XDP, and one at TC for each side, and is at one frame at a time. */
 #ifndef FASTNAT_PIPELINE_TRAIN_H
 #define FASTNAT_PIPELINE_TRAIN_H
 
@@ -14,6 +14,17 @@
 /* Of the four bytes that begin with the fragment offset: that, which is zero, and the protocol; the TTL is between. */
 #define TRAIN_PROTOCOL_MASK bpf_htonl((IPV4_MORE_FRAGMENTS | IPV4_FRAGMENT_OFFSET) << 16 | 0xff)
 
+/* Not where a helper of the kernel's is to move checksums: that is for the lane. */
+static __always_inline bool train_is_possible(const struct packet *packet)
+{
+	return packet->hook == HOOK_XDP || checksum_state_place.offset;
+}
+
+static __always_inline struct train *train_of(struct clock *clock, const struct packet *packet)
+{
+	return &clock->trains[packet->hook == HOOK_XDP ? TRAIN_AT_XDP : packet->side];
+}
+
 /* Notes that a packet was looked up, and where it was found if the one before it was of its flow, too: before anything is read
  * of flow or next hop, so that whatever changes later is seen to have changed. */
 static __always_inline void train_look(struct train *train, struct packet *packet, const struct flow_reference *reference,
@@ -23,8 +34,8 @@ static __always_inline void train_look(struct train *train, struct packet *packe
 	/* A packet of the flow changes nothing in it, unless it says so (flow_track). */
 	__u32 settled = packet->tuple->protocol == IPPROTO_TCP ? SEEN_ANY | SEEN_ACK | SEEN_OPEN : SEEN_ANY;
 
-	if (train->last == reference->entry && !packet->without_checksum && packet->data + TRAIN_BYTES <= packet->data_end &&
-	    (READ_ONCE(half->word) & settled) == settled) {
+	if (train->last == reference->entry && train_is_possible(packet) && !packet->without_checksum &&
+	    packet->data + TRAIN_BYTES <= packet->data_end && (READ_ONCE(half->word) & settled) == settled) {
 		train->until = 0;
 		train->entry = reference->entry;
 		train->bucket = bucket;
@@ -60,6 +71,7 @@ static __always_inline void train_begin(struct train *train, const struct packet
 	train->new_ports[1] = rewrite->destination_port;
 	train->network_delta = rewrite->address_delta + CHECKSUM_DELTA_TTL;
 	train->transport_delta = rewrite->address_delta + rewrite->port_delta;
+	train->flags = rewrite->next_hop.flags;
 	train->until = bpf_jiffies64() + 1;
 }
 
@@ -77,29 +89,37 @@ static __always_inline bool train_has(const struct train *train, const struct pa
 	       mac_equal_wide(ethernet->h_dest, train->arrival) && ip->ttl > 1;
 }
 
-/* Whether a transport header of this length and with this checksum is whole, and the checksum is the packet's own. */
-static __always_inline bool train_takes_transport(const struct train *train, const struct packet *packet, __u32 length,
+/* Whether what the UDP header or the TCP header has for a length is there, and the way takes the packet. At XDP, whether the
+ * checksum is the packet's own. */
+static __always_inline bool train_takes_transport(const struct train *train, struct packet *packet, __u32 length,
 						  __u32 shortest, __u16 checksum)
 {
 	return length >= shortest && sizeof(struct iphdr) + length <= packet->ip_length &&
-	       !is_checksum_zero(train->pseudo_sum + bpf_htonl(packet->ip_length - sizeof(struct iphdr)) - checksum);
+	       packet_wire_length(packet) <= train->mtu &&
+	       (packet->hook == HOOK_TC ||
+		!is_checksum_zero(train->pseudo_sum + bpf_htonl(packet->ip_length - sizeof(struct iphdr)) - checksum));
 }
 
-/* As lane_parse_network, lane_parse_transport and xdp_packet_is_ordinary. */
+/* As lane_parse_network, lane_parse_transport, and xdp_packet_is_ordinary or tc_packet_refused. */
 static __always_inline bool train_takes(const struct train *train, struct packet *packet, bool is_tcp)
 {
 	const struct iphdr *ip = packet->data + ETH_HLEN;
 	const struct udphdr *udp = packet->data + PLAIN_TRANSPORT_OFFSET;
 	const struct tcphdr *tcp = (const void *)udp;
+	__u32 length;
 
+	packet->is_ipv4 = true;
 	packet->ip_length = bpf_ntohs(ip->tot_len);
-	if (ETH_HLEN + packet->ip_length > packet->data_end - packet->data || packet->ip_length > train->mtu)
+	if (!packet_has(packet, ETH_HLEN + packet->ip_length))
 		return false;
-	if (!is_tcp)
+	if (!is_tcp) {
+		packet->headers_length = sizeof(*ip) + sizeof(*udp);
 		return udp->check && train_takes_transport(train, packet, bpf_ntohs(udp->len), sizeof(*udp), udp->check);
+	}
+	length = (((const __u8 *)tcp)[TCP_FLAGS_OFFSET - 1] >> 4) * 4;
+	packet->headers_length = sizeof(*ip) + length;
 	return (((const __u8 *)tcp)[TCP_FLAGS_OFFSET] & (TCP_FIN | TCP_SYN | TCP_RST | TCP_ACK)) == TCP_ACK &&
-	       train_takes_transport(train, packet, (((const __u8 *)tcp)[TCP_FLAGS_OFFSET - 1] >> 4) * 4, sizeof(*tcp),
-				     tcp->check);
+	       train_takes_transport(train, packet, length, sizeof(*tcp), tcp->check);
 }
 
 /* The half of the flow that carries the train, or NULL: something has changed. */
@@ -120,6 +140,15 @@ static __always_inline struct flow_half *train_half(const struct train *train)
 		       : NULL;
 }
 
+/* As checksum_move. */
+static __always_inline __u16 train_checksum(const struct train *train, struct packet *packet, __u16 checksum)
+{
+	enum checksum_state state = packet_checksum_state(packet);
+	__u32 addresses = train->network_delta - CHECKSUM_DELTA_TTL;
+
+	return checksum_move(packet, checksum, state, addresses, train->transport_delta - addresses);
+}
+
 static __always_inline void train_rewrite(const struct train *train, struct packet *packet, bool is_tcp)
 {
 	struct iphdr *ip = packet->data + ETH_HLEN;
@@ -132,9 +161,9 @@ static __always_inline void train_rewrite(const struct train *train, struct pack
 	*(__u64 *)&ip->saddr = word_at(train->new_addresses);
 	*(__u32 *)&udp->source = half_word_at(train->new_ports);
 	if (is_tcp)
-		tcp->check = checksum_apply(tcp->check, train->transport_delta);
+		tcp->check = train_checksum(train, packet, tcp->check);
 	else
-		udp->check = checksum_apply(udp->check, train->transport_delta) ?: 0xffff; /* RFC 768: zero means none */
+		udp->check = train_checksum(train, packet, udp->check) ?: 0xffff; /* RFC 768: zero means none */
 }
 
 static __always_inline bool train_carry(struct train *train, struct packet *packet, __u64 now, bool is_tcp)
@@ -157,19 +186,21 @@ static __always_inline bool train_run(struct packet *packet, enum verdict *verdi
 	struct clock *clock;
 	struct train *train;
 
-	if (packet->hook != HOOK_XDP || packet->data + TRAIN_BYTES > packet->data_end)
+	if (!train_is_possible(packet) || packet->data + TRAIN_BYTES > packet->data_end)
 		return false;
 	clock = map_only_element(&clocks);
 	if (!clock)
 		return false;
-	train = &clock->train;
+	train = train_of(clock, packet);
 	if (bpf_jiffies64() >= train->until || !train_has(train, packet))
 		return false;
 	if (!(train->protocol == bpf_htonl(IPPROTO_TCP) ? train_carry(train, packet, clock->now, true)
 							: train_carry(train, packet, clock->now, false)))
 		return false;
-	clock->streaks[packet->side] = 0; /* it has begun no flow */
-	*verdict = redirect_frame(packet, train->ifindex);
+	if (packet->side < SIDES_THAT_BEGIN)
+		clock->streaks[packet->side] = 0; /* it has begun no flow */
+	*verdict = packet->hook == HOOK_XDP ? redirect_frame(packet, train->ifindex)
+					    : redirect_to_output(packet, train->ifindex, train->flags);
 	return true;
 }
 

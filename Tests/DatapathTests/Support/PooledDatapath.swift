@@ -175,7 +175,11 @@ final class PooledDatapath: @unchecked Sendable {
         var now: UInt64 = 0
         var streakOnUplinks: UInt32 = 0
         var streakOfContainers: UInt32 = 0
-        var train = Train()
+        /// At TC, by side.
+        var uplinkTrain = Train()
+        var containerTrain = Train()
+        var xdpTrain = Train()
+        var portTrain = Train()
     }
 
     /// `struct train`, which says what these are.
@@ -202,7 +206,7 @@ final class PooledDatapath: @unchecked Sendable {
         var newPorts: UInt32 = 0
         var networkDelta: UInt32 = 0
         var transportDelta: UInt32 = 0
-        var zero: UInt32 = 0
+        var flags: UInt32 = 0
     }
 
     /// What is still taken, though no flow lives: nothing, unless something leaks.
