@@ -119,6 +119,7 @@ import Testing
         }
     }
 
+    /// At TC it is not for this host; what a train there compares is changed above (`Change.arrival`).
     @Test(arguments: Line.all)
     func `a packet to another MAC address is none of the train`(line: Line) throws {
         var (datapath, frame) = try opened(line)

@@ -38,7 +38,7 @@ struct train {
 };
 
 /* By side at TC. Those of XDP stand where the host's own packets would, which have none. */
-#define TRAINS 4
+#define TRAINS (SIDE_PORT + 1)
 #define TRAIN_AT_XDP SIDE_HOST
 
 /* After so many packets in a row that have begun a flow each, the next one on their side is taken for such a one. */
