@@ -1,3 +1,4 @@
+import Addresses
 import BPF
 import CDatapath
 import FastNATTesting
@@ -23,6 +24,23 @@ import Testing
             Change(testDescription: "age") { $0.noted &-= 1_000 },
         ]
     }
+
+    /// How packets have come in, changed.
+    static let arrivals = [
+        Change(testDescription: "interface") { $0.arrival.ifindex ^= 1 },
+        Change(testDescription: "MAC address") { $0.arrival.mac.5 ^= 1 },
+        Change(testDescription: "age") { $0.arrival.noted &-= 1_000 },
+    ]
+
+    /// Whom they have come from, changed.
+    static let clients = [
+        Change(testDescription: "first word of the address") { $0.client.address.words.0 ^= 1 },
+        Change(testDescription: "second word of the address") { $0.client.address.words.1 ^= 1 },
+        Change(testDescription: "third word of the address") { $0.client.address.words.2 ^= 1 },
+        Change(testDescription: "last word of the address") { $0.client.address.words.3 ^= 1 },
+        Change(testDescription: "interface") { $0.client.ifindex ^= 1 },
+        Change(testDescription: "age") { $0.client.noted &-= 1_000 },
+    ]
 
     /// Not the target's, nor of any other mapping.
     private static let otherPort: UInt16 = 8_181
@@ -77,6 +95,74 @@ import Testing
             let looked = try datapath.mappingNotes().first { $0.mapping.target_port != note.mapping.target_port }
             #expect(looked?.mapping.target_port == Conversation(kind).target.port.bigEndian)
         }
+    }
+
+    /// Has every CPU know of this note, as of just now but for a change, and of nothing else but ways.
+    private func noteAlone(_ datapath: TestDatapath, _ note: mapping_note, but change: Change? = nil) throws {
+        let now = UInt32(truncatingIfNeeded: monotonicNow() >> 20) &- 50
+        var note = note
+        (note.noted, note.arrival.noted, note.client.noted) = (now, now, now)
+        change?.apply(&note)
+        try datapath.setNextHops(.fresh)
+        try datapath.forget()
+        try datapath.setMappingNotes(note)
+    }
+
+    @Test(arguments: Hook.allCases, Kind.all)
+    func `how packets come to a mapping is noted with it, as is when the older of what says so was noted`(
+        hook: Hook, kind: Kind
+    ) throws {
+        let (datapath, note) = try noted(hook, kind)
+        let next = another(kind, 40_002).with { $0.target.port = Self.otherPort }
+        for change in Self.arrivals {
+            try noteAlone(datapath, note, but: change)
+            try datapath.withoutAdmission(at: hook) { try datapath.expectPassed(next.request(.syn), at: hook) }
+        }
+        try noteAlone(datapath, note)
+        try datapath.withoutAdmission(at: hook) {
+            try datapath.expectForwarded(next, next.request(.syn), at: hook)
+        }
+        for (index, ages) in [(UInt32(50), UInt32(400)), (400, 50)].enumerated() {
+            let host = ArrivalNote(address: kind.family.host, age: ages.0, addressAge: ages.1)
+            try datapath.noteAlone(host, at: hook)
+            let another = another(kind, 40_010 + UInt16(index))
+            try datapath.withoutAdmission(at: hook) {
+                try datapath.expectForwarded(another, another.request(.syn), at: hook)
+            }
+            let found = try #require(try datapath.mappingNotes().first { $0.noted != 0 })
+            #expect(found.noted &- found.arrival.noted >= 390)
+        }
+    }
+
+    @Test(arguments: Hook.allCases, Kind.all)
+    func `a client is noted with its mapping`(hook: Hook, kind: Kind) throws {
+        var (datapath, note) = try noted(hook, kind)
+        note.mapping.target_port = Conversation(kind).target.port.bigEndian
+        let host = another(kind, 40_002).with { $0.client.address = kind.family.host }  // nobody is let who says so
+        note.client.address = CDatapath.address(try IPAddress(parsing: "\(host.client.address)"))
+        note.client.ifindex = note.arrival.ifindex
+        for change in Self.clients {
+            try noteAlone(datapath, note, but: change)
+            try datapath.withoutAdmission(at: hook) { try datapath.expectPassed(host.request(.syn), at: hook) }
+        }
+        try noteAlone(datapath, note)
+        try datapath.withoutAdmission(at: hook) {
+            try datapath.expectForwarded(host, host.request(.syn), at: hook)
+        }
+    }
+
+    @Test(arguments: Hook.allCases, Kind.all)
+    func `a client that comes again is noted`(hook: Hook, kind: Kind) throws {
+        let (datapath, first) = try noted(hook, kind)
+        #expect(first.client.ifindex == 0 && first.arrival.ifindex != 0)
+        for number in 0...UInt16(try datapath.mappingNotes().count) {  // more flows than CPUs
+            let next = another(kind, 40_002 + number)
+            try datapath.withoutAdmission(at: hook) {
+                try datapath.expectForwarded(next, next.request(.syn), at: hook)
+            }
+        }
+        let notes = try datapath.mappingNotes().filter { $0.noted != 0 }
+        #expect(notes.contains { $0.client.ifindex == $0.arrival.ifindex })
     }
 
     @Test(arguments: Hook.allCases, Kind.all)

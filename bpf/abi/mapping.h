@@ -3,8 +3,7 @@
 #ifndef FASTNAT_ABI_MAPPING_H
 #define FASTNAT_ABI_MAPPING_H
 
-#include "address.h"
-#include "limits.h"
+#include "flow.h"
 
 /* The first published port of a mapping. `address` all zero (::) or ::ffff:0.0.0.0 means any local address of the family. */
 struct mapping_key {
@@ -33,7 +32,7 @@ struct mapping {
 	struct address client;
 };
 
-/* The mapping that a CPU has found last, and for what destination. */
+/* The mapping that a CPU has found last, for what destination, and what it has found out of those that came to it. */
 struct mapping_note {
 	struct mapping mapping __attribute__((aligned(8)));
 	struct address destination __attribute__((aligned(8))); /* of the packet, as the next two */
@@ -44,6 +43,10 @@ struct mapping_note {
 	__u16 zero;
 	__u32 version; /* settings.mappings_version from before it was looked up */
 	__u32 noted;   /* CLOCK_MONOTONIC in units of 2^20 ns */
+	/* Of the last packet to the destination that was for this host for certain; noted when the older of what says so was.
+	 */
+	struct arrival arrival;
+	struct address_note client; /* the last that was not this host's */
 };
 
 /* Owner of port ranges: an address (or any) and a protocol. */

@@ -144,17 +144,18 @@ static __always_inline bool mapping_note_holds(const struct mapping_note *note, 
 	       note_is_fresh(note->noted, now);
 }
 
-/* As mapping_find, of packets that come one after another to one port. `version` is that of the mappings, read before. */
-static __always_inline bool mapping_recall(const struct settings *current, const struct tuple *tuple, __u32 version, __u64 now,
-					   struct mapping_match *match)
+/* As mapping_find, of packets that come one after another to one port: the note of it, or NULL. `version` is that of the
+ * mappings, read before. */
+static __always_inline struct mapping_note *mapping_recall(const struct settings *current, const struct tuple *tuple,
+							   __u32 version, __u64 now, struct mapping_match *match)
 {
 	struct mapping_note *note = map_only_element(&mapping_notes);
 
 	if (!note)
-		return false;
+		return NULL;
 	if (!mapping_note_holds(note, tuple, version, now)) {
 		if (!mapping_find(current, tuple, match))
-			return false;
+			return NULL;
 		note->mapping = *match->mapping;
 		note->destination = tuple->destination;
 		note->destination_port = tuple->destination_port;
@@ -163,11 +164,13 @@ static __always_inline bool mapping_recall(const struct settings *current, const
 		note->first_port = match->first_port;
 		note->version = version;
 		note->noted = now >> 20;
+		note->arrival.ifindex = 0;
+		note->client.ifindex = 0;
 	}
 	match->mapping = &note->mapping;
 	match->any_address = note->any_address;
 	match->first_port = note->first_port;
-	return true;
+	return note;
 }
 
 static __always_inline bool mapping_allows(const struct mapping *mapping, const struct address *source)

@@ -40,6 +40,14 @@ static __always_inline void tuple_set_ports(struct tuple *tuple, __u8 protocol, 
 	__builtin_memcpy(&tuple->source_port, &ports, sizeof(ports));
 }
 
+/* A copy in stores of eight bytes, also of a tuple that is kept in registers. */
+static __always_inline void tuple_copy(struct tuple *to, const struct tuple *from)
+{
+	to->source = from->source;
+	to->destination = from->destination;
+	tuple_set_ports(to, from->protocol, from->source_port, from->destination_port);
+}
+
 static __always_inline void address_set_ipv6(struct address *address, const struct in6_addr *ipv6)
 {
 	__builtin_memcpy(address->words, ipv6, sizeof(address->words));

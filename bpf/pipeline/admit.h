@@ -68,7 +68,7 @@ static __always_inline void first_packet_note(const struct packet *packet, struc
 		.is_expected = is_expected,
 	};
 
-	scratch->request.original = *packet->tuple;
+	tuple_copy(&scratch->request.original, packet->tuple);
 	scratch->first.hash = packet->hash;
 	scratch->first.former = former;
 	scratch->first.now = packet->now;

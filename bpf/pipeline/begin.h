@@ -213,13 +213,16 @@ static __always_inline enum verdict begin_at_once(struct packet *packet)
 	struct beginning beginning;
 	struct mapping_match match;
 	struct flow_request *request;
+	struct mapping_note *mapping;
 	struct rewrite rewrite;
 	enum reason reason;
 
-	if (!begin_enter(packet, &beginning) ||
-	    !mapping_recall(beginning.current, packet->tuple, beginning.version, beginning.now, &match) ||
-	    mapping_translates(match.mapping, packet->tuple) || !arrival_is_admitted(packet, &match, beginning.now) ||
-	    !first_packet_is_ordinary(packet) || !arrival_leads(packet, match.mapping, &rewrite.next_hop, beginning.now))
+	if (!begin_enter(packet, &beginning))
+		return begin_leave(packet);
+	mapping = mapping_recall(beginning.current, packet->tuple, beginning.version, beginning.now, &match);
+	if (!mapping || mapping_translates(match.mapping, packet->tuple) ||
+	    !arrival_is_admitted(packet, mapping, beginning.now) || !first_packet_is_ordinary(packet) ||
+	    !arrival_leads(packet, match.mapping, &rewrite.next_hop, beginning.now))
 		return begin_leave(packet);
 	request = &beginning.scratch->request;
 	request_set_mapping(request, &match, SIDE_UPLINK);

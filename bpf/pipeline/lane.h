@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR MIT */
-/* The fast lane of attached programs, for most packets there are: IPv4 without options, UDP, or TCP that begins no connection,
- * of a flow that its first bucket leads to. All others are left, untouched, to the pipeline, which would do the same with
- * these; but there parser and look-up know more kinds, and what they find stands in memory. */
+/* The fast lane of attached programs, for most packets there are: IPv4 without options, UDP or TCP, of a flow that its first
+ * bucket leads to; and from clients, those that are expected to begin one. All others are left, untouched, to the pipeline,
+ * which would do the same with these; but there parser and look-up know more kinds, and what they find stands in memory. */
 #ifndef FASTNAT_PIPELINE_LANE_H
 #define FASTNAT_PIPELINE_LANE_H
 
-#include "forward.h"
+#include "begin.h"
 
 /* As parse_ipv4, of packets that the lane takes. */
 static __always_inline bool lane_parse_network(struct packet *packet)
@@ -45,7 +45,7 @@ static __always_inline bool lane_parse_transport(struct packet *packet, __u8 pro
 	packet->headers_length = sizeof(struct iphdr) + length;
 	packet->tcp_flags = ((const __u8 *)tcp)[TCP_FLAGS_OFFSET];
 	packet->without_checksum = false;
-	return length >= sizeof(*tcp) && length <= available && !tcp_flags_begin(packet->tcp_flags);
+	return length >= sizeof(*tcp) && length <= available;
 }
 
 static __always_inline __u64 lane_hash(const struct packet *packet)
@@ -99,23 +99,41 @@ found:
 	return true;
 }
 
-/* Not while the next packet is taken for one that begins a flow (first_packet_is_expected). */
-static __always_inline bool lane_is_open(struct packet *packet, struct clock **clock)
+/* Whether the packet is one that the pipeline would look for only where it has to. */
+static __always_inline bool lane_expects(const struct packet *packet)
 {
-	*clock = map_only_element(&clocks);
-	packet->now = clock_now(*clock);
-	return *clock && (packet->side >= SIDES_THAT_BEGIN || (*clock)->streaks[packet->side] < STREAK_EXPECTED);
+	return packet->streak >= STREAK_EXPECTED || tcp_flags_begin(packet->tcp_flags);
+}
+
+/* As first_packet_is_expected, of clients' packets. */
+static __always_inline bool lane_begin(struct packet *packet, struct clock *clock, enum verdict *verdict)
+{
+	struct scratch *scratch = map_only_element(&scratches);
+
+	if (packet->side != SIDE_UPLINK || !scratch || !first_packet_is_likely(packet) || !packet_may_begin(packet))
+		return false;
+	packet->hash = lane_hash(packet);
+	clock->streaks[packet->side] = 0;
+	flow_index_expect(packet->hash);
+	first_packet_note(packet, scratch, 0, true);
+	*verdict = packet_continue(packet, STAGE_BEGIN);
+	return true;
 }
 
 static __always_inline bool lane_run(struct packet *packet, __u8 protocol, enum verdict *verdict)
 {
+	struct clock *clock = map_only_element(&clocks);
 	struct flow_reference reference;
-	struct clock *clock;
 
-	if (!lane_is_open(packet, &clock) || !lane_parse_network(packet) || !lane_parse_transport(packet, protocol) ||
-	    !lane_find(packet, clock, &reference))
+	packet->now = clock_now(clock);
+	packet->streak = clock && packet->side < SIDES_THAT_BEGIN ? clock->streaks[packet->side] : 0;
+	if (!clock || !lane_parse_network(packet) || !lane_parse_transport(packet, protocol))
 		return false;
-	if (packet->side < SIDES_THAT_BEGIN && clock->streaks[packet->side]) /* it has begun no flow */
+	if (lane_expects(packet))
+		return lane_begin(packet, clock, verdict);
+	if (!lane_find(packet, clock, &reference))
+		return false;
+	if (packet->streak) /* it has begun no flow */
 		clock->streaks[packet->side] = 0;
 	*verdict = forward(packet, &reference);
 	return true;
